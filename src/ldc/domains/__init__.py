@@ -1,0 +1,1 @@
+"""Domains: named text with train, validation and test splits by source document."""

@@ -1,0 +1,45 @@
+"""A document: the unit that is split, scored and counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One piece of text and where it came from.
+
+    Attributes:
+        source: the source document it was cut from; pieces of one source never lie in two splits.
+        text: the whole text; for a prompt and completion, the one followed by the other.
+        prompt_characters: length of the prompt at the head of `text`, 0 for plain text.
+    """
+
+    source: str
+    text: str
+    prompt_characters: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """Length of the text in UTF-8 bytes."""
+        return len(self.text.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class DomainText:
+    """A domain's documents by split, with a fingerprint of every character in them."""
+
+    name: str
+    train: tuple[Document, ...]
+    validation: tuple[Document, ...]
+    test: tuple[Document, ...]
+    fingerprint: str
+    synthetic: bool = False
+
+    def split(self, name: Split) -> tuple[Document, ...]:
+        """The documents of one split."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]

@@ -1,0 +1,42 @@
+"""The six domains that come with the package: two of installed code, four of synthetic text with computed answers."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from ldc.domains.code import cpp_documents, python_documents
+from ldc.domains.document import Document, DomainText
+from ldc.domains.splits import assemble, drop_shared_lines, split_by_source
+
+EMBEDDED_DOMAINS = ("cpp", "python", "math", "science", "finance", "medical")
+SYNTHETIC_DOMAINS = ("math", "science", "finance", "medical")
+SYNTHETIC_SEED = 20261122
+SYNTHETIC_DOCUMENTS = 6_000
+
+
+@lru_cache(maxsize=None)
+def embedded_domain(name: str) -> DomainText:
+    """The embedded domain of that name: a tenth of its sources to validation, a tenth to test.
+
+    A validation or test document of the synthetic domains that shares a line with a training document is left out.
+    """
+    if name in SYNTHETIC_DOMAINS:
+        from ldc.domains.synthetic import GENERATORS
+
+        texts = GENERATORS[name](SYNTHETIC_SEED, SYNTHETIC_DOCUMENTS)
+        documents = [Document(source=f"synthetic-{name}:{i}", text=text) for i, text in enumerate(texts)]
+        splits = drop_shared_lines(split_by_source(documents, validation=0.1, test=0.1))
+        return assemble(name, splits, synthetic=True)
+    documents = list({"python": python_documents, "cpp": cpp_documents}[name]())
+    return assemble(name, _without_repeats(split_by_source(documents, validation=0.1, test=0.1)))
+
+
+def _without_repeats(splits: dict) -> dict:
+    """Drop pieces of a later split whose text, blanks aside, occurs in an earlier one (licence blocks, vendored copies)."""
+    seen: set[str] = set()
+    out = {}
+    for name, documents in splits.items():
+        before = set(seen)
+        out[name] = [d for d in documents if " ".join(d.text.split()) not in before]
+        seen.update(" ".join(d.text.split()) for d in documents)
+    return out

@@ -1,0 +1,122 @@
+"""Local files into documents: JSON lines, Parquet, plain text, folders of them, gzip-compressed or not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ldc.domains.document import Document
+from ldc.errors import DataError
+
+TEXT_SUFFIXES = (".txt", ".md", ".rst", ".tex", ".py", ".c", ".cc", ".cpp", ".h", ".hpp", ".java", ".js", ".rs", ".go")
+LINE_SUFFIXES = (".jsonl", ".ndjson")
+SUFFIXES = (*LINE_SUFFIXES, ".parquet", *TEXT_SUFFIXES)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The names under which a record keeps its parts; a record has `text`, or `prompt` and `completion`, or both."""
+
+    text: str = "text"
+    prompt: str = "prompt"
+    completion: str = "completion"
+    source: str = "doc"
+
+
+def read_documents(path: Path, columns: Columns = Columns()) -> Iterator[Document]:
+    """Every document of a file, or of the readable files of a folder in order of their paths.
+
+    Raises:
+        DataError: the path is missing, empty, binary, or a record lacks its columns; the message names the file and line.
+    """
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file() and _kind(p) and not p.name.startswith("."))
+        if not files:
+            raise DataError(f"{path}: no readable file in this folder; LDC reads {', '.join(SUFFIXES)}, and .gz of these")
+        for file in files:
+            yield from read_documents(file, columns)
+        return
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty")
+    kind = _kind(path)
+    if kind == ".parquet":
+        yield from _parquet(path, columns)
+    elif kind in LINE_SUFFIXES:
+        yield from _json_lines(path, columns)
+    elif kind:
+        yield Document(source=path.as_posix(), text=_text(path))
+    else:
+        raise DataError(f"{path}: unknown kind of file; LDC reads {', '.join(SUFFIXES)}, and .gz of these")
+
+
+def _kind(path: Path) -> str:
+    suffixes = [s.lower() for s in path.suffixes]
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    return suffixes[-1] if suffixes and suffixes[-1] in SUFFIXES else ""
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        if path.suffix.lower() == ".gz":
+            data = gzip.decompress(data)
+        text = data.decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: not a whole gzip file ({error})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}); is it binary?") from error
+    if "\x00" in text:
+        raise DataError(f"{path}: holds zero bytes, so it is binary and not text")
+    return text
+
+
+def _json_lines(path: Path, columns: Columns) -> Iterator[Document]:
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}, line {number}: not JSON ({error.msg}); LDC wants one JSON object a line") from error
+        if not isinstance(record, dict):
+            raise DataError(f"{path}, line {number}: a JSON object is wanted, this is {type(record).__name__}")
+        yield _document(record, columns, f"{path}, line {number}", f"{path.name}:{number}")
+
+
+def _parquet(path: Path, columns: Columns) -> Iterator[Document]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a whole Parquet file ({error})") from error
+    wanted = [c for c in (columns.text, columns.prompt, columns.completion, columns.source) if c in file.schema_arrow.names]
+    number = 0
+    for batch in file.iter_batches(columns=wanted or None):
+        for record in batch.to_pylist():
+            number += 1
+            yield _document(record, columns, f"{path}, row {number}", f"{path.name}:{number}")
+
+
+def _document(record: dict[str, Any], columns: Columns, where: str, default_source: str) -> Document:
+    source = record.get(columns.source)
+    source = default_source if source is None else str(source)
+    prompt, completion = record.get(columns.prompt), record.get(columns.completion)
+    if isinstance(prompt, str) and isinstance(completion, str):
+        return Document(source=source, text=prompt + completion, prompt_characters=len(prompt))
+    text = record.get(columns.text)
+    if isinstance(text, str):
+        return Document(source=source, text=text)
+    raise DataError(
+        f"{where}: wanted a text column {columns.text!r}, or {columns.prompt!r} and {columns.completion!r}; "
+        f"found {', '.join(sorted(map(str, record))) or 'nothing'}"
+    )

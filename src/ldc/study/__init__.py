@@ -1,0 +1,1 @@
+"""The study file: records, reading, and the example that `ldc init` writes."""

@@ -1,0 +1,217 @@
+"""The study file as frozen, typed records. The docstring under a field is its help, wherever help is shown."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from ldc.study.regimes import ORIGIN_REGIMES, Regime, regime_from_text
+
+SLUG_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
+Slug = Annotated[str, StringConstraints(strict=True, pattern=SLUG_PATTERN, max_length=64)]
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Record(BaseModel):
+    """Frozen, with unknown keys refused and each field's docstring as its description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class ModelSpec(Record):
+    """A base model: embedded, in a local folder, or on the Hub."""
+
+    source: Annotated[str, StringConstraints(strict=True, min_length=1)]
+    """`embedded`, a folder, or a Hub id such as `meta-llama/Llama-3.2-1B`."""
+    revision: str | None = None
+    """Commit, tag or branch on the Hub."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the frozen base; `auto` is float32 on a CPU, bfloat16 on a GPU."""
+    trust_remote_code: Annotated[bool, Field(strict=True)] = False
+    """Run code that comes with the model. Dangerous: only for a source you trust."""
+
+
+class DomainSpec(Record):
+    """A domain: embedded, one source that LDC splits, or one source for each split."""
+
+    source: Annotated[str, StringConstraints(strict=True, min_length=1)] | None = None
+    """`embedded`, or a file or folder to be split by source document."""
+    train: str | None = None
+    """File or folder of the training split, where the splits exist already."""
+    validation: str | None = None
+    """File or folder of the validation split."""
+    test: str | None = None
+    """File or folder of the test split."""
+    text: str = "text"
+    """Name of the column that holds plain text."""
+    prompt: str = "prompt"
+    """Name of the column that holds a prompt."""
+    completion: str = "completion"
+    """Name of the column that holds the completion of the prompt."""
+    document: str = "doc"
+    """Name of the column that names the source document; records without it are documents of their own."""
+    loss: Literal["all", "completion"] = "all"
+    """Which tokens of a prompt and completion are trained on and scored."""
+    validation_share: Share = 0.05
+    """Share of source documents for validation, where LDC makes the splits."""
+    test_share: Share = 0.1
+    """Share of source documents for the test split, where LDC makes the splits."""
+
+    @model_validator(mode="after")
+    def _one_way_or_the_other(self) -> DomainSpec:
+        parts = [self.train, self.test]
+        if self.source is not None and any(p is not None for p in (*parts, self.validation)):
+            raise ValueError("give either source, or train and test, not both")
+        if self.source is None and any(p is None for p in parts):
+            raise ValueError("give source, or both train and test")
+        return self
+
+
+class AdapterSpec(Record):
+    """The LoRA adapter of every run."""
+
+    rank: Positive = 16
+    """Rank r of the update."""
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    """The update is scaled by alpha / r."""
+    rslora: Annotated[bool, Field(strict=True)] = False
+    """Scale by alpha / sqrt(r) instead."""
+
+    @property
+    def scaling(self) -> float:
+        """The factor s of the update s B A."""
+        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
+
+
+class TrainingSpec(Record):
+    """How every run is trained."""
+
+    steps: Positive | None = None
+    """Optimiser steps of each run. Give this or tokens."""
+    tokens: Positive | None = None
+    """Training tokens of each run; steps follow from batch, accumulation and block_length."""
+    batch: Positive = 2
+    """Rows of block_length tokens in one pass."""
+    accumulation: Positive = 4
+    """Passes in one optimiser step; the loss is averaged over all their tokens."""
+    block_length: Annotated[int, Field(ge=8)] = 512
+    """Tokens in a row; short documents share a row without seeing each other."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Peak learning rate of AdamW."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """Course of the learning rate after the warm-up; linear and cosine end at zero."""
+    warmup: Share = 0.05
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """First AdamW beta."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Second AdamW beta."""
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """AdamW epsilon."""
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of each run's gradient; 0 turns clipping off."""
+    trajectory: Annotated[int, Field(ge=1)] = 4
+    """How many times during a run the norms are taken, the last step included (step 0 is always taken)."""
+
+    @model_validator(mode="after")
+    def _length(self) -> TrainingSpec:
+        if (self.steps is None) == (self.tokens is None):
+            raise ValueError("give either steps or tokens")
+        return self
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one run in one optimiser step."""
+        return self.batch * self.accumulation * self.block_length
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of one run; at least one."""
+        return self.steps if self.steps is not None else max(1, (self.tokens or 0) // self.tokens_per_step)
+
+
+class EvaluationSpec(Record):
+    """How held-out text is scored."""
+
+    documents: Positive = 200
+    """At most this many documents of the test split, taken evenly from all of it."""
+    characters: Annotated[int, Field(ge=16)] = 2_000
+    """At most this many characters of each document, from its start."""
+    window: Annotated[int, Field(ge=8)] = 512
+    """Longest sequence scored at once; a longer document is scored window by window, each begun with BOS."""
+    domains: Literal["own", "all"] = "own"
+    """Score each run on its own domain, or on every domain of the study (the forgetting matrix)."""
+    batch_tokens: Positive = 8_192
+    """Tokens scored at once. A matter of speed and memory: no value depends on it."""
+
+
+class SelectionSpec(Record):
+    """What targeted regimes choose by."""
+
+    unit: Literal["block", "component"] = "block"
+    """What is ranked: a layer's attention or MLP as a whole, or single projections."""
+    regime: str = "all"
+    """The regime whose runs are ranked."""
+    score: Literal["frobenius", "relative", "rms"] = "frobenius"
+    """Ranked by raw S, by S over the norm of the weights, or by S over the root of their number."""
+
+
+def _regimes(value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        return {str(v): v for v in value} if all(isinstance(v, str) for v in value) else value
+    return value
+
+
+def _regime(value: object) -> object:
+    return regime_from_text(value) if isinstance(value, str) else value
+
+
+class Study(Record):
+    """One study: models x domains x regimes x seeds, and how they are trained and scored."""
+
+    name: Slug = "study"
+    """A name for reports."""
+    models: Annotated[dict[Slug, ModelSpec], Field(min_length=1)]
+    """Base models by a short name."""
+    domains: Annotated[dict[Slug, DomainSpec], Field(min_length=1)]
+    """Domains by a short name."""
+    regimes: Annotated[
+        dict[Slug, Annotated[Regime, BeforeValidator(_regime)]], BeforeValidator(_regimes), Field(min_length=1)
+    ] = {name: regime_from_text(name) for name in ORIGIN_REGIMES}
+    """Which components carry adapters: names such as attn, mlp, all, top1-mlp, or your own as block and layers."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)] = (0,)
+    """Each run is repeated once for each seed."""
+    adapter: AdapterSpec = AdapterSpec()
+    """The LoRA adapter."""
+    training: TrainingSpec
+    """Training settings."""
+    evaluation: EvaluationSpec = EvaluationSpec()
+    """Evaluation settings."""
+    selection: SelectionSpec = SelectionSpec()
+    """What the targeted regimes choose by."""
+
+    @model_validator(mode="after")
+    def _ranked_regime_exists(self) -> Study:
+        targeted = [name for name, r in self.regimes.items() if r.targeted]
+        if targeted and self.selection.regime not in self.regimes:
+            raise ValueError(
+                f"the regimes {', '.join(targeted)} choose layers by the regime {self.selection.regime!r}, "
+                "which is not among the study's regimes"
+            )
+        if targeted and self.regimes[self.selection.regime].targeted:
+            raise ValueError(f"selection.regime {self.selection.regime!r} is itself chosen by a ranking")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("a seed occurs twice")
+        if "pt" in self.regimes:
+            raise ValueError("the regime name pt is kept for the model before adaptation, which is always scored")
+        return self
+
+
+def is_slug(text: str) -> bool:
+    """Whether a name may stand in a path of the store."""
+    return re.match(SLUG_PATTERN, text) is not None
