@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -13,20 +15,36 @@ ORIGIN_REGIMES = ("attn", "mlp", "all", "top1-mlp", "top1-attn", "top3-mlp", "to
 _TARGETED = re.compile(r"^top([1-9][0-9]*)-(attn|mlp)$")
 
 
-def _layer_list(value: object) -> object:
-    """Accept `3`, `0-5` and `1, 4-6` beside a list of numbers."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return (value,)
-    if isinstance(value, str) and value != "all":
-        layers: list[int] = []
-        for part in value.split(","):
-            match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
-            if not match:
-                raise ValueError(f"layers are `all`, a list of numbers, or ranges such as 0-5; {value!r} is none of these")
-            first, last = int(match[1]), int(match[2] or match[1])
-            layers += range(first, last + 1)
-        return tuple(layers)
+def plain_number(value: object) -> object:
+    """Refuse booleans, which would pass as 0 and 1; read `1e6`, which is text to YAML, as the whole number meant."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    if isinstance(value, str) and "e" in value.lower():
+        with suppress(ValueError):
+            number = float(value)
+            return int(number) if number.is_integer() else value
     return value
+
+
+def _layer_list(value: object) -> object:
+    """Read `all`, `3`, `0-5` and `1, 4-6`, or a list of such, as `all` or distinct numbers."""
+    if value == "all":
+        return value
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+    layers: list[int] = []
+    for part in parts:
+        match = re.fullmatch(r"\s*(\d{1,4})(?:\s*-\s*(\d{1,4}))?\s*", "" if isinstance(part, bool) else str(part))
+        if not match:
+            raise ValueError(f"layers are `all`, numbers from 0, or ranges such as 0-5; `{part}` is none of these")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ValueError(f"the range {first}-{last} runs backwards")
+        layers += range(first, last + 1)
+    if not layers:
+        raise ValueError("no layer is given; `all` stands for all")
+    if len(set(layers)) != len(layers):
+        raise ValueError("a layer occurs twice")
+    return tuple(layers)
 
 
 class Regime(BaseModel):
@@ -41,7 +59,7 @@ class Regime(BaseModel):
     """attn, mlp, or all of both."""
     layers: Annotated[Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_layer_list)] = "all"
     """`all`, a list of layer numbers from 0, or ranges such as 0-5."""
-    top: Annotated[int, Field(gt=0)] | None = None
+    top: Annotated[int, Field(gt=0), BeforeValidator(plain_number)] | None = None
     """Take the k best layers of the ranking instead of fixed ones."""
 
     @model_validator(mode="after")
@@ -50,8 +68,6 @@ class Regime(BaseModel):
             raise ValueError("give layers or top, not both")
         if self.top is not None and self.block == "all":
             raise ValueError("a ranking is of attn or of mlp; give two regimes")
-        if self.layers != "all" and (not self.layers or len(set(self.layers)) != len(self.layers)):
-            raise ValueError("layers must be given, each once")
         return self
 
     @property
@@ -70,7 +86,9 @@ def regime_from_text(text: str) -> Regime:
         return Regime(block=text)
     if match := _TARGETED.match(text):
         return Regime(block="attn" if match[2] == "attn" else "mlp", top=int(match[1]))
+    near = get_close_matches(text, ORIGIN_REGIMES, n=1)
     raise ValueError(
-        f"no regime is called {text!r}; known are attn, mlp, all, top<k>-attn and top<k>-mlp, "
-        "and your own as {block: mlp, layers: 0-5}"
+        f"no regime is called `{text}`"
+        + (f"; did you mean `{near[0]}`?" if near else "")
+        + " (known: attn, mlp, all, top<k>-mlp, top<k>-attn; your own: {block: mlp, layers: 0-5})"
     )

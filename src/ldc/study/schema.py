@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
-from ldc.study.regimes import ORIGIN_REGIMES, Regime, regime_from_text
+from ldc.study.regimes import ORIGIN_REGIMES, Regime, plain_number, regime_from_text
 
 SLUG_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
 Slug = Annotated[str, StringConstraints(strict=True, pattern=SLUG_PATTERN, max_length=64)]
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Text = Annotated[str, StringConstraints(strict=True, min_length=1)]
+Whole = Annotated[int, BeforeValidator(plain_number)]
+Number = Annotated[float, BeforeValidator(plain_number)]
+Positive = Annotated[int, Field(gt=0), BeforeValidator(plain_number)]
+Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(plain_number)]
+
+
+def fault(message: str, *at: str | int) -> PydanticCustomError:
+    """A fault below the record that finds it: `at` leads from that record to the key or the place in a list."""
+    return PydanticCustomError("fault", "{message}", {"message": message, "at": at})
+
+
+def _bare_source(value: object) -> object:
+    """Read `math: embedded` as `math: {source: embedded}`."""
+    return {"source": value} if isinstance(value, str) else value
 
 
 class Record(BaseModel):
@@ -24,34 +39,36 @@ class Record(BaseModel):
 class ModelSpec(Record):
     """A base model: embedded, in a local folder, or on the Hub."""
 
-    source: Annotated[str, StringConstraints(strict=True, min_length=1)]
+    source: Text
     """`embedded`, a folder, or a Hub id such as `meta-llama/Llama-3.2-1B`."""
-    revision: str | None = None
+    revision: Text | None = None
     """Commit, tag or branch on the Hub."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the frozen base; `auto` is float32 on a CPU, bfloat16 on a GPU."""
     trust_remote_code: Annotated[bool, Field(strict=True)] = False
     """Run code that comes with the model. Dangerous: only for a source you trust."""
 
+    _bare = model_validator(mode="before")(_bare_source)
+
 
 class DomainSpec(Record):
     """A domain: embedded, one source that LDC splits, or one source for each split."""
 
-    source: Annotated[str, StringConstraints(strict=True, min_length=1)] | None = None
+    source: Text | None = None
     """`embedded`, or a file or folder to be split by source document."""
-    train: str | None = None
+    train: Text | None = None
     """File or folder of the training split, where the splits exist already."""
-    validation: str | None = None
+    validation: Text | None = None
     """File or folder of the validation split."""
-    test: str | None = None
+    test: Text | None = None
     """File or folder of the test split."""
-    text: str = "text"
+    text: Text = "text"
     """Name of the column that holds plain text."""
-    prompt: str = "prompt"
+    prompt: Text = "prompt"
     """Name of the column that holds a prompt."""
-    completion: str = "completion"
+    completion: Text = "completion"
     """Name of the column that holds the completion of the prompt."""
-    document: str = "doc"
+    document: Text = "doc"
     """Name of the column that names the source document; records without it are documents of their own."""
     loss: Literal["all", "completion"] = "all"
     """Which tokens of a prompt and completion are trained on and scored."""
@@ -60,13 +77,17 @@ class DomainSpec(Record):
     test_share: Share = 0.1
     """Share of source documents for the test split, where LDC makes the splits."""
 
+    _bare = model_validator(mode="before")(_bare_source)
+
     @model_validator(mode="after")
     def _one_way_or_the_other(self) -> DomainSpec:
         parts = [self.train, self.test]
         if self.source is not None and any(p is not None for p in (*parts, self.validation)):
-            raise ValueError("give either source, or train and test, not both")
+            raise ValueError("give either source, which LDC splits, or train and test, not both")
         if self.source is None and any(p is None for p in parts):
-            raise ValueError("give source, or both train and test")
+            raise ValueError("give source, which LDC splits, or both train and test")
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share and test_share leave nothing to train on; their sum must be below 1")
         return self
 
 
@@ -75,7 +96,7 @@ class AdapterSpec(Record):
 
     rank: Positive = 16
     """Rank r of the update."""
-    alpha: Annotated[float, Field(gt=0)] = 32.0
+    alpha: Annotated[Number, Field(gt=0)] = 32.0
     """The update is scaled by alpha / r."""
     rslora: Annotated[bool, Field(strict=True)] = False
     """Scale by alpha / sqrt(r) instead."""
@@ -97,31 +118,33 @@ class TrainingSpec(Record):
     """Rows of block_length tokens in one pass."""
     accumulation: Positive = 4
     """Passes in one optimiser step; the loss is averaged over all their tokens."""
-    block_length: Annotated[int, Field(ge=8)] = 512
+    block_length: Annotated[Whole, Field(ge=8)] = 512
     """Tokens in a row; short documents share a row without seeing each other."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    learning_rate: Annotated[Number, Field(gt=0)] = 2e-4
     """Peak learning rate of AdamW."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     """Course of the learning rate after the warm-up; linear and cosine end at zero."""
     warmup: Share = 0.05
     """Share of the steps over which the learning rate rises."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.0
     """Decoupled weight decay."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta1: Annotated[Number, Field(ge=0, lt=1)] = 0.9
     """First AdamW beta."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    beta2: Annotated[Number, Field(ge=0, lt=1)] = 0.999
     """Second AdamW beta."""
-    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    epsilon: Annotated[Number, Field(gt=0)] = 1e-8
     """AdamW epsilon."""
-    clip: Annotated[float, Field(ge=0)] = 1.0
+    clip: Annotated[Number, Field(ge=0)] = 1.0
     """Largest norm of each run's gradient; 0 turns clipping off."""
-    trajectory: Annotated[int, Field(ge=1)] = 4
+    trajectory: Annotated[Whole, Field(ge=1)] = 4
     """How many times during a run the norms are taken, the last step included (step 0 is always taken)."""
 
     @model_validator(mode="after")
     def _length(self) -> TrainingSpec:
         if (self.steps is None) == (self.tokens is None):
-            raise ValueError("give either steps or tokens")
+            raise ValueError(
+                f"give either steps or tokens, {'not both' if self.steps else 'and one of them is needed'}"
+            )
         return self
 
     @property
@@ -140,9 +163,9 @@ class EvaluationSpec(Record):
 
     documents: Positive = 200
     """At most this many documents of the test split, taken evenly from all of it."""
-    characters: Annotated[int, Field(ge=16)] = 2_000
+    characters: Annotated[Whole, Field(ge=16)] = 2_000
     """At most this many characters of each document, from its start."""
-    window: Annotated[int, Field(ge=8)] = 512
+    window: Annotated[Whole, Field(ge=8)] = 512
     """Longest sequence scored at once; a longer document is scored window by window, each begun with BOS."""
     domains: Literal["own", "all"] = "own"
     """Score each run on its own domain, or on every domain of the study (the forgetting matrix)."""
@@ -155,16 +178,28 @@ class SelectionSpec(Record):
 
     unit: Literal["block", "component"] = "block"
     """What is ranked: a layer's attention or MLP as a whole, or single projections."""
-    regime: str = "all"
+    regime: Text = "all"
     """The regime whose runs are ranked."""
     score: Literal["frobenius", "relative", "rms"] = "frobenius"
     """Ranked by raw S, by S over the norm of the weights, or by S over the root of their number."""
 
 
 def _regimes(value: object) -> object:
-    if isinstance(value, (list, tuple)):
-        return {str(v): v for v in value} if all(isinstance(v, str) for v in value) else value
-    return value
+    """Read a list of known names, or of one-entry mappings for one's own, as a mapping by name."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    regimes: dict[str, object] = {}
+    for place, item in enumerate(value):
+        if isinstance(item, dict) and len(item) == 1 and isinstance(next(iter(item.values())), (dict, Regime)):
+            ((name, regime),) = item.items()
+        elif isinstance(item, str):
+            name = regime = item
+        else:
+            raise fault("must be a known name such as mlp, or your own as `early: {block: mlp, layers: 0-5}`", place)
+        if name in regimes:
+            raise fault(f"the regime {name} occurs twice", place)
+        regimes[name] = regime
+    return regimes
 
 
 def _regime(value: object) -> object:
@@ -197,21 +232,24 @@ class Study(Record):
 
     @model_validator(mode="after")
     def _ranked_regime_exists(self) -> Study:
-        targeted = [name for name, r in self.regimes.items() if r.targeted]
-        if targeted and self.selection.regime not in self.regimes:
-            raise ValueError(
-                f"the regimes {', '.join(targeted)} choose layers by the regime {self.selection.regime!r}, "
-                "which is not among the study's regimes"
-            )
-        if targeted and self.regimes[self.selection.regime].targeted:
-            raise ValueError(f"selection.regime {self.selection.regime!r} is itself chosen by a ranking")
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("a seed occurs twice")
         if "pt" in self.regimes:
-            raise ValueError("the regime name pt is kept for the model before adaptation, which is always scored")
+            raise fault("this name is kept for the model before adaptation, which is always scored", "regimes", "pt")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise fault("a seed occurs twice", "seeds")
+        targeted = [name for name, r in self.regimes.items() if r.targeted]
+        ranked = self.selection.regime
+        if targeted and ranked not in self.regimes:
+            near = get_close_matches(ranked, self.regimes, n=1)
+            raise fault(
+                f"{', '.join(targeted)} choose their layers by the runs of the regime `{ranked}`, which is not among "
+                + (f"the study's regimes; did you mean `{near[0]}`?" if near else "the study's regimes: add it there"),
+                *("selection", "regime"),
+            )
+        if targeted and self.regimes[ranked].targeted:
+            raise fault(f"`{ranked}` itself chooses layers by a ranking; name one that does not", "selection", "regime")
         return self
 
 
 def is_slug(text: str) -> bool:
     """Whether a name may stand in a path of the store."""
-    return re.match(SLUG_PATTERN, text) is not None
+    return re.fullmatch(SLUG_PATTERN, text) is not None

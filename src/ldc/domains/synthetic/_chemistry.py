@@ -89,15 +89,12 @@ def _molar(rng: Random) -> str:
         [
             pick(
                 rng,
-                f"How many moles are {exact(grams)} g of {name}? {who} starts from the formula "
-                f"{_formula(name)}.",
-                f"{who} weighs out {exact(grams)} g of {name}, {_formula(name)}, and asks for the "
-                "amount of substance.",
+                f"How many moles are {exact(grams)} g of {name}? {who} starts from the formula {_formula(name)}.",
+                f"{who} weighs out {exact(grams)} g of {name}, {_formula(name)}, and asks for the amount of substance.",
             ),
             f"One formula unit contains {parts}.",
             f"Adding the atomic masses, {terms} = {exact(mass)} g/mol is the molar mass.",
-            f"The amount is therefore {exact(grams)} / {exact(mass)} mol, about "
-            f"{fixed(grams / mass, 3)} mol.",
+            f"The amount is therefore {exact(grams)} / {exact(mass)} mol, about {fixed(grams / mass, 3)} mol.",
             pick(
                 rng,
                 f"With Avogadro's number, 6.022 * 10^23 per mole, this is about "
@@ -121,23 +118,18 @@ def _reaction(rng: Random) -> str:
         [
             pick(
                 rng,
-                f"In the reaction {equation}, {who} lets {exact(grams)} g of {left} react "
-                "completely.",
-                f"{who} wants to know how much {right} forms from {exact(grams)} g of {left} "
-                f"according to {equation}.",
+                f"In the reaction {equation}, {who} lets {exact(grams)} g of {left} react completely.",
+                f"{who} wants to know how much {right} forms from {exact(grams)} g of {left} according to {equation}.",
             ),
             pick(
                 rng,
                 "A balanced equation counts particles, so masses are first turned into moles.",
                 "The coefficients give the ratio of amounts, not of masses.",
             ),
-            f"The molar mass of {left} is {exact(molar_mass(left))} g/mol, which makes about "
-            f"{fixed(amount, 3)} mol.",
-            f"Every {m} mol of {left} gives {n} mol of {right}, hence about {fixed(product, 3)} "
-            f"mol of {right}.",
+            f"The molar mass of {left} is {exact(molar_mass(left))} g/mol, which makes about {fixed(amount, 3)} mol.",
+            f"Every {m} mol of {left} gives {n} mol of {right}, hence about {fixed(product, 3)} mol of {right}.",
             f"At {exact(molar_mass(right))} g/mol this weighs about {fixed(mass, 2)} g.",
-            f"With a yield of {yielded}% only about {fixed(mass * yielded / 100, 2)} g would be "
-            "collected.",
+            f"With a yield of {yielded}% only about {fixed(mass * yielded / 100, 2)} g would be collected.",
         ]
     )
 
@@ -152,18 +144,15 @@ def _gas(rng: Random) -> str:
         [
             pick(
                 rng,
-                f"A cylinder of {volume} litres in {who}'s store holds {exact(amount)} mol of "
-                f"{gas} at {kelvin} K.",
+                f"A cylinder of {volume} litres in {who}'s store holds {exact(amount)} mol of {gas} at {kelvin} K.",
                 f"{who} fills {exact(amount)} mol of {gas} into a vessel of {volume} litres and "
                 f"keeps it at {kelvin} K.",
             ),
-            "For an ideal gas, pV = nRT with R = 8.314 J/(mol K), and litres together with kPa "
-            "give joules.",
+            "For an ideal gas, pV = nRT with R = 8.314 J/(mol K), and litres together with kPa give joules.",
             f"So p = {exact(amount)} * 8.314 * {kelvin} / {volume} kPa, {shown(pressure, 2)} kPa.",
             pick(
                 rng,
-                f"At the same temperature in {exact(half)} litres the pressure doubles, by "
-                "Boyle's law.",
+                f"At the same temperature in {exact(half)} litres the pressure doubles, by Boyle's law.",
                 f"Warming it to {kelvin + 50} K in the same vessel raises the pressure to "
                 f"about {fixed(pressure * (kelvin + 50) / kelvin, 2)} kPa.",
             ),
@@ -178,9 +167,7 @@ def _titration(rng: Random) -> str:
     sample = rng.choice((10, 20, 25, 40, 50))
     base = Fraction(rng.randint(5, 50), 100)
     used, who = Fraction(rng.randint(50, 480), 10), rng.choice(NAMES)
-    acid, protons = rng.choice(
-        (("hydrochloric acid", 1), ("sulfuric acid", 2), ("acetic acid", 1), ("nitric acid", 1))
-    )
+    acid, protons = rng.choice((("hydrochloric acid", 1), ("sulfuric acid", 2), ("acetic acid", 1), ("nitric acid", 1)))
     moles = base * used
     strength = moles / protons / sample
     colour = pick(rng, "phenolphthalein turns pink", "the indicator changes colour")
@@ -188,20 +175,17 @@ def _titration(rng: Random) -> str:
         [
             pick(
                 rng,
-                f"{who} titrates {sample} ml of {acid} with sodium hydroxide of "
-                f"{exact(base)} mol/l.",
+                f"{who} titrates {sample} ml of {acid} with sodium hydroxide of {exact(base)} mol/l.",
                 f"To find the strength of {acid}, {who} takes a sample of {sample} ml and adds "
                 f"sodium hydroxide solution of {exact(base)} mol/l from a burette.",
             ),
             f"After {exact(used)} ml {colour}.",
-            f"Up to that point {exact(base)} * {exact(used)} = {exact(moles)} mmol of base have "
-            "been used.",
+            f"Up to that point {exact(base)} * {exact(used)} = {exact(moles)} mmol of base have been used.",
             f"One molecule of {acid} "
             + (
                 "gives up one proton, so the sample held the same amount of acid."
                 if protons == 1
-                else f"gives up two protons, so the sample held half of that, "
-                f"{exact(moles / 2)} mmol of acid."
+                else f"gives up two protons, so the sample held half of that, {exact(moles / 2)} mmol of acid."
             ),
             f"Dividing by {sample} ml, the concentration is {shown(strength, 4)} mol/l.",
             f"If the burette was misread by 0.1 ml, the result changes by about "
@@ -226,8 +210,7 @@ def _dilution(rng: Random) -> str:
                 f"make {final} ml at {exact(weak)} mol/l.",
             ),
             "Dilution leaves the amount of solute unchanged, so c1 * V1 = c2 * V2.",
-            f"The stock must be thinned {factor} times, which takes {final} / {factor} = "
-            f"{exact(part)} ml of it.",
+            f"The stock must be thinned {factor} times, which takes {final} / {factor} = {exact(part)} ml of it.",
             f"Water is added up to {final} ml, that is roughly {exact(final - part)} ml.",
             f"The flask then holds {exact(weak * final)} mmol of {salt}.",
             f"At {exact(molar_mass(salt))} g/mol, about {fixed(grams, 3)} g of the dry substance "

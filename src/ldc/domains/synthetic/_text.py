@@ -6,13 +6,22 @@ from random import Random
 
 Kind = Callable[[Random], str]
 
-NAMES = tuple(
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text, for a table of many short entries."""
+    return tuple(text.split())
+
+
+PAIRED = 0.4  # the share of documents that hold two passages
+SHORT, LONG = 320, 1200  # characters: a shorter passage always gets a second, a longer pair none
+
+NAMES = words(
     "Ada Amir Anika Arjun Astrid Beatriz Bilal Boris Bruna Carmen Cedric Chidi Clara Dalia Darius "
     "Davina Elif Elio Emeka Esther Fabian Farah Felix Freya Gita Goran Greta Hana Hassan Helga "
     "Hugo Ida Imran Ines Ivan Jamila Jonas Joyce Kaito Karim Katya Kofi Lars Leila Linus Lucia "
     "Magnus Malik Marta Mei Milan Nadia Naomi Nils Noor Olga Omar Oskar Paloma Pavel Petra Priya "
     "Quinn Rafael Rania Rosa Ruben Saana Samir Selma Stefan Tariq Tessa Theo Uma Valentin Vera "
-    "Wanda Wei Xenia Yara Yusuf Zainab Zoltan".split()
+    "Wanda Wei Xenia Yara Yusuf Zainab Zoltan"
 )
 
 
@@ -29,6 +38,10 @@ def documents(domain: str, kinds: Sequence[Kind], seed: int, count: int) -> Iter
     while done < count:
         for kind in rng.sample(kinds, len(kinds)):
             text = kind(rng)
+            paired = rng.random() < PAIRED or len(text) < SHORT
+            second = rng.choice(kinds)(rng) if paired else ""
+            if second and len(text) + len(second) < LONG:
+                text = f"{text}\n{second}"
             lines = {line for line in text.splitlines() if line.strip()}
             if not seen.isdisjoint(lines):
                 misses += 1
@@ -55,8 +68,8 @@ def shuffled(rng: Random, *sentences: str) -> str:
 
 def listed(items: Sequence[object]) -> str:
     """'a', 'a and b', 'a, b and c'."""
-    words = [str(item) for item in items]
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+    *head, last = map(str, items)
+    return f"{', '.join(head)} and {last}" if head else last
 
 
 def a(word: str) -> str:
@@ -65,13 +78,24 @@ def a(word: str) -> str:
 
 
 def fixed(value: Fraction | int | float, places: int = 2) -> str:
-    """The value rounded half away from zero to a fixed number of decimals, with separators."""
+    """The value rounded half away from zero to a fixed number of decimals."""
+    return grouped(value, places).replace(",", "")
+
+
+def grouped(value: Fraction | int | float, places: int = 2) -> str:
+    """As `fixed`, with a comma at the thousands."""
     numerator, denominator = value.as_integer_ratio()
     scale = 10**places
     units = (2 * abs(numerator) * scale + denominator) // (2 * denominator)
     whole, part = divmod(units, scale)
     sign = "-" if numerator < 0 and units else ""
     return f"{sign}{whole:,}.{part:0{places}d}" if places else f"{sign}{whole:,}"
+
+
+def money(sign: str, value: Fraction | int | float, places: int = 2) -> str:
+    """An amount behind its currency sign, a minus before both."""
+    digits = grouped(value, places)
+    return f"-{sign}{digits[1:]}" if digits.startswith("-") else sign + digits
 
 
 def exact(value: Fraction | int) -> str:

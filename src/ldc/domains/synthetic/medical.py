@@ -10,13 +10,9 @@ from math import sqrt
 from random import Random
 
 from ldc.domains.synthetic import _text
-from ldc.domains.synthetic._text import exact, fixed, listed, pick, shown, shuffled
+from ldc.domains.synthetic._patients import SCORES, patient_opening
+from ldc.domains.synthetic._text import exact, fixed, pick, shown, shuffled
 from ldc.domains.synthetic._trials import TRIALS, study_drug
-
-_WARDS = (
-    "surgical ward", "medical ward", "emergency department", "outpatient clinic", "renal unit",
-    "day hospital", "intensive care unit", "cardiology ward", "rehabilitation unit", "hospice",
-)  # fmt: skip
 
 
 def documents(seed: int, count: int) -> Iterator[str]:
@@ -24,23 +20,10 @@ def documents(seed: int, count: int) -> Iterator[str]:
     return _text.documents("medical", KINDS, seed, count)
 
 
-def _patient(rng: Random, low: int = 19, high: int = 92) -> tuple[str, str, str, int]:
-    """An opening description, 'the' reference, the pronoun and the age."""
-    age, woman = rng.randint(low, high), rng.random() < 0.5
-    word, pronoun = ("woman", "she") if woman else ("man", "he")
-    number, ward = rng.randint(1000, 9999), rng.choice(_WARDS)
-    opening = pick(
-        rng,
-        f"Case {number}: a {word} aged {age} is seen on the {ward}.",
-        f"A {word} aged {age} (record {number}) is reviewed on the {ward}.",
-        f"On the {ward}, patient {number} is a {word} aged {age}.",
-    ).replace("on the emergency", "in the emergency").replace("On the emergency", "In the emergency")
-    return opening, f"patient {number}", pronoun, age
-
-
 def _bmi(rng: Random) -> str:
-    opening, patient, pronoun, _ = _patient(rng)
-    height, weight = rng.randint(148, 200), rng.randint(45, 135)
+    opening, patient, pronoun, _ = patient_opening(rng)
+    height = rng.randint(148, 200)
+    weight = height * height * rng.randint(160, 420) // 100000
     bmi = Fraction(weight * 10000, height * height)
     limits = ((Fraction("18.5"), "underweight"), (25, "normal weight"), (30, "overweight"))
     group = next((name for limit, name in limits if bmi < limit), "obesity")
@@ -53,8 +36,7 @@ def _bmi(rng: Random) -> str:
                 f"Height is {height} cm and weight {weight} kg.",
                 f"On admission {pronoun} weighs {weight} kg at a height of {height} cm.",
             ),
-            "The body mass index is the weight in kilograms over the square of the height in "
-            "metres.",
+            "The body mass index is the weight in kilograms over the square of the height in metres.",
             f"For {patient} this is {weight} / {exact(Fraction(height, 100))}^2, about "
             f"{fixed(bmi, 1)} kg/m^2, which falls in the class '{group}' of the World Health "
             "Organization.",
@@ -66,7 +48,7 @@ def _bmi(rng: Random) -> str:
 
 
 def _surface(rng: Random) -> str:
-    opening, patient, _, _ = _patient(rng)
+    opening, patient, _, _ = patient_opening(rng)
     height, weight = rng.randint(148, 200), rng.randint(45, 130)
     area = sqrt(Fraction(height * weight, 3600))
     drug, rate = study_drug(rng), rng.randrange(20, 400, 5)
@@ -95,7 +77,7 @@ def _surface(rng: Random) -> str:
 
 
 def _pressure(rng: Random) -> str:
-    opening, patient, pronoun, _ = _patient(rng)
+    opening, patient, pronoun, _ = patient_opening(rng)
     systolic = rng.randint(88, 190)
     diastolic = rng.randint(48, min(115, systolic - 20))
     rate, stroke = rng.randint(48, 130), rng.randint(45, 100)
@@ -106,15 +88,13 @@ def _pressure(rng: Random) -> str:
             opening,
             pick(
                 rng,
-                f"Blood pressure is {systolic}/{diastolic} mmHg with a heart rate of {rate} per "
-                "minute.",
+                f"Blood pressure is {systolic}/{diastolic} mmHg with a heart rate of {rate} per minute.",
                 f"The monitor shows {systolic}/{diastolic} mmHg and {rate} beats per minute.",
             ),
             f"The pulse pressure is {systolic} - {diastolic} = {pulse} mmHg.",
             "The mean arterial pressure is estimated as the diastolic value plus one third of "
             f"the pulse pressure, {diastolic} + {pulse}/3 mmHg, {shown(mean, 1)} mmHg.",
-            f"This is {'above' if mean > 65 else 'not above'} the usual target of 65 mmHg for "
-            "patients in shock.",
+            f"This is {'above' if mean > 65 else 'not above'} the usual target of 65 mmHg for patients in shock.",
             f"If the stroke volume of {patient} is {stroke} ml, {pronoun} has a cardiac output of "
             f"{rate} * {stroke} = {rate * stroke} ml per minute.",
         ]
@@ -122,7 +102,7 @@ def _pressure(rng: Random) -> str:
 
 
 def _clearance(rng: Random) -> str:
-    opening, patient, pronoun, age = _patient(rng, 25, 90)
+    opening, patient, pronoun, age = patient_opening(rng, 25, 90)
     weight, creatinine = rng.randint(45, 115), Fraction(rng.randint(6, 40), 10)
     woman = pronoun == "she"
     top = (140 - age) * weight
@@ -136,14 +116,12 @@ def _clearance(rng: Random) -> str:
             pick(
                 rng,
                 f"Weight is {weight} kg and serum creatinine {exact(creatinine)} mg/dl.",
-                f"Before dosing, {pronoun} has a creatinine of {exact(creatinine)} mg/dl at a "
-                f"weight of {weight} kg.",
+                f"Before dosing, {pronoun} has a creatinine of {exact(creatinine)} mg/dl at a weight of {weight} kg.",
             ),
             "Creatinine clearance is estimated by the Cockcroft-Gault formula, (140 - age) * "
             "weight / (72 * creatinine).",
             f"For {patient} that is (140 - {age}) * {weight} / (72 * {exact(creatinine)}) = "
-            f"{top} / {exact(72 * creatinine)}, about {fixed(value, 1)} ml/min."
-            + (female if woman else ""),
+            f"{top} / {exact(72 * creatinine)}, about {fixed(value, 1)} ml/min." + (female if woman else ""),
             f"The trial halves the dose of {study_drug(rng)} below 50 ml/min, so "
             f"{dose if result >= 50 else dose // 2} mg instead of the full {dose} mg is given."
             if result < 50
@@ -154,7 +132,7 @@ def _clearance(rng: Random) -> str:
 
 
 def _drip(rng: Random) -> str:
-    opening, patient, _, _ = _patient(rng)
+    opening, patient, _, _ = patient_opening(rng)
     volume, hours = rng.choice((250, 500, 750, 1000, 1500, 2000)), rng.randint(2, 12)
     factor, start = rng.choice((10, 15, 20, 60)), rng.randint(0, 23)
     minute = 5 * rng.randint(0, 11)
@@ -181,9 +159,9 @@ def _drip(rng: Random) -> str:
 
 
 def _dose(rng: Random) -> str:
-    opening, patient, pronoun, _ = _patient(rng, 2, 17)
+    opening, patient, pronoun, age = patient_opening(rng, 2, 17)
     opening = opening.replace("woman", "girl").replace(" man", " boy")
-    weight, per = rng.randint(11, 70), Fraction(rng.randint(2, 60), 4)
+    weight, per = rng.randint(2 * age + 6, 3 * age + 14), Fraction(rng.randint(2, 60), 4)
     times, strength = rng.choice((1, 2, 3, 4)), rng.choice((10, 20, 25, 40, 50, 100))
     daily = weight * per
     single = daily / times
@@ -203,8 +181,7 @@ def _dose(rng: Random) -> str:
             f"Each dose contains {shown(single, 1)} mg."
             if times > 1
             else f"It is given at once, so each dose contains {exact(single)} mg.",
-            f"The syrup has {strength} mg per ml, so {patient} takes {shown(single / strength, 2)} "
-            "ml each time.",
+            f"The syrup has {strength} mg per ml, so {patient} takes {shown(single / strength, 2)} ml each time.",
             f"A course of {days} days uses {exact(daily * days)} mg, for which "
             f"{shown(daily * days / strength, 1)} ml of syrup must be dispensed.",
         ]
@@ -212,10 +189,10 @@ def _dose(rng: Random) -> str:
 
 
 def _anion_gap(rng: Random) -> str:
-    opening, patient, _, _ = _patient(rng)
-    sodium, chloride = rng.randint(125, 150), rng.randint(88, 112)
-    bicarbonate, albumin = rng.randint(8, 30), Fraction(rng.randint(18, 45), 10)
-    gap = sodium - chloride - bicarbonate
+    opening, patient, _, _ = patient_opening(rng)
+    gap, chloride = rng.randint(5, 28), rng.randint(93, 109)
+    bicarbonate, albumin = rng.randint(33, 39) - gap, Fraction(rng.randint(18, 40), 10)
+    sodium = gap + chloride + bicarbonate
     corrected = gap + Fraction("2.5") * (4 - albumin)
     return " ".join(
         [
@@ -229,8 +206,7 @@ def _anion_gap(rng: Random) -> str:
             ),
             f"The anion gap is sodium minus the sum of chloride and bicarbonate, {sodium} - "
             f"({chloride} + {bicarbonate}) = {gap} mmol/l.",
-            "Albumin carries part of the unmeasured charge, so the gap is corrected by 2.5 for "
-            "each g/dl below 4.",
+            "Albumin carries part of the unmeasured charge, so the gap is corrected by 2.5 for each g/dl below 4.",
             f"In {patient} the correction is 2.5 * (4 - {exact(albumin)}) = "
             f"{exact(corrected - gap)}, which makes {exact(corrected)} mmol/l.",
             f"With 12 mmol/l as the upper limit of the laboratory, the corrected gap is "
@@ -240,11 +216,12 @@ def _anion_gap(rng: Random) -> str:
 
 
 def _calcium(rng: Random) -> str:
-    opening, patient, pronoun, _ = _patient(rng)
+    opening, patient, pronoun, _ = patient_opening(rng)
     calcium = Fraction(rng.randint(68, 118), 10)
     albumin = Fraction(rng.randint(15, 48), 10)
     corrected = calcium + Fraction("0.8") * (4 - albumin)
-    state = "below" if corrected < Fraction("8.5") else "above" if corrected > Fraction("10.5") else "within"
+    low, high = Fraction("8.5"), Fraction("10.5")
+    state = "below" if corrected < low else "above" if corrected > high else "within"
     return " ".join(
         [
             opening,
@@ -260,9 +237,8 @@ def _calcium(rng: Random) -> str:
                 "The total depends on albumin, to which much of the calcium is bound.",
             ),
             f"The usual correction adds 0.8 * (4 - albumin): {exact(calcium)} + 0.8 * "
-            f"({exact(Fraction(4) - albumin)}) = {exact(corrected)} mg/dl.",
-            f"The corrected value of {patient} lies {state} the reference range of 8.5 to 10.5 "
-            "mg/dl used here.",
+            f"(4 - {exact(albumin)}) = {exact(corrected)} mg/dl.",
+            f"The corrected value of {patient} lies {state} the reference range of 8.5 to 10.5 mg/dl used here.",
             pick(
                 rng,
                 f"An ionised calcium was requested because {pronoun} is to be followed up.",
@@ -273,7 +249,7 @@ def _calcium(rng: Random) -> str:
 
 
 def _ejection(rng: Random) -> str:
-    opening, patient, _, _ = _patient(rng)
+    opening, patient, _, _ = patient_opening(rng)
     full = rng.randint(80, 240)
     left = rng.randint(full * 3 // 10, full * 8 // 10)
     rate, area = rng.randint(50, 120), Fraction(rng.randint(150, 230), 100)
@@ -285,8 +261,7 @@ def _ejection(rng: Random) -> str:
             opening,
             pick(
                 rng,
-                f"Echocardiography finds an end-diastolic volume of {full} ml and an end-systolic "
-                f"volume of {left} ml.",
+                f"Echocardiography finds an end-diastolic volume of {full} ml and an end-systolic volume of {left} ml.",
                 f"On cardiac imaging the left ventricle of {patient} holds {full} ml at the end "
                 f"of diastole and {left} ml at the end of systole.",
             ),
@@ -296,14 +271,13 @@ def _ejection(rng: Random) -> str:
             f"{stroke * rate} ml/min, {exact(output)} l/min.",
             f"Divided by a body surface area of {exact(area)} m^2 this gives a cardiac index of "
             f"about {fixed(output / area, 2)} l/min/m^2.",
-            f"By the common cut-off of 40% the fraction is "
-            f"{'reduced' if fraction <= 40 else 'not reduced'}.",
+            f"By the common cut-off of 40% the fraction is {'reduced' if fraction <= 40 else 'not reduced'}.",
         ]
     )
 
 
 def _half_life(rng: Random) -> str:
-    _, patient, _, _ = _patient(rng)
+    _, patient, _, _ = patient_opening(rng)
     drug, hours = study_drug(rng), Fraction(rng.randint(4, 60), 2)
     peak, steps = 16 * rng.randint(2, 60), rng.randint(2, 5)
     bound = rng.randint(10, 98)
@@ -313,156 +287,16 @@ def _half_life(rng: Random) -> str:
         [
             pick(
                 rng,
-                f"Pharmacokinetic note on {patient}: {drug} has an elimination half-life of "
-                f"{exact(hours)} hours.",
+                f"Pharmacokinetic note on {patient}: {drug} has an elimination half-life of {exact(hours)} hours.",
                 f"In the phase 1 unit {patient} receives {drug}, which is eliminated with a "
                 f"half-life of {exact(hours)} hours.",
             ),
-            f"The peak concentration is {peak} micrograms per litre and elimination is of first "
-            "order.",
+            f"The peak concentration is {peak} micrograms per litre and elimination is of first order.",
             f"The expected course in micrograms per litre is {course}.",
             f"After {steps} half-lives {exact(Fraction(100, 2**steps))}% of the peak is left.",
-            f"The rate constant is 0.693 / {exact(hours)}, about "
-            f"{fixed(Fraction('0.693') / hours, 3)} per hour.",
+            f"The rate constant is 0.693 / {exact(hours)}, about {fixed(Fraction('0.693') / hours, 3)} per hour.",
             f"Of the peak {bound}% is bound to protein, so "
             f"{exact(Fraction(peak * (100 - bound), 100))} micrograms per litre are free.",
-        ]
-    )
-
-
-def _pack_years(rng: Random) -> str:
-    opening, patient, pronoun, age = _patient(rng, 40, 85)
-    start = rng.randint(14, 28)
-    years = rng.randint(5, age - start - 2)
-    daily = 5 * rng.randint(1, 8)
-    packs = Fraction(daily * years, 20)
-    since = age - start - years
-    return " ".join(
-        [
-            opening,
-            pick(
-                rng,
-                f"Smoking history: {daily} cigarettes a day from the age of {start} for {years} "
-                "years.",
-                f"From the age of {start} on, {pronoun} smoked {daily} cigarettes a day for "
-                f"{years} years.",
-            ),
-            "One pack-year is twenty cigarettes a day for one year.",
-            f"The exposure of {patient} is {daily} / 20 * {years} = {exact(packs)} pack-years, or "
-            f"{daily * 365 * years:,} cigarettes if leap days are ignored.",
-            f"Smoking stopped at {start + years}, that is {since} years ago.",
-            f"The screening study of the ward enrols from 20 pack-years and up to 15 years after "
-            f"the last cigarette, so {pronoun} is "
-            f"{'eligible' if packs >= 20 and since <= 15 else 'not eligible'}.",
-        ]
-    )
-
-
-def _stroke_score(rng: Random) -> str:
-    opening, patient, pronoun, age = _patient(rng, 45, 92)
-    factors = [
-        ("heart failure", 1),
-        ("hypertension", 1),
-        ("diabetes", 1),
-        ("a previous stroke", 2),
-        ("vascular disease", 1),
-    ]
-    found = rng.sample(factors, rng.randint(1, 4))
-    years = 2 if age >= 75 else 1 if age >= 65 else 0
-    sex = int(pronoun == "she")
-    total = years + sex + sum(points for _, points in found)
-    given = "; ".join(f"{name} gives {points}" for name, points in found)
-    absent = [name for name, _ in factors if (name, 1) not in found and (name, 2) not in found]
-    return " ".join(
-        [
-            opening,
-            pick(
-                rng,
-                f"Atrial fibrillation is known, with {listed([n for n, _ in found])}.",
-                f"The history of {patient} lists atrial fibrillation and, besides, "
-                f"{listed([n for n, _ in found])}.",
-            ),
-            f"There is no record of {' or '.join(absent)}.",
-            "The CHA2DS2-VASc score is added up as follows.",
-            f"The age of {age} contributes {years}, the sex {sex}; {given}.",
-            f"The total for {patient} is {total} of 9 points.",
-            pick(
-                rng,
-                "Age counts one point from 65 and two from 75.",
-                "A previous stroke is the one item of the history that counts twice.",
-            ),
-        ]
-    )
-
-
-def _pneumonia_score(rng: Random) -> str:
-    opening, patient, pronoun, age = _patient(rng, 25, 92)
-    urea, breaths = Fraction(rng.randint(30, 140), 10), rng.randint(14, 42)
-    systolic = rng.randint(76, 150)
-    diastolic = rng.randint(42, systolic - 25)
-    confused = rng.random() < 0.35
-    items = [
-        ("confusion", confused),
-        ("urea", urea > 7),
-        ("respiratory rate", breaths >= 30),
-        ("blood pressure", systolic < 90 or diastolic <= 60),
-        ("age", age >= 65),
-    ]
-    met = [name for name, yes in items if yes]
-    return " ".join(
-        [
-            opening,
-            f"Chest film and cough suggest pneumonia, and {pronoun} is "
-            f"{'newly confused' if confused else 'fully oriented'}.",
-            shuffled(
-                rng,
-                f"Urea is {exact(urea)} mmol/l.",
-                f"The respiratory rate is {breaths} per minute.",
-                f"Blood pressure reads {systolic}/{diastolic} mmHg.",
-            ),
-            "CURB-65 gives one point each for confusion, urea above 7 mmol/l, a rate of at least "
-            "30, a systolic pressure below 90 or a diastolic one of at most 60 mmHg, and an age "
-            "of at least 65.",
-            f"In {patient} the criteria met are: {listed(met)}."
-            if met
-            else f"In {patient} none of the five is met.",
-            f"The score is {len(met)} of 5.",
-        ]
-    )
-
-
-def _coma_score(rng: Random) -> str:
-    opening, patient, pronoun, _ = _patient(rng)
-    eyes = ("no eye opening", "eye opening to pain", "eye opening to speech", "open eyes")
-    verbal = ("no sounds", "sounds only", "single words", "confused speech", "oriented speech")
-    motor = (
-        "no movement",
-        "extension to pain",
-        "abnormal flexion to pain",
-        "withdrawal from pain",
-        "localising of pain",
-        "movement on command",
-    )
-    e, v, m = rng.randint(1, 4), rng.randint(1, 5), rng.randint(1, 6)
-    total = e + v + m
-    grade = "severe" if total <= 8 else "moderate" if total <= 12 else "mild"
-    after = min(15, total + rng.randint(0, 4))
-    return " ".join(
-        [
-            opening,
-            pick(
-                rng,
-                f"After a fall {pronoun} shows {eyes[e - 1]}, {verbal[v - 1]} and "
-                f"{motor[m - 1]}.",
-                f"Examination after a head injury: {eyes[e - 1]}, {verbal[v - 1]}, "
-                f"{motor[m - 1]}.",
-            ),
-            f"On the Glasgow coma scale these are E{e}, V{v} and M{m}.",
-            f"The sum for {patient} is {e} + {v} + {m} = {total} of 15, in the range called "
-            f"{grade}.",
-            "Severe means 8 or less, moderate 9 to 12 and mild 13 to 15.",
-            f"At the next check, {rng.randint(20, 120)} minutes later, the sum is {after}, "
-            + (f"a gain of {after - total}." if after > total else "unchanged."),
         ]
     )
 
@@ -478,9 +312,6 @@ KINDS = (
     _calcium,
     _ejection,
     _half_life,
-    _pack_years,
-    _stroke_score,
-    _pneumonia_score,
-    _coma_score,
+    *SCORES,
     *TRIALS,
 )

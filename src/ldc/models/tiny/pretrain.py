@@ -15,6 +15,10 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedToken
 from ldc.models.tiny.mixture import Source, stream
 
 
+EMBEDDING_STD = 0.02
+"""The tied embeddings start smaller than the layers, whose start is the configuration's `initializer_range`."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The settings of a training run. `minutes` ends it by the clock: the schedule follows whichever limit is nearer."""
@@ -22,9 +26,9 @@ class Recipe:
     seed: int = 20261122
     steps: int = 20_000
     minutes: float = 60.0
-    rows: int = 8
+    rows: int = 4
     length: int = 256
-    peak_learning_rate: float = 4e-3
+    peak_learning_rate: float = 3e-3
     warmup_share: float = 0.02
     decay_share: float = 0.5
     weight_decay: float = 0.05
@@ -62,6 +66,7 @@ def pretrain(
     """Train from nothing; the loss curve goes to `out/training.json` as it grows."""
     torch.manual_seed(recipe.seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    torch.nn.init.normal_(model.get_input_embeddings().weight, std=EMBEDDING_STD)
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]

@@ -30,6 +30,7 @@ def llama_config() -> PretrainedConfig:
             "high_freq_factor": 4.0,
             "original_max_position_embeddings": 256,
         },
+        initializer_range=0.08,
         bos_token_id=BOS,
         eos_token_id=EOS,
     )
@@ -59,6 +60,7 @@ def gemma_config() -> PretrainedConfig:
             "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
             "full_attention": {"rope_type": "default", "rope_theta": 100_000.0},
         },
+        initializer_range=0.08,
         bos_token_id=BOS,
         eos_token_id=EOS,
         pad_token_id=EOS,

@@ -1,0 +1,83 @@
+"""Training text as rows of one length: documents side by side, none seeing another, no padding.
+
+A document that does not fit into the rest of a row is cut there and goes on in the next row behind a BOS of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ldc.domains.document import Document
+from ldc.domains.encoding import Encoded, Encoder
+from ldc.errors import DataError
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a batch: token ids, the token each position is to predict (or IGNORED), positions within documents."""
+
+    tokens: tuple[int, ...]
+    labels: tuple[int, ...]
+    positions: tuple[int, ...]
+
+
+def rows(documents: Sequence[Document], encoder: Encoder, length: int, name: str, seed: int) -> Iterator[Row]:
+    """Rows without end. The order of documents is drawn from (seed, name) alone, anew for each pass over them.
+
+    Raises:
+        DataError: all documents together are shorter than one row.
+    """
+    encoded: dict[int, Encoded] = {}
+    tokens: list[int] = []
+    labels: list[int] = []
+    positions: list[int] = []
+    epoch, whole_rows = 0, 0
+    while epoch == 0 or whole_rows:
+        for index in _order(len(documents), name, seed, epoch):
+            if index not in encoded:
+                encoded[index] = encoder.encode(documents[index])
+            rest: Encoded | None = encoded[index]
+            while rest is not None and rest.ids:
+                segment, rest = _segment(rest, encoder, length - len(tokens))
+                tokens += segment.tokens
+                labels += segment.labels
+                positions += segment.positions
+                if len(tokens) == length:
+                    whole_rows += 1
+                    yield Row(tuple(tokens), tuple(labels), tuple(positions))
+                    tokens, labels, positions = [], [], []
+        epoch += 1
+    raise DataError(
+        f"domain {name}: its training split has {len(tokens)} tokens, fewer than one row of "
+        f"training.block_length = {length}; add text or lower block_length"
+    )
+
+
+def _segment(rest: Encoded, encoder: Encoder, room: int) -> tuple[Row, Encoded | None]:
+    """The head of a document that fits into `room` tokens, framed, and what is left of it.
+
+    The last token predicts the first that did not fit, as it would in a longer row.
+    """
+    bos = () if encoder.bos is None else (encoder.bos,)
+    eos = () if encoder.eos is None else (encoder.eos,)
+    ids, wanted = rest.ids + eos, rest.supervised + (True,) * len(eos)
+    taken = max(0, room - len(bos))
+    tokens = (bos + ids[:taken])[:room]
+    following = [
+        target if use else IGNORED for target, use in zip(ids[1 - len(bos) : taken + 1], wanted[1 - len(bos) : taken + 1])
+    ]
+    labels = tuple((following + [IGNORED] * len(tokens))[: len(tokens)])
+    left = Encoded(rest.ids[taken:], rest.supervised[taken:]) if taken < len(rest.ids) else None
+    return Row(tokens, labels, tuple(range(len(tokens)))), left
+
+
+def _order(count: int, name: str, seed: int, epoch: int) -> list[int]:
+    digest = hashlib.blake2b(f"{seed}:{name}:{epoch}".encode(), digest_size=8).hexdigest()
+    order = list(range(count))
+    random.Random(digest).shuffle(order)
+    return order

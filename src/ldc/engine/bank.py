@@ -1,0 +1,148 @@
+"""The bank: runs in lockstep over one frozen base model. No result may depend on who else is in it.
+
+The rows of a batch are ordered by member. Members join where their lowest adapter is; below, the trunk serves them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ldc.engine.adapters import Adapters, Stack
+from ldc.engine.batches import Batch
+from ldc.engine.head import Head
+from ldc.engine.linear import BankLinear, add_adapters
+from ldc.engine.members import Member, Span, row_order, spans_of
+from ldc.engine.trunk import Recording, Trunk, spread
+from ldc.models.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A frozen model in the parts the engine needs.
+
+    Attributes:
+        decoder: the inner module, from token ids to hidden states.
+        layers: its decoder layers.
+        final_norm: what the hidden states go through after the last layer; None for nothing.
+        head: from there to losses.
+        root: the module in which the paths of components are looked up.
+        returns_tuple: whether a layer's output is a tuple.
+    """
+
+    root: nn.Module
+    decoder: nn.Module
+    layers: tuple[nn.Module, ...]
+    final_norm: nn.Module | None
+    head: Head
+    returns_tuple: bool = False
+
+    @classmethod
+    def of(cls, model: nn.Module, layout: Layout) -> Base:
+        """The parts of a Hugging Face causal LM, given where they are."""
+        head = model.get_submodule(layout.head)
+        return cls(
+            root=model,
+            decoder=model.get_submodule(layout.decoder),
+            layers=tuple(model.get_submodule(path) for path in layout.layers),
+            final_norm=None if layout.final_norm is None else model.get_submodule(layout.final_norm),
+            head=Head(head.weight, getattr(head, "bias", None), layout.softcap),
+            returns_tuple=layout.returns_tuple,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.head.weight_VD.device
+
+
+class Bank:
+    """Members and their adapters over a base model."""
+
+    def __init__(
+        self, base: Base, members: Sequence[Member], rank: int, scaling: float, trunk: bool = True
+    ) -> None:
+        self.base = base
+        self.members = tuple(row_order(members))
+        dtype = torch.float64 if base.head.weight_VD.dtype == torch.float64 else torch.float32
+        self.adapters = Adapters(self.members, rank, scaling, base.device, dtype)
+        self.trunk = Trunk(base.decoder, base.layers, base.returns_tuple)
+        self._joins = tuple(m.lowest if trunk else 0 for m in self.members)
+        self._present: tuple[int, ...] = ()
+
+    def hidden(self, batch: Batch, present: Sequence[int] | None = None) -> tuple[Tensor, Recording]:
+        """Hidden states after the final norm, [rows of all present members, T, D], and what the trunk recorded.
+
+        `present` are the positions of the members whose text the batch holds, in row order; None means all. Each has
+        `batch.rows_per_text` rows. With gradients enabled the result can be differentiated to the adapters.
+        """
+        chosen = tuple(range(len(self.members))) if present is None else tuple(present)
+        joins = [self._joins[k] for k in chosen]
+        recording = self.trunk.record(batch, joins, through=max(joins))
+        return self._run(batch, chosen, recording), recording
+
+    def hidden_with_pt(self, batch: Batch, present: Sequence[int]) -> tuple[Tensor | None, Tensor]:
+        """The same for evaluation, the trunk carried on to the end: (members' states or None, the bare model's)."""
+        joins = [self._joins[k] for k in present]
+        recording = self.trunk.record(batch, joins, through=len(self.base.layers))
+        assert recording.last is not None
+        return (self._run(batch, tuple(present), recording) if present else None), recording.last
+
+    def _run(self, batch: Batch, present: tuple[int, ...], recording: Recording) -> Tensor:
+        rows = batch.rows_per_text
+        where = {text: i for i, text in enumerate(batch.texts)}
+        sources = [torch.arange(rows, device=self.base.device) + rows * where[self.members[k].text] for k in present]
+        joined, state, index, cache = 0, None, None, {}
+        with self._adapted():
+            for number in range(self._joins[present[0]], len(self.base.layers)):
+                until = joined
+                while until < len(present) and self._joins[present[until]] == number:
+                    until += 1
+                if until > joined:
+                    newcomers = torch.cat(sources[joined:until])
+                    entering = recording.hidden[number].index_select(0, newcomers)
+                    state = entering if state is None else torch.cat([state, entering])
+                    index = newcomers if index is None else torch.cat([index, newcomers])
+                    joined, cache = until, {}
+                    self._present = present[:joined]
+                args, kwargs = recording.arguments[number]
+                args, kwargs = spread((args, kwargs), recording.rows, index, cache)
+                state = self.base.layers[number](state, *args, **kwargs)
+                state = state[0] if isinstance(state, tuple) else state
+        return state if self.base.final_norm is None else self.base.final_norm(state)
+
+    @contextmanager
+    def _adapted(self) -> Iterator[None]:
+        """Let the components' modules add the adapters of the members present."""
+        modules = [(self.base.root.get_submodule(path), stack) for path, stack in self.adapters.stacks.items()]
+        try:
+            for module, stack in modules:
+                module.forward = self._forward(module, stack)
+            yield
+        finally:
+            for module, _ in modules:
+                module.__dict__.pop("forward", None)
+
+    def _forward(self, module: nn.Module, stack: Stack) -> Any:
+        original = module.forward
+        plain = type(module) is nn.Linear
+        scaling = self.adapters.scaling
+        known: dict[tuple[int, ...], tuple[Span, ...]] = {}
+
+        def forward(x: Tensor) -> Tensor:
+            present = self._present
+            if present not in known:
+                known[present] = spans_of(stack.members, present)
+            spans = known[present]
+            if not spans:
+                return original(x)
+            if plain:
+                return BankLinear.apply(x, module.weight, module.bias, stack.a, stack.b, scaling, len(present), spans)
+            return add_adapters(x, original(x), stack.a, stack.b, scaling, len(present), spans)
+
+        return forward

@@ -1,0 +1,29 @@
+"""Batches as the engine sees them: distinct rows of tokens, shared by every member that reads the same text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of several texts, the same number of rows of each, in the order of `texts`.
+
+    Attributes:
+        texts: keys of the texts, one for each group of rows.
+        tokens: [rows, T] token ids.
+        labels: [rows, T] the token that each position is to predict, -100 where none is.
+        positions: [rows, T] positions, begun anew at each document of a row; None where every row is one document.
+    """
+
+    texts: tuple[str, ...]
+    tokens: Tensor
+    labels: Tensor
+    positions: Tensor | None = None
+
+    @property
+    def rows_per_text(self) -> int:
+        """Rows of one text."""
+        return self.tokens.shape[0] // len(self.texts)

@@ -1,0 +1,90 @@
+"""Held-out text scored: the NLL of every document under each member and under the bare model (PT)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ldc.domains.windows import Window
+from ldc.engine.bank import Bank
+from ldc.engine.batches import Batch
+from ldc.engine.head import IGNORED
+from ldc.engine.train import member_labels
+
+PT = -1
+"""Stands for the bare model where a member's position is expected."""
+
+
+@torch.no_grad()
+def score(
+    bank: Bank,
+    text: str,
+    windows: Sequence[Window],
+    members: Sequence[int],
+    batch_tokens: int,
+    pt: bool,
+    advance: Callable[[int, int], None] = lambda _rows, _tokens: None,
+) -> dict[int, NDArray[np.float64]]:
+    """NLL in nats of each document: {member or PT: [documents]}.
+
+    Every window is a row of its own, padded on the right, where a causal model cannot see it; so the value depends
+    neither on its neighbours nor on the size of the batch.
+
+    Args:
+        text: the key under which all of `members` read this text.
+        windows: pieces of documents 0, 1, ...
+        members: positions in the bank.
+        batch_tokens: at most this many tokens, padding included, of all members together in one pass.
+        pt: score the bare model too.
+    """
+    documents = 1 + max(w.document for w in windows)
+    totals = {k: np.zeros(documents) for k in ([PT] if pt else []) + list(members)}
+    order = sorted(range(len(windows)), key=lambda i: (len(windows[i].tokens), i))
+    copies = len(members) + (1 if pt else 0)
+    for group in _groups([windows[i] for i in order], max(1, batch_tokens // max(1, copies))):
+        batch = _padded(group, text, bank.base.device)
+        if pt:
+            state, last = bank.hidden_with_pt(batch, members)
+            nll = _nll(bank, last, batch.labels)
+            np.add.at(totals[PT], [w.document for w in group], nll)
+        else:
+            state, _ = bank.hidden(batch, members)
+        if state is not None:
+            nll_M = _nll(bank, state, member_labels(bank, batch, members)).reshape(len(members), -1)
+            for row, k in enumerate(members):
+                np.add.at(totals[k], [w.document for w in group], nll_M[row])
+        advance(len(group) * copies, copies * sum(len(w.tokens) for w in group))
+    return totals
+
+
+def _nll(bank: Bank, state: Tensor, labels: Tensor) -> NDArray[np.float64]:
+    ones = torch.ones(labels.shape, device=labels.device, dtype=torch.float32)
+    _, nll = bank.base.head.loss(state, labels, ones)
+    return nll.double().sum(dim=1).cpu().numpy()
+
+
+def _groups(windows: Sequence[Window], tokens: int) -> list[list[Window]]:
+    """Neighbours whose padded rows stay within the number of tokens; at least one window each."""
+    groups: list[list[Window]] = []
+    for window in windows:
+        if groups and (len(groups[-1]) + 1) * len(window.tokens) <= tokens:
+            groups[-1].append(window)
+        else:
+            groups.append([window])
+    return groups
+
+
+def _padded(group: Sequence[Window], text: str, device: torch.device) -> Batch:
+    length = max(len(w.tokens) for w in group)
+    tokens = torch.zeros(len(group), length, dtype=torch.long)
+    labels = torch.full((len(group), length), IGNORED, dtype=torch.long)
+    for row, window in enumerate(group):
+        ids = torch.tensor(window.tokens)
+        tokens[row, : len(ids)] = ids
+        following = torch.where(torch.tensor(window.scored)[1:], ids[1:], IGNORED)
+        labels[row, : len(ids) - 1] = following
+    return Batch((text,), tokens.to(device), labels.to(device))

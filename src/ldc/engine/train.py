@@ -1,0 +1,140 @@
+"""The training loop of a bank: every member takes its own steps on its own text, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ldc.engine.bank import Bank
+from ldc.engine.batches import Batch
+from ldc.engine.head import IGNORED
+from ldc.engine.optimizer import MemberOptimizer
+from ldc.norms import UpdateNorms, update_norms
+from ldc.study.schema import TrainingSpec
+
+
+@dataclass(slots=True)
+class Course:
+    """What became of one member.
+
+    Attributes:
+        losses: a row for each step: step (from 1), mean NLL per supervised token in nats, learning rate, norm of the
+            gradient before clipping, supervised tokens.
+        norms: (step, component index in the member's order) -> norms, as (step, UpdateNorms over components).
+        failure: why it stopped early; None if it did not.
+    """
+
+    losses: list[tuple[int, float, float, float, int]] = field(default_factory=list)
+    norms: list[tuple[int, UpdateNorms]] = field(default_factory=list)
+    failure: str | None = None
+
+
+Window = Sequence[Batch]
+"""The batches of one optimiser step."""
+
+
+def snapshot_steps(steps: int, count: int) -> tuple[int, ...]:
+    """The steps at which norms are taken: 0, then `count` evenly spaced ones up to the last."""
+    return tuple(sorted({0, *(round(steps * i / count) for i in range(1, count + 1))}))
+
+
+def train(
+    bank: Bank,
+    windows: Iterator[Window],
+    spec: TrainingSpec,
+    advance: Callable[[int, int], None] = lambda _steps, _tokens: None,
+    disturb: Callable[[int, Bank], None] = lambda _step, _bank: None,
+) -> list[Course]:
+    """Train every member of the bank for its own number of steps; a Course for each, in the bank's order.
+
+    Args:
+        windows: the batches of each step; each batch has the text of every member.
+        advance: told (steps, tokens of all members) after each step.
+        disturb: called after each backward pass, for tests that inject faults.
+    """
+    members = bank.members
+    optimizers = [MemberOptimizer(bank.adapters, k, m.steps, spec) for k, m in enumerate(members)]
+    courses = [Course() for _ in members]
+    snapshots = [snapshot_steps(m.steps, spec.trajectory) for m in members]
+    for course, k in zip(courses, range(len(members))):
+        course.norms.append((0, member_norms(bank, k)))
+    for step in range(1, max(m.steps for m in members) + 1):
+        active = [k for k, m in enumerate(members) if step <= m.steps and courses[k].failure is None]
+        if not active:
+            break
+        nll_M, tokens_M = _accumulate(bank, next(windows))
+        disturb(step, bank)
+        for k in active:
+            if step == 1:
+                courses[k].failure = _untrained(bank, k)
+            report = optimizers[k].step() if courses[k].failure is None else None
+            if report is None:
+                continue
+            courses[k].losses.append((step, nll_M[k], report.learning_rate, report.gradient_norm, tokens_M[k]))
+            if not report.finite or not np.isfinite(nll_M[k]):
+                courses[k].failure = (
+                    f"diverged at step {step}: loss {nll_M[k]:.3g}, gradient norm {report.gradient_norm:.3g}; "
+                    f"lower training.learning_rate (it was {report.learning_rate:.3g} here)"
+                )
+            elif step in snapshots[k]:
+                courses[k].norms.append((step, member_norms(bank, k)))
+        bank.adapters.clear_gradients()
+        advance(len(active), sum(tokens_M[k] for k in active))
+    return courses
+
+
+def _accumulate(bank: Bank, window: Window) -> tuple[list[float], list[int]]:
+    """Backward passes of one step. The loss is the sum over members of (their NLL over the window / their tokens)."""
+    counts = [_supervised(bank, batch) for batch in window]
+    tokens_M = torch.stack(counts).sum(dim=0)
+    weight_M = 1.0 / tokens_M.clamp(min=1)
+    nll_M = torch.zeros(len(bank.members), dtype=torch.float64)
+    for batch in window:
+        state, _ = bank.hidden(batch)
+        labels = member_labels(bank, batch, range(len(bank.members)))
+        weight = weight_M.to(state.device, torch.float64 if state.dtype == torch.float64 else torch.float32)
+        loss, nll = bank.base.head.loss(
+            state, labels, weight.repeat_interleave(batch.rows_per_text)[:, None].expand(labels.shape)
+        )
+        loss.backward()
+        nll_M += nll.view(len(bank.members), -1).double().sum(dim=1).cpu()
+    return (nll_M * weight_M).tolist(), tokens_M.tolist()
+
+
+def member_labels(bank: Bank, batch: Batch, present: Sequence[int]) -> Tensor:
+    """The labels of the rows of the members present: [members x rows of a text, T]."""
+    rows = batch.rows_per_text
+    where = {text: i for i, text in enumerate(batch.texts)}
+    groups = [batch.labels[rows * where[bank.members[k].text] :][:rows] for k in present]
+    return torch.cat(groups)
+
+
+def _supervised(bank: Bank, batch: Batch) -> Tensor:
+    per_text = (batch.labels != IGNORED).view(len(batch.texts), -1).sum(dim=1).cpu()
+    where = {text: i for i, text in enumerate(batch.texts)}
+    return per_text[[where[m.text] for m in bank.members]]
+
+
+def _untrained(bank: Bank, member: int) -> str | None:
+    """Why a member cannot be believed: an adapter that got no gradient at the first step, which must be a defect.
+
+    (B starts at zero, so A's first gradient is zero by construction and B's is the one that tells.)
+    """
+    dead = [c.label for c, _, b in bank.adapters.gradients(member) if not bool((b != 0).any())]
+    return f"no gradient reached {', '.join(dead[:5])} at the first step" if dead else None
+
+
+def member_norms(bank: Bank, member: int) -> UpdateNorms:
+    """Norms of a member's updates, one entry for each of its components in order."""
+    factors = [(c, _array(a), _array(b)) for c, a, b in bank.adapters.factors(member)]
+    parts = [update_norms(a, b, bank.adapters.scaling) for _, a, b in factors]
+    return UpdateNorms(*(np.array([getattr(p, name) for p in parts]) for name in UpdateNorms._fields))
+
+
+def _array(tensor: Tensor) -> Any:
+    return tensor.detach().double().cpu().numpy()

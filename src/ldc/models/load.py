@@ -1,0 +1,182 @@
+"""Load a base model frozen and whole, or say exactly why not: nothing missing, nothing newly initialised."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from ldc.errors import ModelError
+from ldc.models.headers import HARMLESS, fingerprint, read_shape, resolve_folder, tokenizer_fingerprint
+from ldc.models.layout import Layout, find_layout, probe
+from ldc.models.roles import Component
+from ldc.study.schema import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A frozen base model in evaluation mode, with its tokenizer, its layout, and what identifies it."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    layout: Layout
+    folder: Path
+    fingerprint: str
+    tokenizer_fingerprint: str
+    source: str
+    revision: str | None
+    dtype: torch.dtype
+
+
+def load(name: str, spec: ModelSpec, base: Path, device: torch.device, dtype: torch.dtype | None = None) -> LoadedModel:
+    """Load a model of the study from its folder or the Hub cache, without any access to the network.
+
+    Args:
+        name: the model's short name in the study.
+        spec: the model's record in the study.
+        base: the folder that relative paths start from.
+        device: where the weights go.
+        dtype: precision of the weights; None lets `choose_dtype` decide.
+
+    Raises:
+        ModelError: the files are incomplete or fit the architecture in part only, the layers cannot be mapped, the head
+            is not reproduced, the tokenizer is missing or slow, or the precision would overflow.
+        EnvironmentFault: the model is neither a folder nor in the Hub cache.
+    """
+    folder = resolve_folder(name, spec, base)
+    shape = read_shape(folder)
+    chosen = dtype or choose_dtype(spec.dtype, shape.model_type, device)[0]
+    if chosen == torch.float16 and shape.model_type.startswith("gemma3"):
+        raise ModelError(f"models.{name}: float16 overflows on Gemma 3; use bfloat16 or float32")
+    identity = tokenizer_fingerprint(folder)
+    with _quiet():
+        tokenizer = _load_tokenizer(folder, spec)
+        model = _load_model(folder, spec, chosen)
+    rows = model.get_input_embeddings().get_parameter("weight").shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"{folder}: the tokenizer knows {len(tokenizer)} tokens, the model {rows}: they do not belong together"
+        )
+    model = model.eval().requires_grad_(False).to(device)
+    layout = find_layout(model)
+    _check_plan(folder, shape.components, layout.components)
+    probe(model, layout)
+    hub = folder.parent.name == "snapshots"
+    return LoadedModel(
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        layout=layout,
+        folder=folder,
+        fingerprint=fingerprint(folder),
+        tokenizer_fingerprint=identity,
+        source=spec.source,
+        revision=folder.name if hub else None,
+        dtype=chosen,
+    )
+
+
+def choose_dtype(spec_dtype: str, model_type: str, device: torch.device) -> tuple[torch.dtype, str]:
+    """The precision of the frozen base, and the reason, to be printed. Never float16."""
+    if spec_dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[
+            spec_dtype
+        ], f"{spec_dtype}: the study asks for it"
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16, "bfloat16: the GPU computes in it"
+    if device.type == "cuda":
+        return torch.float32, f"float32: this GPU has no bfloat16, and float16 is not safe for {model_type}"
+    return torch.float32, f"float32: the safe choice on {device.type}"
+
+
+def _load_model(folder: Path, spec: ModelSpec, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=spec.trust_remote_code,
+            attn_implementation="sdpa",
+            ignore_mismatched_sizes=True,  # so that they are listed, and refused below
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError) as cause:
+        if isinstance(cause, torch.OutOfMemoryError):
+            raise
+        raise ModelError(f"{folder}: transformers cannot load this model: {_first_lines(cause)}") from cause
+    model, info = loaded
+    _check_whole(folder, info)
+    return model
+
+
+def _check_whole(folder: Path, info: dict[str, Any]) -> None:
+    mismatched = sorted(f"{key} (stored {tuple(a)}, expected {tuple(b)})" for key, a, b in info["mismatched_keys"])
+    missing = sorted(set(info["missing_keys"]) - {key for key, _, _ in info["mismatched_keys"]})
+    unexpected = sorted(key for key in info["unexpected_keys"] if not HARMLESS.search(key))
+    for keys, what in (
+        (mismatched, "weights have another shape than the configuration says"),
+        (missing, "weights of the architecture are missing and would start at random"),
+        (unexpected, "weights have no place in the architecture"),
+        (sorted(info["error_msgs"]), "errors were met"),
+    ):
+        if keys:
+            more = ", ..." if len(keys) > 4 else ""
+            raise ModelError(
+                f"{folder}: {len(keys)} {what}: {', '.join(keys[:4])}{more}. "
+                "config.json and the weights do not belong together, or the files are incomplete"
+            )
+
+
+def _check_plan(folder: Path, planned: tuple[Component, ...], found: tuple[Component, ...]) -> None:
+    if planned == found:
+        return
+    odd = sorted(set(planned) ^ set(found)) or found
+    raise ModelError(
+        f"{folder}: the projections read from the weights' headers are not those of the loaded model, for instance "
+        f"{odd[0].label} at {odd[0].path} ({odd[0].d_in} to {odd[0].d_out}). Save the model anew with save_pretrained"
+    )
+
+
+def _load_tokenizer(folder: Path, spec: ModelSpec) -> PreTrainedTokenizerFast:
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            folder, use_fast=True, local_files_only=True, trust_remote_code=spec.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError) as cause:
+        raise ModelError(f"{folder}: transformers cannot load the tokenizer: {_first_lines(cause)}") from cause
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"{folder}: {type(tokenizer).__name__} is a slow tokenizer; save the fast one as tokenizer.json"
+        )
+    return tokenizer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars, notices or warnings of transformers: what matters in them is checked and raised."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_lines(cause: BaseException) -> str:
+    text = re.sub(r"\s+", " ", str(cause)).strip() or type(cause).__name__
+    return text[:300] + ("..." if len(text) > 300 else "")

@@ -1,0 +1,70 @@
+"""Norms of a low-rank update s B A, from its factors alone: the product is never formed.
+
+Shapes: A is [..., R, I] and B is [..., O, R], with R the rank, I the input and O the output dimension; leading
+dimensions are a batch. All arithmetic is in float64, whatever the precision of the factors.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+class UpdateNorms(NamedTuple):
+    """Norms of an update, each with the batch shape of its factors.
+
+    frobenius: S, the Frobenius norm. spectral: the largest singular value sigma_1. stable_rank: sum of sigma^2 over
+    sigma_1^2. effective_rank: exp of the entropy of sigma over its sum (Roy and Vetterli 2007). A zero update has rank 0.
+    """
+
+    frobenius: Array
+    spectral: Array
+    stable_rank: Array
+    effective_rank: Array
+
+
+def frobenius(a_RI: ArrayLike, b_OR: ArrayLike, scaling: float = 1.0) -> Array:
+    """S = s sqrt(sum((B'B) o (A A'))), in O(R^2 (I + O)).
+
+    Source: norm(BA)^2 = trace(A'B'BA) = sum over the entries of (B'B) times (AA'), as both are symmetric.
+    """
+    a, b = np.asarray(a_RI, np.float64), np.asarray(b_OR, np.float64)
+    gram_b = np.swapaxes(b, -1, -2) @ b
+    gram_a = a @ np.swapaxes(a, -1, -2)
+    return abs(scaling) * np.sqrt(np.maximum((gram_b * gram_a).sum(axis=(-1, -2)), 0.0))
+
+
+def singular_values(a_RI: ArrayLike, b_OR: ArrayLike, scaling: float = 1.0) -> Array:
+    """The R largest singular values of s B A, in descending order: shape [..., R].
+
+    Source: with B = Q_B R_B and A' = Q_A R_A, the singular values of B A are those of the R x R matrix R_B R_A'.
+    """
+    a, b = np.asarray(a_RI, np.float64), np.asarray(b_OR, np.float64)
+    r_b = np.linalg.qr(b, mode="r")
+    r_a = np.linalg.qr(np.swapaxes(a, -1, -2), mode="r")
+    return abs(scaling) * np.linalg.svd(r_b @ np.swapaxes(r_a, -1, -2), compute_uv=False)
+
+
+def update_norms(a_RI: ArrayLike, b_OR: ArrayLike, scaling: float = 1.0) -> UpdateNorms:
+    """Every norm of s B A. Factors that are not finite give NaN."""
+    a, b = np.asarray(a_RI, np.float64), np.asarray(b_OR, np.float64)
+    finite = np.isfinite(a).all(axis=(-1, -2)) & np.isfinite(b).all(axis=(-1, -2))
+    where = finite[..., None, None]
+    a, b = np.where(where, a, 0.0), np.where(where, b, 0.0)
+    s = frobenius(a, b, scaling)
+    sigma = singular_values(a, b, scaling)
+    first = sigma[..., 0]
+    safe = np.where(first > 0, first, 1.0)
+    stable = np.where(first > 0, ((sigma / safe[..., None]) ** 2).sum(axis=-1), 0.0)
+    effective = np.where(first > 0, np.exp(_entropy(sigma)), 0.0)
+    return UpdateNorms(*(np.where(finite, value, np.nan) for value in (s, first, stable, effective)))
+
+
+def _entropy(sigma: Array) -> Array:
+    total = sigma.sum(axis=-1, keepdims=True)
+    share = sigma / np.where(total > 0, total, 1.0)
+    return -(share * np.log(np.where(share > 0, share, 1.0))).sum(axis=-1)

@@ -1,0 +1,50 @@
+"""The report of a study: tables, figures, one page and a summary, rebuilt from the stored numbers alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ldc.report import figures, page, summary, tables
+from ldc.report.frames import Frames, RunLine, tidy_frames
+from ldc.store.atomic import write_text
+from ldc.study.schema import Study
+
+__all__ = ["Frames", "RunLine", "write_report"]
+
+
+def write_report(
+    out: Path,
+    study: Study,
+    frames: Frames,
+    runs: list[RunLine],
+    versions: dict[str, str],
+    synthetic: frozenset[str] = frozenset(),
+) -> Path:
+    """Write `tables/`, `figures/`, `summary.json` and `report.html` under `out`; the page last.
+
+    The same input gives the same bytes: no dates, no times, nothing of the machine.
+
+    Args:
+        out: the study's folder; made if absent.
+        study: the resolved study, which gives the order of models, domains and regimes.
+        frames: what is done so far; any table may be empty.
+        runs: one line for each planned run, done or not.
+        versions: package names and versions for the provenance.
+        synthetic: domains whose text is synthetic; labelled so wherever they are shown.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ValueError: a table lacks a column.
+        OSError: `out` cannot be written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    tidied = tidy_frames(frames)
+    tables.write_tables(out, study, tidied.norms, tidied.evaluation, tidied.ranking, synthetic)
+    figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic)
+    content = summary.summary(study, tidied, runs, versions, synthetic)
+    write_text(out / "summary.json", summary.summary_text(content))
+    path = out / "report.html"
+    write_text(path, page.render(study, tidied, runs, versions, synthetic))
+    return path

@@ -1,0 +1,152 @@
+"""Numbers that the tables, the figures, the page and the terminal share. Frames in, frames and numbers out."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Literal
+
+import pandas as pd
+
+from ldc.report.frames import RUN
+
+Block = Literal["attn", "mlp"]
+BLOCKS: tuple[Block, Block] = ("attn", "mlp")
+BLOCK_WORDS = {"attn": "Attn", "mlp": "MLP"}
+SYNTHETIC = "(synthetic text)"
+NOT_IMPROVED = "n/a (all did not improve on PT)"
+
+_TARGETED = re.compile(r"^top([1-9][0-9]*)-(attn|mlp)$")
+
+
+def ensemble_size(regime: str) -> tuple[int, str] | None:
+    """(k, block) of a regime named `top<k>-<block>`; None for any other name."""
+    match = _TARGETED.match(regime)
+    return (int(match[1]), match[2]) if match else None
+
+
+def label(domain: str, synthetic: Iterable[str]) -> str:
+    """The domain's name, with a word where its text is synthetic."""
+    return f"{domain} {SYNTHETIC}" if domain in synthetic else domain
+
+
+def number(value: float) -> str:
+    """Three significant digits, zeros at the end kept; nothing after the point from 100 on."""
+    return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:#.3g}"
+
+
+def listed(words: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    items = list(words)
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
+
+
+def final(norms: pd.DataFrame) -> pd.DataFrame:
+    """The rows of every run's last step."""
+    if norms.empty:
+        return norms
+    return norms[norms["step"] == norms.groupby(RUN)["step"].transform("max")]
+
+
+def block_sums(norms: pd.DataFrame) -> pd.DataFrame:
+    """S_block of every run's last step: `RUN`, block, layer, s (sum of Frobenius norms over the block's components)."""
+    return (
+        final(norms)
+        .groupby([*RUN, "block", "layer"], as_index=False)["frobenius"]
+        .sum()
+        .rename(columns={"frobenius": "s"})
+    )
+
+
+def layer_map(norms: pd.DataFrame, model: str, regime: str, block: str, domains: Iterable[str]) -> pd.DataFrame:
+    """S_block, mean over seeds: a row for each domain that has it, in the order given; a column for each layer."""
+    rows = norms[(norms["model"] == model) & (norms["regime"] == regime) & (norms["block"] == block)]
+    if rows.empty:
+        return pd.DataFrame()
+    means = block_sums(rows).groupby(["domain", "layer"])["s"].mean().unstack("layer")
+    return means.loc[[d for d in domains if d in means.index]]
+
+
+def top_layers(ranking: pd.DataFrame, model: str, domain: str, block: str, k: int) -> list[tuple[int, float]]:
+    """The k best (layer, score) by the mean over seeds, best first; fewer where fewer are ranked."""
+    rows = ranking[(ranking["model"] == model) & (ranking["domain"] == domain) & (ranking["block"] == block)]
+    rows = rows[rows["seed"].isna()].sort_values("rank").drop_duplicates("layer").head(k)
+    return [(int(layer), float(score)) for layer, score in zip(rows["layer"], rows["score"])]
+
+
+def own_domain(evaluation: pd.DataFrame, model: str) -> pd.DataFrame:
+    """The model's rows in which a run is scored on the domain it was trained on."""
+    return evaluation[(evaluation["model"] == model) & (evaluation["domain"] == evaluation["eval_domain"])]
+
+
+def mean_scores(evaluation: pd.DataFrame, model: str, measure: str) -> pd.DataFrame:
+    """Mean over seeds of a measure on the run's own domain: domains x regimes, NaN where there is no run."""
+    rows = own_domain(evaluation, model)
+    return rows.groupby(["domain", "regime"])[measure].mean().unstack("regime")
+
+
+def seed_counts(evaluation: pd.DataFrame, model: str) -> pd.DataFrame:
+    """How many seeds stand behind each mean: domains x regimes."""
+    rows = own_domain(evaluation, model)
+    return rows.groupby(["domain", "regime"])["seed"].nunique().unstack("regime").fillna(0).astype(int)
+
+
+def recovery(pt: float, arm: float, everything: float) -> float:
+    """(pt - arm) / (pt - everything), in bits per byte: 0 as PT, 1 as `all`. NaN where `all` is no better than PT."""
+    gain = pt - everything
+    return (pt - arm) / gain if gain > 0 else math.nan
+
+
+def recovery_scores(evaluation: pd.DataFrame, model: str) -> pd.DataFrame:
+    """`recovery` of each regime from means over seeds: domains x regimes, NaN where it cannot be said."""
+    scores = mean_scores(evaluation, model, "bits_per_byte").astype(float)
+    if "pt" not in scores or "all" not in scores:
+        return scores * math.nan
+    gain = (scores["pt"] - scores["all"]).where(lambda g: g > 0)
+    return (-scores).add(scores["pt"], axis=0).div(gain, axis=0)
+
+
+def not_improved(evaluation: pd.DataFrame, model: str) -> list[str]:
+    """Domains in which adapting everything did not beat the pre-trained model, so that recovery has no meaning."""
+    scores = mean_scores(evaluation, model, "bits_per_byte")
+    if "pt" not in scores or "all" not in scores:
+        return []
+    return [str(d) for d in scores.index[scores["pt"] - scores["all"] <= 0]]
+
+
+def trainable(evaluation: pd.DataFrame, model: str) -> dict[str, float]:
+    """Trainable parameters of each regime, mean over domains and seeds."""
+    rows = own_domain(evaluation, model)
+    return {str(k): float(v) for k, v in rows.groupby("regime")["trainable_parameters"].mean().items()}
+
+
+def forgetting(evaluation: pd.DataFrame, model: str, domains: Iterable[str]) -> pd.DataFrame:
+    """Change in bits per byte against PT: rows the domain trained on (regime `all`), columns the domain scored.
+
+    Empty unless some run was scored on a domain other than its own.
+    """
+    rows = evaluation[evaluation["model"] == model]
+    pt = rows[rows["regime"] == "pt"].groupby("eval_domain")["bits_per_byte"].mean()
+    tuned = rows[rows["regime"] == "all"]
+    if pt.empty or tuned.empty or (tuned["domain"] == tuned["eval_domain"]).all():
+        return pd.DataFrame()
+    matrix = tuned.groupby(["domain", "eval_domain"])["bits_per_byte"].mean().unstack("eval_domain")
+    change = matrix.sub(pt.reindex(matrix.columns), axis=1)
+    order = list(domains)
+    return change.loc[[d for d in order if d in change.index], [d for d in order if d in change.columns]]
+
+
+def block_ratio(norms: pd.DataFrame, model: str, regime: str = "all") -> tuple[float, float] | None:
+    """MLP over attention in S summed over all layers: (measured, as matrix sizes alone predict).
+
+    The prediction is equal movement of every element: S proportional to sqrt(d_in d_out) = S / rms of each component.
+    None where the regime lacks a block or nothing moved.
+    """
+    rows = final(norms[(norms["model"] == model) & (norms["regime"] == regime)])
+    rows = rows[rows["rms"] > 0]
+    measured = rows.groupby("block")["frobenius"].sum()
+    sizes = (rows["frobenius"] / rows["rms"]).groupby(rows["block"]).sum()
+    if not {"attn", "mlp"} <= set(measured.index):
+        return None
+    return float(measured["mlp"] / measured["attn"]), float(sizes["mlp"] / sizes["attn"])

@@ -1,0 +1,102 @@
+"""What the report is made from: four long tables and one line for each planned run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+import pyarrow as pa
+
+RUN = ["model", "domain", "regime", "seed"]
+
+_TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
+
+
+def _schema(text: str, kinds: str) -> pa.Schema:
+    types = {"t": _TEXT, "w": _WHOLE, "r": _REAL}
+    return pa.schema([(name, types[kind]) for name, kind in zip(text.split(), kinds, strict=True)])
+
+
+NORMS = _schema(
+    "model domain regime seed step layer block component frobenius relative rms spectral stable_rank effective_rank",
+    "tttwwwttrrrrrr",
+)
+"""Norms of one component's update at one step; `relative` is over norm(W), `rms` over sqrt(d_in d_out)."""
+
+EVALUATION = _schema(
+    "model domain regime seed eval_domain documents tokens bytes nll perplexity bits_per_byte inverse_perplexity "
+    "trainable_parameters",
+    "tttwtwwwrrrrw",
+)
+"""Held-out scores of one run on one domain; `nll` is the total in nats."""
+
+RANKING = _schema("model domain block rank layer score seed", "tttwwrw")
+"""Layers by score, rank 1 the highest; a null seed is the mean over seeds, by which layers were chosen."""
+
+LOSSES = _schema("model domain regime seed step loss learning_rate gradient_norm tokens", "tttwwrrrw")
+"""Training loss in nats per token."""
+
+_SORT = {
+    id(NORMS): ["model", "domain", "regime", "seed", "step", "layer", "block", "component"],
+    id(EVALUATION): ["model", "domain", "regime", "seed", "eval_domain"],
+    id(RANKING): ["model", "domain", "block", "seed", "rank", "layer"],
+    id(LOSSES): ["model", "domain", "regime", "seed", "step"],
+}
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The four tables, with the columns of `NORMS`, `EVALUATION`, `RANKING` and `LOSSES`; any may be empty."""
+
+    norms: pd.DataFrame
+    evaluation: pd.DataFrame
+    ranking: pd.DataFrame
+    losses: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """One planned run and what became of it; `detail` is the reason where it is not done."""
+
+    model: str
+    domain: str
+    regime: str
+    seed: int
+    status: Literal["done", "failed", "missing"]
+    detail: str
+
+
+def empty(schema: pa.Schema) -> pd.DataFrame:
+    """A frame of the schema's columns without rows."""
+    return tidy(pd.DataFrame({name: [] for name in schema.names}), schema)
+
+
+def tidy(frame: pd.DataFrame, schema: pa.Schema) -> pd.DataFrame:
+    """The schema's columns in its order and types, rows sorted by the run and what was measured.
+
+    Raises:
+        ValueError: a column is absent.
+    """
+    absent = [name for name in schema.names if name not in frame.columns]
+    if absent:
+        found = ", ".join(map(str, frame.columns))
+        raise ValueError(f"the table lacks the columns {', '.join(absent)}; it has {found}")
+    kinds: Mapping[pa.DataType, str] = {_TEXT: "str", _WHOLE: "Int64", _REAL: "float64"}
+    typed = frame[schema.names].astype({field.name: kinds[field.type] for field in schema})
+    return typed.sort_values(_SORT[id(schema)], kind="stable", na_position="first").reset_index(drop=True)
+
+
+def tidy_frames(frames: Frames) -> Frames:
+    """All four tables tidied.
+
+    Raises:
+        ValueError: a table lacks a column.
+    """
+    return Frames(
+        norms=tidy(frames.norms, NORMS),
+        evaluation=tidy(frames.evaluation, EVALUATION),
+        ranking=tidy(frames.ranking, RANKING),
+        losses=tidy(frames.losses, LOSSES),
+    )

@@ -1,0 +1,118 @@
+"""The tables in Markdown, each headed with its unit and its direction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from ldc.report.facts import NOT_IMPROVED, label
+
+MISSING = "missing"
+
+MEASURES: Mapping[str, tuple[str, str]] = {
+    "bits_per_byte": ("Bits per byte", "bits per byte of held-out text; lower is better; the primary measure"),
+    "recovery": ("Recovery", "share of the gain of Both over PT, from bits per byte; 0 = as PT, 1 = as good as all"),
+    "inverse_perplexity": ("Inverse perplexity", "exp(-mean NLL per token), in (0, 1]; higher is better"),
+}
+"""Title, and unit with direction, of each measure."""
+
+
+def grid(header: list[str], rows: Iterable[list[str]], left: int = 1) -> str:
+    """A Markdown table with padded columns; the first `left` of them are set left, the others right."""
+    body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    widths = [max(len(r[i]) for r in [header, *body]) for i in range(len(header))]
+    widths = [max(3, w) for w in widths]
+    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    lines = [header, rule, *body]
+    padded = [
+        [cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths))]
+        for line in lines
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in padded)
+
+
+def seeds_phrase(count: int) -> str:
+    """What stands behind a mean, in words that do not promise an interval."""
+    return "1 seed: no interval" if count == 1 else f"means over {count} seeds"
+
+
+def _validation_cells(table: pd.DataFrame, undefined: set[str], synthetic: Iterable[str]) -> list[list[str]]:
+    rows = []
+    for _, row in table.iterrows():
+        domain = str(row["Domain"])
+        absent = "n/a" if domain in undefined else MISSING
+        cells = [absent if pd.isna(v) else f"{v:.4f}" for v in row.iloc[1:]]
+        rows.append([label(domain, synthetic), *cells])
+    return rows
+
+
+def validation_markdown(
+    model: str,
+    tables: Mapping[str, pd.DataFrame],
+    counts: pd.DataFrame,
+    seeds: int,
+    undefined: list[str],
+    synthetic: Iterable[str],
+) -> str:
+    """Three blocks: bits per byte, inverse perplexity, recovery.
+
+    Args:
+        model: the model's name.
+        tables: `validation_table` by measure.
+        counts: seeds behind each cell, domains x column names.
+        seeds: seeds the study asks for.
+        undefined: domains in which recovery has no meaning.
+        synthetic: domains of synthetic text.
+    """
+    parts = [f"# Validation: {model}\n\nScored on held-out text of the domain trained on; {seeds_phrase(seeds)}.\n"]
+    for measure in ("bits_per_byte", "inverse_perplexity", "recovery"):
+        title, unit = MEASURES[measure]
+        table = tables[measure]
+        hidden = set(undefined) if measure == "recovery" else set()
+        parts.append(f"## {title}\n\nUnit and direction: {unit}.\n")
+        parts.append(grid(list(table.columns), _validation_cells(table, hidden, synthetic)))
+        parts += [f"{label(d, synthetic)}: {NOT_IMPROVED}.\n" for d in table["Domain"] if d in hidden]
+    fewer = [
+        f"- {domain}, {column}: {int(n)} of {seeds} seeds"
+        for domain, row in counts.iterrows()
+        for column, n in row.items()
+        if 0 < n < seeds and column != "PT"
+    ]
+    if fewer:
+        parts.append("Over fewer seeds than planned:\n\n" + "\n".join(fewer) + "\n")
+    return "\n".join(parts)
+
+
+def norm_summary_markdown(model: str, summary: pd.DataFrame, full: str, synthetic: Iterable[str]) -> str:
+    """The origin's norm table, with what is averaged over what."""
+    rows, previous = [], None
+    for _, row in summary.iterrows():
+        domain = str(row["Domain"])
+        numbers = [MISSING if pd.isna(v) else f"{v:.3e}" for v in row.iloc[2:]]
+        rows.append(["" if domain == previous else label(domain, synthetic), str(row["Component Group"]), *numbers])
+        previous = domain
+    note = (
+        "S_block: Frobenius norms of the effective update, summed over a block's components; no unit.\n"
+        f"Neither high nor low is better. Full run: mean over the top layers in the `{full}` run. Ensemble:\n"
+        "mean over the same layers in the `top<k>` run. Solo: the top layer in the `top1` run. Means over\n"
+        "seeds. A run with fewer adapters puts the same loss on fewer matrices, so larger norms there are\n"
+        "expected.\n"
+    )
+    return f"# Norms of the highest-ranked layers: {model}\n\n{note}\n{grid(list(summary.columns), rows, left=2)}"
+
+
+def tables_readme() -> str:
+    """What each file of the folder holds."""
+    lines = [
+        ("norms.{parquet,csv}", "norms of every component's update: each run, at the steps where they were taken"),
+        ("evaluation.{parquet,csv}", "held-out scores of every run; `nll` is the total in nats"),
+        ("ranking.{parquet,csv}", "layers by score, rank 1 the highest; no seed: by the mean over seeds, as selected"),
+        ("validation_<model>.csv", "bits per byte (lower is better), mean over seeds; empty where no run is done"),
+        ("validation_<model>.md", "the same, with inverse perplexity (higher is better) and recovery (1 = as `all`)"),
+        (
+            "norm_summary_<model>.{csv,md}",
+            "S_block of the highest-ranked layers in full, ensemble and solo runs; no unit",
+        ),
+    ]
+    return "# Tables\n\n" + grid(["file", "what it holds"], [[f"`{name}`", what] for name, what in lines], left=2)

@@ -1,0 +1,157 @@
+"""`summary.json` and the words that answer the study's question; both say no more than the numbers do."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from ldc.report import facts
+from ldc.report.frames import Frames, RunLine
+from ldc.report.tables import planned_regimes
+from ldc.study.schema import Study
+
+SCHEMA_VERSION = 1
+CAUTION = (
+    "The map says where the update is large. It does not say that a domain is stored there, "
+    "nor that tuning other layers would do worse."
+)
+
+
+def _plain(value: float) -> float | None:
+    """Ten significant digits, as in the CSV files; null for what is not a number."""
+    return None if math.isnan(value) or math.isinf(value) else float(f"{value:.10g}")
+
+
+def _depth(study: Study) -> int:
+    return max([3, *(r.top for r in study.regimes.values() if r.top is not None)])
+
+
+def _domain_summary(study: Study, frames: Frames, model: str, domain: str) -> dict[str, Any]:
+    regimes = planned_regimes(study, frames.evaluation)
+    scores = facts.mean_scores(frames.evaluation, model, "bits_per_byte")
+    recovered = facts.recovery_scores(frames.evaluation, model)
+    counts = facts.seed_counts(frames.evaluation, model)
+
+    def cell(table: Any, regime: str) -> float:
+        return float(table.at[domain, regime]) if domain in table.index and regime in table.columns else math.nan
+
+    flagged = domain in facts.not_improved(frames.evaluation, model)
+    return {
+        "top_layers": {
+            block: [
+                {"rank": rank, "layer": layer, "score": _plain(score)}
+                for rank, (layer, score) in enumerate(
+                    facts.top_layers(frames.ranking, model, domain, block, _depth(study)), start=1
+                )
+            ]
+            for block in facts.BLOCKS
+        },
+        "bits_per_byte": {r: _plain(cell(scores, r)) for r in regimes},
+        "recovery": {r: _plain(cell(recovered, r)) for r in regimes},
+        "recovery_flag": facts.NOT_IMPROVED if flagged else None,
+        "seeds": {r: 0 if math.isnan(n := cell(counts, r)) else int(n) for r in regimes},
+    }
+
+
+def summary(
+    study: Study, frames: Frames, runs: Iterable[RunLine], versions: dict[str, str], synthetic: Iterable[str]
+) -> dict[str, Any]:
+    """What `summary.json` holds; see `SCHEMA_VERSION`."""
+    lines = sorted(runs, key=lambda r: (r.model, r.domain, r.regime, r.seed))
+    states = Counter(line.status for line in lines)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "study": study.name,
+        "counts": {
+            "models": len(study.models),
+            "domains": len(study.domains),
+            "regimes": len(study.regimes),
+            "seeds": len(study.seeds),
+            "runs": {"planned": len(lines), **{s: states.get(s, 0) for s in ("done", "failed", "missing")}},
+        },
+        "synthetic_domains": sorted(d for d in study.domains if d in set(synthetic)),
+        "models": {m: {d: _domain_summary(study, frames, m, d) for d in study.domains} for m in study.models},
+        "missing_runs": [vars(line) for line in lines if line.status != "done"],
+        "versions": versions,
+    }
+
+
+def summary_text(content: dict[str, Any]) -> str:
+    """The summary as JSON with sorted keys."""
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _where(frames: Frames, model: str, block: str, domains: list[str]) -> str:
+    by_layer: dict[int, list[str]] = defaultdict(list)
+    for domain in domains:
+        top = facts.top_layers(frames.ranking, model, domain, block, 1)
+        if top:
+            by_layer[top[0][0]].append(domain)
+    if not by_layer:
+        return ""
+    if len(by_layer) == 1 and len(domains) > 1 and sum(map(len, by_layer.values())) == len(domains):
+        return f"layer {next(iter(by_layer))} in all {len(domains)} domains"
+    places = [f"{layer} ({facts.listed(held)})" for layer, held in sorted(by_layer.items())]
+    return f"{'layer' if len(places) == 1 else 'layers'} {facts.listed(places)}"
+
+
+def _of(part: int, whole: int) -> str:
+    return f"all {whole}" if part == whole else f"{part} of {whole}"
+
+
+def _arm_words(regime: str) -> str:
+    k, block = facts.ensemble_size(regime) or (0, "")
+    name = {"mlp": "MLP", "attn": "attention"}[block]
+    return f"the top {name} layer reaches" if k == 1 else f"the top {k} {name} layers reach"
+
+
+def _compared(study: Study, frames: Frames, model: str) -> str:
+    """PT, all and the targeted regimes over the domains in which every one of them is done."""
+    scores = facts.mean_scores(frames.evaluation, model, "bits_per_byte").reindex(list(study.domains))
+    targeted = [r for r in planned_regimes(study, frames.evaluation) if facts.ensemble_size(r) and r in scores]
+    wanted = ["pt", "all", *targeted]
+    if not targeted or any(r not in scores for r in wanted):
+        return ""
+    complete = scores[wanted].dropna()
+    if complete.empty:
+        return ""
+    mean = complete.mean()
+    arms = facts.listed(f"{_arm_words(r)} {mean[r]:.3f}" for r in sorted(targeted, key=mean.get))
+    means = "" if len(scores) == 1 else f"mean over {_of(len(complete), len(scores))} domains; "
+    direction = f"({means}lower is better)"
+    before, after = f"{mean['pt']:.3f}", f"{mean['all']:.3f}"
+    if mean["all"] < mean["pt"]:
+        change = (
+            f"Adapting every layer takes held-out text from {before} to {after} bits per byte {direction}."
+        )
+    else:
+        change = f"Adapting every layer does not help: {before} bits per byte before, {after} after {direction}."
+    return f"{change} Alone, {arms}."
+
+
+def answer(study: Study, frames: Frames, model: str) -> str:
+    """One model's answer in plain sentences; says so where nothing is done."""
+    domains = list(study.domains)
+    sentences = []
+    where = {block: _where(frames, model, block, domains) for block in ("mlp", "attn")}
+    if where["mlp"]:
+        sentences.append(f"The update of the MLP is largest in {where['mlp']}.")
+    if where["attn"]:
+        sentences.append(f"The update of attention is largest in {where['attn']}.")
+    if compared := _compared(study, frames, model):
+        sentences.append(compared)
+    return " ".join(sentences) or "No ranked run is done yet, so there is nothing to say."
+
+
+def size_note(frames: Frames, model: str, regime: str) -> str:
+    """How much of MLP over attention the sizes of the matrices alone would give; empty where it cannot be said."""
+    ratio = facts.block_ratio(frames.norms, model, regime)
+    if ratio is None:
+        return ""
+    return (
+        f"Summed over layers, S of the MLP is {ratio[0]:.2f} times that of attention. If every element of "
+        f"every matrix had moved by the same amount, the sizes of the matrices alone would give {ratio[1]:.2f}."
+    )

@@ -1,0 +1,147 @@
+"""The findings on a terminal: heat strips, the validation table, where the files are."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ldc.report import facts
+from ldc.report.frames import Frames, RunLine
+from ldc.report.markdown import MISSING, seeds_phrase
+from ldc.report.tables import planned_regimes, validation_table
+from ldc.study.schema import Study
+
+SHADES = "▁▂▃▄▅▆▇█"
+PLAIN_SHADES = ".:-=+*%@"
+_COLOURS = ("#5b7aa5", "#4f86a8", "#4491a8", "#4b9ca0", "#65a58e", "#8aaa78", "#b3a95f", "#d9a441")
+_NAME_WIDTH = 12
+
+
+def _short(name: str, width: int = _NAME_WIDTH) -> str:
+    return name if len(name) <= width else name[: width - 1] + "~"
+
+
+def _cells(values: list[float], width: int) -> tuple[list[float], int]:
+    """At most `width` cells, each the greatest of as many neighbouring layers as needed; and how many those are."""
+    per_cell = max(1, math.ceil(len(values) / max(1, width)))
+    groups = [values[i : i + per_cell] for i in range(0, len(values), per_cell)]
+    return [max((v for v in group if not math.isnan(v)), default=math.nan) for group in groups], per_cell
+
+
+def _strip(cells: list[float], low: float, high: float, shades: str) -> Text:
+    text = Text()
+    for value in cells:
+        if math.isnan(value):
+            text.append(" ")
+            continue
+        step = round((value - low) / (high - low) * (len(shades) - 1)) if high > low else len(shades) // 2
+        text.append(shades[step], style=_COLOURS[step])
+    return text
+
+
+def _print_map(console: Console, study: Study, frames: Frames, model: str, synthetic: Iterable[str]) -> None:
+    """One strip for each domain and block, on one scale, with the top layers named beside it."""
+    regime = study.selection.regime
+    maps = {b: facts.layer_map(frames.norms, model, regime, b, study.domains) for b in facts.BLOCKS}
+    values = [float(v) for heat in maps.values() for v in heat.to_numpy(dtype=float).ravel() if not math.isnan(v)]
+    if not values:
+        console.print(Text(f"  no {regime} run is done yet", style="dim"))
+        return
+    low, high = min(values), max(values)
+    shades = PLAIN_SHADES if console.options.ascii_only else SHADES
+    room = console.width - _NAME_WIDTH - 26
+    per_cell = 1
+    for domain in study.domains:
+        for block in ("mlp", "attn"):
+            if domain not in maps[block].index:
+                continue
+            cells, per_cell = _cells([float(v) for v in maps[block].loc[domain]], room)
+            top = ", ".join(str(n) for n, _ in facts.top_layers(frames.ranking, model, domain, block, 3))
+            name = _short(domain + ("*" if domain in synthetic else "")) if block == "mlp" else ""
+            line = Text(f"  {name:<{_NAME_WIDTH}} {block:<4} ")
+            line.append_text(_strip(cells, low, high, shades))
+            line.append(f"  top {top}" if top else "", style="dim")
+            console.print(line, no_wrap=True, overflow="ellipsis", highlight=False)
+    joined = f", {per_cell} layers a cell" if per_cell > 1 else ""
+    scale = f"{shades[0]} {facts.number(low)} to {shades[-1]} {facts.number(high)}"
+    console.print(Text(f"  S_block over layers, {regime} run{joined}: {scale}", style="dim"), no_wrap=True)
+
+
+def _validation(console: Console, table: pd.DataFrame, columns: list[str], synthetic: Iterable[str]) -> Table:
+    shown = Table(box=box.ASCII if console.options.ascii_only else box.SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
+    shown.add_column("Domain", no_wrap=True)
+    for column in columns:
+        shown.add_column(column, justify="right", width=7, overflow="fold")
+    numbers = table.iloc[:, 1:].to_numpy(dtype=float)
+    for position, domain in enumerate(table["Domain"]):
+        best = min((v for v in numbers[position] if not math.isnan(v)), default=math.nan)
+        cells = []
+        for column in columns:
+            value = float(table.at[position, column])
+            text = MISSING if math.isnan(value) else f"{value:.3f}"
+            cells.append(Text(text, style="bold" if value == best else "yellow" if math.isnan(value) else ""))
+        shown.add_row(_short(domain + ("*" if domain in synthetic else "")), *cells)
+    return shown
+
+
+def _print_validation(console: Console, study: Study, frames: Frames, model: str, synthetic: Iterable[str]) -> None:
+    """Bits per byte; as many tables as the width asks for."""
+    regimes = planned_regimes(study, frames.evaluation)
+    table = validation_table(frames.evaluation, model, "bits_per_byte", study.domains, regimes)
+    columns = list(table.columns[1:])
+    many = max(1, (console.width - _NAME_WIDTH - 3) // 8)
+    heading = f"  bits per byte (lower is better), {seeds_phrase(len(study.seeds))}"
+    console.print(Text(heading, style="dim"), no_wrap=True)
+    for start in range(0, len(columns), many):
+        part = _validation(console, table, columns[start : start + many], synthetic)
+        console.print(Padding(part, (0, 0, 1, 2), expand=False))
+
+
+def print_summary(
+    console: Console,
+    out: Path,
+    study: Study,
+    frames: Frames,
+    runs: Iterable[RunLine],
+    synthetic: Iterable[str] = (),
+) -> None:
+    """Print the map and the validation table of every model, what is undone, and where the files are.
+
+    Args:
+        console: where to print; at least 60 columns wide for the strips to be of use.
+        out: the study's folder, as the user wrote it.
+        study: the resolved study.
+        frames: what is done so far.
+        runs: one line for each planned run.
+        synthetic: domains of synthetic text; marked with an asterisk.
+    """
+    lines = list(runs)
+    for model in study.models:
+        console.print()
+        console.print(Text(_short(model, console.width), style="bold"), no_wrap=True)
+        _print_map(console, study, frames, model, synthetic)
+        console.print()
+        _print_validation(console, study, frames, model, synthetic)
+    if any(d in synthetic for d in study.domains):
+        console.print(Text("  * synthetic text", style="dim"))
+    states = Counter(line.status for line in lines)
+    undone = [f"{states[s]} {s}" for s in ("failed", "missing") if states[s]]
+    if undone:
+        console.print(Text(f"{' and '.join(undone)} of {len(lines)} runs; the page says why", style="yellow"))
+    console.print()
+    for label, path in (
+        ("page", "report.html"),
+        ("tables", "tables"),
+        ("figures", "figures"),
+        ("json", "summary.json"),
+    ):
+        console.print(Text(f"{label:<8} {out / path}"), soft_wrap=True, highlight=False)
