@@ -18,7 +18,7 @@ class UpdateNorms(NamedTuple):
     """Norms of an update, each with the batch shape of its factors.
 
     frobenius: S, the Frobenius norm. spectral: the largest singular value sigma_1. stable_rank: sum of sigma^2 over
-    sigma_1^2. effective_rank: exp of the entropy of sigma over its sum (Roy and Vetterli 2007). A zero update has rank 0.
+    sigma_1^2. effective_rank: exp of the entropy of sigma over its sum (Roy and Vetterli 2007). Zero has rank 0.
     """
 
     frobenius: Array
@@ -52,7 +52,7 @@ def singular_values(a_RI: ArrayLike, b_OR: ArrayLike, scaling: float = 1.0) -> A
 def update_norms(a_RI: ArrayLike, b_OR: ArrayLike, scaling: float = 1.0) -> UpdateNorms:
     """Every norm of s B A. Factors that are not finite give NaN."""
     a, b = np.asarray(a_RI, np.float64), np.asarray(b_OR, np.float64)
-    finite = np.isfinite(a).all(axis=(-1, -2)) & np.isfinite(b).all(axis=(-1, -2))
+    finite = np.asarray(np.isfinite(a).all(axis=(-1, -2)) & np.isfinite(b).all(axis=(-1, -2)))
     where = finite[..., None, None]
     a, b = np.where(where, a, 0.0), np.where(where, b, 0.0)
     s = frobenius(a, b, scaling)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 from ldc.domains.code import cpp_documents, python_documents
-from ldc.domains.document import Document, DomainText
+from ldc.domains.document import Document, DomainText, Split
 from ldc.domains.splits import assemble, drop_shared_lines, split_by_source
 
 EMBEDDED_DOMAINS = ("cpp", "python", "math", "science", "finance", "medical")
@@ -14,7 +14,7 @@ SYNTHETIC_SEED = 20261122
 SYNTHETIC_DOCUMENTS = 6_000
 
 
-@lru_cache(maxsize=None)
+@cache
 def embedded_domain(name: str) -> DomainText:
     """The embedded domain of that name: a tenth of its sources to validation, a tenth to test.
 
@@ -31,10 +31,10 @@ def embedded_domain(name: str) -> DomainText:
     return assemble(name, _without_repeats(split_by_source(documents, validation=0.1, test=0.1)))
 
 
-def _without_repeats(splits: dict) -> dict:
-    """Drop pieces of a later split whose text, blanks aside, occurs in an earlier one (licence blocks, vendored copies)."""
+def _without_repeats(splits: dict[Split, list[Document]]) -> dict[Split, list[Document]]:
+    """Drop pieces of a later split whose text, blanks aside, is in an earlier one (licence blocks, vendored copies)."""
     seen: set[str] = set()
-    out = {}
+    out: dict[Split, list[Document]] = {}
     for name, documents in splits.items():
         before = set(seen)
         out[name] = [d for d in documents if " ".join(d.text.split()) not in before]

@@ -69,7 +69,8 @@ def _segment(rest: Encoded, encoder: Encoder, room: int) -> tuple[Row, Encoded |
     taken = max(0, room - len(bos))
     tokens = (bos + ids[:taken])[:room]
     following = [
-        target if use else IGNORED for target, use in zip(ids[1 - len(bos) : taken + 1], wanted[1 - len(bos) : taken + 1])
+        target if use else IGNORED
+        for target, use in zip(ids[1 - len(bos) : taken + 1], wanted[1 - len(bos) : taken + 1])
     ]
     labels = tuple((following + [IGNORED] * len(tokens))[: len(tokens)])
     left = Encoded(rest.ids[taken:], rest.supervised[taken:]) if taken < len(rest.ids) else None

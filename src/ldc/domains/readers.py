@@ -32,12 +32,14 @@ def read_documents(path: Path, columns: Columns = Columns()) -> Iterator[Documen
     """Every document of a file, or of the readable files of a folder in order of their paths.
 
     Raises:
-        DataError: the path is missing, empty, binary, or a record lacks its columns; the message names the file and line.
+        DataError: the path is missing, empty or binary, or a record lacks its columns; names the file and line.
     """
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and _kind(p) and not p.name.startswith("."))
         if not files:
-            raise DataError(f"{path}: no readable file in this folder; LDC reads {', '.join(SUFFIXES)}, and .gz of these")
+            raise DataError(
+                f"{path}: no readable file in this folder; LDC reads {', '.join(SUFFIXES)}, and .gz of these"
+            )
         for file in files:
             yield from read_documents(file, columns)
         return
@@ -72,7 +74,9 @@ def _text(path: Path) -> str:
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: not a whole gzip file ({error})") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}); is it binary?") from error
+        raise DataError(
+            f"{path}: not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}); is it binary?"
+        ) from error
     if "\x00" in text:
         raise DataError(f"{path}: holds zero bytes, so it is binary and not text")
     return text
@@ -85,7 +89,9 @@ def _json_lines(path: Path, columns: Columns) -> Iterator[Document]:
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {number}: not JSON ({error.msg}); LDC wants one JSON object a line") from error
+            raise DataError(
+                f"{path}, line {number}: not JSON ({error.msg}); LDC wants one JSON object a line"
+            ) from error
         if not isinstance(record, dict):
             raise DataError(f"{path}, line {number}: a JSON object is wanted, this is {type(record).__name__}")
         yield _document(record, columns, f"{path}, line {number}", f"{path.name}:{number}")
@@ -99,7 +105,9 @@ def _parquet(path: Path, columns: Columns) -> Iterator[Document]:
         file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a whole Parquet file ({error})") from error
-    wanted = [c for c in (columns.text, columns.prompt, columns.completion, columns.source) if c in file.schema_arrow.names]
+    wanted = [
+        c for c in (columns.text, columns.prompt, columns.completion, columns.source) if c in file.schema_arrow.names
+    ]
     number = 0
     for batch in file.iter_batches(columns=wanted or None):
         for record in batch.to_pylist():

@@ -32,7 +32,7 @@ class HeldOut:
 
 
 def held_out(documents: Sequence[Document], encoder: Encoder, count: int, characters: int, length: int) -> HeldOut:
-    """At most `count` documents, evenly from all, the first `characters` of each, in windows of at most `length` tokens.
+    """At most `count` documents, evenly from all, the first `characters` of each, in windows of `length` tokens.
 
     A document that is longer than a window is scored in several, each begun with BOS; without a BOS the first token of
     a window is context only. Bytes are those of the text whose tokens are scored, so that bits per byte compare across
@@ -40,7 +40,9 @@ def held_out(documents: Sequence[Document], encoder: Encoder, count: int, charac
     """
     chosen = evenly(documents, count)
     windows: list[Window] = []
-    sources, tokens, sizes = [], [], []
+    sources: list[str] = []
+    tokens: list[int] = []
+    sizes: list[int] = []
     for original in chosen:
         document = Document(original.source, original.text[:characters], min(original.prompt_characters, characters))
         encoded = encoder.encode(document)

@@ -45,7 +45,7 @@ class Base:
     @classmethod
     def of(cls, model: nn.Module, layout: Layout) -> Base:
         """The parts of a Hugging Face causal LM, given where they are."""
-        head = model.get_submodule(layout.head)
+        head: Any = model.get_submodule(layout.head)
         return cls(
             root=model,
             decoder=model.get_submodule(layout.decoder),
@@ -64,9 +64,7 @@ class Base:
 class Bank:
     """Members and their adapters over a base model."""
 
-    def __init__(
-        self, base: Base, members: Sequence[Member], rank: int, scaling: float, trunk: bool = True
-    ) -> None:
+    def __init__(self, base: Base, members: Sequence[Member], rank: int, scaling: float, trunk: bool = True) -> None:
         self.base = base
         self.members = tuple(row_order(members))
         dtype = torch.float64 if base.head.weight_VD.dtype == torch.float64 else torch.float32
@@ -95,9 +93,12 @@ class Bank:
 
     def _run(self, batch: Batch, present: tuple[int, ...], recording: Recording) -> Tensor:
         rows = batch.rows_per_text
-        where = {text: i for i, text in enumerate(batch.texts)}
-        sources = [torch.arange(rows, device=self.base.device) + rows * where[self.members[k].text] for k in present]
-        joined, state, index, cache = 0, None, None, {}
+        first = torch.arange(rows, device=self.base.device)
+        sources = [first + rows * batch.group(self.members[k].text) for k in present]
+        joined = 0
+        state = torch.empty(0)
+        index = torch.empty(0)
+        cache: dict[int, Tensor] = {}
         with self._adapted():
             for number in range(self._joins[present[0]], len(self.base.layers)):
                 until = joined
@@ -106,8 +107,8 @@ class Bank:
                 if until > joined:
                     newcomers = torch.cat(sources[joined:until])
                     entering = recording.hidden[number].index_select(0, newcomers)
-                    state = entering if state is None else torch.cat([state, entering])
-                    index = newcomers if index is None else torch.cat([index, newcomers])
+                    state = torch.cat([state, entering]) if joined else entering
+                    index = torch.cat([index, newcomers]) if joined else newcomers
                     joined, cache = until, {}
                     self._present = present[:joined]
                 args, kwargs = recording.arguments[number]

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+ANY = "*"
+"""The key of a text that every member reads, whatever its own is: held-out text that is scored."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -27,3 +30,7 @@ class Batch:
     def rows_per_text(self) -> int:
         """Rows of one text."""
         return self.tokens.shape[0] // len(self.texts)
+
+    def group(self, text: str) -> int:
+        """Which group of rows a member reads whose own text has this key."""
+        return 0 if self.texts == (ANY,) else self.texts.index(text)

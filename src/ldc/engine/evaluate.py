@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ldc.domains.windows import Window
 from ldc.engine.bank import Bank
-from ldc.engine.batches import Batch
+from ldc.engine.batches import ANY, Batch
 from ldc.engine.head import IGNORED
 from ldc.engine.train import member_labels
 
@@ -22,7 +22,6 @@ PT = -1
 @torch.no_grad()
 def score(
     bank: Bank,
-    text: str,
     windows: Sequence[Window],
     members: Sequence[int],
     batch_tokens: int,
@@ -35,7 +34,6 @@ def score(
     neither on its neighbours nor on the size of the batch.
 
     Args:
-        text: the key under which all of `members` read this text.
         windows: pieces of documents 0, 1, ...
         members: positions in the bank.
         batch_tokens: at most this many tokens, padding included, of all members together in one pass.
@@ -46,7 +44,7 @@ def score(
     order = sorted(range(len(windows)), key=lambda i: (len(windows[i].tokens), i))
     copies = len(members) + (1 if pt else 0)
     for group in _groups([windows[i] for i in order], max(1, batch_tokens // max(1, copies))):
-        batch = _padded(group, text, bank.base.device)
+        batch = _padded(group, bank.base.device)
         if pt:
             state, last = bank.hidden_with_pt(batch, members)
             nll = _nll(bank, last, batch.labels)
@@ -78,7 +76,7 @@ def _groups(windows: Sequence[Window], tokens: int) -> list[list[Window]]:
     return groups
 
 
-def _padded(group: Sequence[Window], text: str, device: torch.device) -> Batch:
+def _padded(group: Sequence[Window], device: torch.device) -> Batch:
     length = max(len(w.tokens) for w in group)
     tokens = torch.zeros(len(group), length, dtype=torch.long)
     labels = torch.full((len(group), length), IGNORED, dtype=torch.long)
@@ -87,4 +85,4 @@ def _padded(group: Sequence[Window], text: str, device: torch.device) -> Batch:
         tokens[row, : len(ids)] = ids
         following = torch.where(torch.tensor(window.scored)[1:], ids[1:], IGNORED)
         labels[row, : len(ids) - 1] = following
-    return Batch((text,), tokens.to(device), labels.to(device))
+    return Batch((ANY,), tokens.to(device), labels.to(device))

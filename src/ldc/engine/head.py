@@ -62,7 +62,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 class Head:
     """The frozen output layer of a model: hidden states after the final norm to losses."""
 
-    def __init__(self, weight_VD: Tensor, bias_V: Tensor | None, softcap: float | None, chunk: int = CHUNK_TOKENS) -> None:
+    def __init__(
+        self, weight_VD: Tensor, bias_V: Tensor | None, softcap: float | None, chunk: int = CHUNK_TOKENS
+    ) -> None:
         self.weight_VD, self.bias_V, self.softcap, self.chunk = weight_VD, bias_V, softcap, chunk
 
     def loss(self, hidden: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

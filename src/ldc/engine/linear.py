@@ -71,7 +71,7 @@ class BankLinear(torch.autograd.Function):
 def add_adapters(
     x: Tensor, y: Tensor, a_KRI: Tensor, b_KOR: Tensor, scaling: float, members: int, spans: Sequence[Span]
 ) -> Tensor:
-    """The same sum by plain autograd, for a base layer of any kind (quantised, transposed): y is what that layer gave."""
+    """The same sum by plain autograd, for a base layer of any kind (quantised, transposed): y is what it gave."""
     x_MPI, y_MPO = x.reshape(members, -1, x.shape[-1]), y.reshape(members, -1, y.shape[-1])
     pieces, done = [], 0
     for span in spans:

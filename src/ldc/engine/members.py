@@ -34,7 +34,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of neighbouring members that adapt one component: members [start, stop), from row `first` of its stack."""
+    """A stretch of neighbouring members that adapt one component: [start, stop), from row `first` of its stack."""
 
     start: int
     stop: int

@@ -13,7 +13,7 @@ from ldc.study.schema import TrainingSpec
 
 
 def learning_rate(spec: TrainingSpec, step: int, steps: int) -> float:
-    """Rate at step 1 .. steps: a linear rise over the warm-up, then constant, or linear or cosine to zero after the last.
+    """Rate at step 1 .. steps: a linear rise over the warm-up, then constant, or falling to zero after the last.
 
     The first step after the warm-up has the peak rate.
     """

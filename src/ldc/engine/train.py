@@ -67,7 +67,8 @@ def train(
         active = [k for k, m in enumerate(members) if step <= m.steps and courses[k].failure is None]
         if not active:
             break
-        nll_M, tokens_M = _accumulate(bank, next(windows))
+        window = next(windows)
+        nll_M, tokens_M = _accumulate(bank, window)
         disturb(step, bank)
         for k in active:
             if step == 1:
@@ -84,7 +85,7 @@ def train(
             elif step in snapshots[k]:
                 courses[k].norms.append((step, member_norms(bank, k)))
         bank.adapters.clear_gradients()
-        advance(len(active), sum(tokens_M[k] for k in active))
+        advance(len(active), len(members) * sum(b.tokens.numel() // len(b.texts) for b in window))
     return courses
 
 
@@ -109,15 +110,13 @@ def _accumulate(bank: Bank, window: Window) -> tuple[list[float], list[int]]:
 def member_labels(bank: Bank, batch: Batch, present: Sequence[int]) -> Tensor:
     """The labels of the rows of the members present: [members x rows of a text, T]."""
     rows = batch.rows_per_text
-    where = {text: i for i, text in enumerate(batch.texts)}
-    groups = [batch.labels[rows * where[bank.members[k].text] :][:rows] for k in present]
+    groups = [batch.labels[rows * batch.group(bank.members[k].text) :][:rows] for k in present]
     return torch.cat(groups)
 
 
 def _supervised(bank: Bank, batch: Batch) -> Tensor:
     per_text = (batch.labels != IGNORED).view(len(batch.texts), -1).sum(dim=1).cpu()
-    where = {text: i for i, text in enumerate(batch.texts)}
-    return per_text[[where[m.text] for m in bank.members]]
+    return per_text[[batch.group(m.text) for m in bank.members]]
 
 
 def _untrained(bank: Bank, member: int) -> str | None:

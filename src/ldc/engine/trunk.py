@@ -42,7 +42,7 @@ class Trunk:
 
     @torch.no_grad()
     def record(self, batch: Batch, joins: Iterable[int], through: int) -> Recording:
-        """Run the layers below `through` on the batch's rows and keep the hidden states before each layer of `joins`."""
+        """Run the layers below `through` on the batch's rows and keep the states before each layer of `joins`."""
         recording = Recording(rows=batch.tokens.shape[0])
         kept = frozenset(joins)
         with self._recorders(recording, kept, through):

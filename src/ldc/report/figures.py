@@ -169,6 +169,9 @@ def fig_overview(
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write `<stem>.png`, `.pdf` and `.svg` without dates or random names; returns the paths."""
     canvas = FigureCanvasAgg(figure)
+    with matplotlib.rc_context(STYLE):
+        figure.draw_without_rendering()
+    # X
     written = []
     for kind, metadata in METADATA.items():
         buffer = io.BytesIO()

@@ -37,13 +37,15 @@ def seeds_phrase(count: int) -> str:
     return "1 seed: no interval" if count == 1 else f"means over {count} seeds"
 
 
-def _validation_cells(table: pd.DataFrame, undefined: set[str], synthetic: Iterable[str]) -> list[list[str]]:
+def _validation_cells(table: pd.DataFrame, scored: pd.DataFrame, synthetic: Iterable[str]) -> list[list[str]]:
+    """Four decimals; `missing` where no run is done, `n/a` where a run is done but the measure cannot be had."""
     rows = []
-    for _, row in table.iterrows():
-        domain = str(row["Domain"])
-        absent = "n/a" if domain in undefined else MISSING
-        cells = [absent if pd.isna(v) else f"{v:.4f}" for v in row.iloc[1:]]
-        rows.append([label(domain, synthetic), *cells])
+    for position, domain in enumerate(table["Domain"]):
+        cells = [
+            f"{value:.4f}" if not pd.isna(value) else MISSING if pd.isna(known) else "n/a"
+            for value, known in zip(table.iloc[position, 1:], scored.iloc[position, 1:])
+        ]
+        rows.append([label(str(domain), synthetic), *cells])
     return rows
 
 
@@ -69,10 +71,9 @@ def validation_markdown(
     for measure in ("bits_per_byte", "inverse_perplexity", "recovery"):
         title, unit = MEASURES[measure]
         table = tables[measure]
-        hidden = set(undefined) if measure == "recovery" else set()
         parts.append(f"## {title}\n\nUnit and direction: {unit}.\n")
-        parts.append(grid(list(table.columns), _validation_cells(table, hidden, synthetic)))
-        parts += [f"{label(d, synthetic)}: {NOT_IMPROVED}.\n" for d in table["Domain"] if d in hidden]
+        parts.append(grid(list(table.columns), _validation_cells(table, tables["bits_per_byte"], synthetic)))
+        parts += [f"{label(d, synthetic)}: {NOT_IMPROVED}.\n" for d in undefined if measure == "recovery"]
     fewer = [
         f"- {domain}, {column}: {int(n)} of {seeds} seeds"
         for domain, row in counts.iterrows()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -18,6 +17,7 @@ from ldc.report.figures import component_means
 from ldc.report.frames import Frames, RunLine
 from ldc.report.markdown import MEASURES, MISSING, seeds_phrase
 from ldc.report.tables import ORIGIN_COLUMNS, norm_summary, planned_regimes, validation_table
+from ldc.study.reading import resolved_yaml
 from ldc.study.schema import Study
 
 _HERE = Path(__file__).parent
@@ -71,19 +71,21 @@ def _validation(study: Study, frames: Frames, model: str, measure: str, syntheti
     regimes = planned_regimes(study, frames.evaluation)
     table = validation_table(frames.evaluation, model, measure, study.domains, regimes)
     undefined = set(facts.not_improved(frames.evaluation, model)) if measure == "recovery" else set()
+    scored = validation_table(frames.evaluation, model, "bits_per_byte", study.domains, regimes)
     spreads = _spreads(frames, model, measure)
     rows = []
-    for domain, values in zip(table["Domain"], table.iloc[:, 1:].to_numpy(dtype=float)):
+    for position, domain in enumerate(study.domains):
+        values = [float(v) for v in table.iloc[position, 1:]]
         known = [v for v in values if not math.isnan(v)]
         best = (min(known) if _BETTER[measure] == "lower" else max(known)) if known else None
         cells = [
             {
-                "text": f"{v:.3f}" if not math.isnan(v) else "n/a" if domain in undefined else MISSING,
+                "text": f"{v:.3f}" if not math.isnan(v) else MISSING if pd.isna(known) else "n/a",
                 "best": v == best,
                 "absent": math.isnan(v),
                 "spread": spreads.get((domain, regime), ""),
             }
-            for regime, v in zip(regimes, values)
+            for regime, v, known in zip(regimes, values, scored.iloc[position, 1:])
         ]
         rows.append({"domain": domain, "synthetic": domain in synthetic, "cells": cells, "flag": domain in undefined})
     title, unit = MEASURES[measure]
@@ -190,12 +192,12 @@ def render(
         models=[_model(study, frames, lines, m, synthetic) for m in study.models],
         counts=Counter(line.status for line in lines),
         planned=len(lines),
-        undone=[line for line in lines if line.status != "done"],
+        undone=sorted((line for line in lines if line.status != "done"), key=lambda r: r.status),
         synthetic=[d for d in study.domains if d in synthetic],
         seeds=seeds_phrase(len(study.seeds)),
         caution=summary.CAUTION,
         not_improved=facts.NOT_IMPROVED,
-        settings=yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        settings=resolved_yaml(study),
         versions=sorted(versions.items()),
         box=charts,
         lines=palette.REGIME_LINES,

@@ -124,9 +124,7 @@ def _compared(study: Study, frames: Frames, model: str) -> str:
     direction = f"({means}lower is better)"
     before, after = f"{mean['pt']:.3f}", f"{mean['all']:.3f}"
     if mean["all"] < mean["pt"]:
-        change = (
-            f"Adapting every layer takes held-out text from {before} to {after} bits per byte {direction}."
-        )
+        change = f"Adapting every layer takes held-out text from {before} to {after} bits per byte {direction}."
     else:
         change = f"Adapting every layer does not help: {before} bits per byte before, {after} after {direction}."
     return f"{change} Alone, {arms}."
@@ -135,12 +133,13 @@ def _compared(study: Study, frames: Frames, model: str) -> str:
 def answer(study: Study, frames: Frames, model: str) -> str:
     """One model's answer in plain sentences; says so where nothing is done."""
     domains = list(study.domains)
+    scale = {"relative": ", relative to its weights,", "rms": ", for each element,"}.get(study.selection.score, "")
     sentences = []
     where = {block: _where(frames, model, block, domains) for block in ("mlp", "attn")}
     if where["mlp"]:
-        sentences.append(f"The update of the MLP is largest in {where['mlp']}.")
+        sentences.append(f"The update of the MLP{scale} is largest in {where['mlp']}.")
     if where["attn"]:
-        sentences.append(f"The update of attention is largest in {where['attn']}.")
+        sentences.append(f"The update of attention{scale} is largest in {where['attn']}.")
     if compared := _compared(study, frames, model):
         sentences.append(compared)
     return " ".join(sentences) or "No ranked run is done yet, so there is nothing to say."

@@ -77,7 +77,9 @@ def _print_map(console: Console, study: Study, frames: Frames, model: str, synth
 
 
 def _validation(console: Console, table: pd.DataFrame, columns: list[str], synthetic: Iterable[str]) -> Table:
-    shown = Table(box=box.ASCII if console.options.ascii_only else box.SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
+    shown = Table(
+        box=box.ASCII if console.options.ascii_only else box.SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False
+    )
     shown.add_column("Domain", no_wrap=True)
     for column in columns:
         shown.add_column(column, justify="right", width=7, overflow="fold")
@@ -138,10 +140,6 @@ def print_summary(
     if undone:
         console.print(Text(f"{' and '.join(undone)} of {len(lines)} runs; the page says why", style="yellow"))
     console.print()
-    for label, path in (
-        ("page", "report.html"),
-        ("tables", "tables"),
-        ("figures", "figures"),
-        ("json", "summary.json"),
-    ):
+    files = {"page": "report.html", "tables": "tables", "figures": "figures", "json": "summary.json"}
+    for label, path in files.items():
         console.print(Text(f"{label:<8} {out / path}"), soft_wrap=True, highlight=False)

@@ -1,1 +1,1 @@
-"""Runs on disk."""
+"""Runs on disk: written whole, marker last, found again by key."""

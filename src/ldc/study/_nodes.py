@@ -52,9 +52,7 @@ def marked_data(text: str) -> Marked:
         found.problems.append(_syntax(error))
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        found.problems.append(
-            Problem((), line, f"the control character {error.character!r:.12} is not allowed in YAML")
-        )
+        found.problems.append(Problem((), line, f"the control character {_shown(error.character)} is not allowed"))
     except RecursionError:
         found.problems.append(Problem((), None, "nested too deeply"))
     else:
@@ -88,7 +86,8 @@ class _Walk:
         self.count += 1
         line = line or node.start_mark.line + 1
         if id(node) in self.open:
-            return self.problem(keys, line, "the alias refers to a section that holds it")
+            self.problem(keys, line, "the alias refers to a section that holds it")
+            return None
         if self.count > MAXIMAL_VALUES:
             if self.count == MAXIMAL_VALUES + 1:
                 self.problem(keys, line, f"more than {MAXIMAL_VALUES} values, aliases followed; is this a study file?")
@@ -176,6 +175,10 @@ class _Walk:
         return data
 
 
+def _shown(character: int | str) -> str:
+    return ascii(character if isinstance(character, str) else chr(character))
+
+
 def _syntax(error: yaml.MarkedYAMLError) -> Problem:
     """What YAML's parser says, in the words of someone who edits a file."""
     problem, context = error.problem or "", error.context or ""
@@ -194,7 +197,7 @@ def _syntax(error: yaml.MarkedYAMLError) -> Problem:
     elif "mapping values are not allowed" in problem:
         message = "a colon is not expected here: check the indentation, or put text that holds `: ` in quotes"
     elif "could not find expected ':'" in problem:
-        message = "a line is not of the form `key: value`; mind the space after the colon"
+        line, message = opened, "this line is not of the form `key: value`; mind the space after the colon"
     elif problem.startswith("expected <block end>"):
         message = "this line does not fit those above: check the indentation"
     elif "cannot start any token" in problem:

@@ -58,6 +58,8 @@ def problems_of(error: ValidationError, marked: Marked) -> list[Problem]:
     suggested: set[Keys] = set()
     for detail in error.errors(include_url=False):
         keys = _keys(detail, marked.data)
+        if detail["type"] == "too_short" and detail["input"]:
+            continue  # not empty, but nothing in it is valid: told of each part
         if detail["type"] == "extra_forbidden":
             message, meant = _unknown(keys)
             suggested.add(meant)
@@ -141,9 +143,14 @@ def _unknown(keys: Keys) -> tuple[str, Keys]:
     return f"unknown key; did you mean `{meant}` {under}?", ()
 
 
-def _found(detail: Mapping[str, Any], keys: Keys, marked: Marked) -> str:
+def _value(data: Any, keys: Keys) -> object:
+    for key in keys:
+        data = data[key]
+    return data
+
+
+def _found(value: object, keys: Keys, marked: Marked) -> str:
     """The refused value as the user wrote it, and what YAML made of it if that differs."""
-    value = detail["input"]
     if isinstance(value, str):
         return f"the text `{value:.60}`"
     if isinstance(value, Mapping):
@@ -159,18 +166,19 @@ def _found(detail: Mapping[str, Any], keys: Keys, marked: Marked) -> str:
 def _message(detail: Mapping[str, Any], keys: Keys, marked: Marked) -> str:
     """What is wrong with a value, for each kind of fault the schema can find."""
     kind, value, context = detail["type"], detail["input"], detail.get("ctx") or {}
-    found = _found(detail, keys, marked)
+    found = _found(value, keys, marked)
     if kind == "missing":
         return "missing; the study needs it" if len(keys) == 1 else "missing; this section needs it"
     if kind == "fault":
-        return str(context["message"])
+        message = str(context["message"])
+        return f"{message}, not {_found(_value(marked.data, keys), keys, marked)}" if "must be" in message else message
     if value is None:
         return "has no value; give one, or delete the key" if len(keys) != 1 else "has no value; this section is empty"
     if kind == "literal_error":
         valid = re.findall(r"'([^']*)'", context["expected"])
         near = get_close_matches(str(value), valid, n=1)
         return f"must be one of {', '.join(valid)}, not {found}" + (f"; did you mean `{near[0]}`?" if near else "")
-    if kind in ("string_pattern_mismatch", "string_too_long") and "[key]" in detail["loc"] or keys == ("name",):
+    if (kind in ("string_pattern_mismatch", "string_too_long") and "[key]" in detail["loc"]) or keys == ("name",):
         return _slug(value, found)
     if kind == "string_type":
         return f"must be text, not {found}; put it in quotes if it is meant so"
@@ -202,7 +210,9 @@ def _general(kind: str, context: Mapping[str, Any], message: str, keys: Keys, fo
         return f"must be {names}, not {found}"
     if kind.startswith("int_"):
         return f"must be a whole number, not {found}"
-    if kind.startswith("float_") or kind == "finite_number":
+    if kind.startswith("float_"):
+        return f"must be a number, not {found}"
+    if kind == "finite_number":
         return f"must be a finite number, not {found}"
     if kind.startswith("bool_"):
         return f"must be true or false, not {found}"

@@ -67,7 +67,10 @@ def study_from_dict(data: dict[str, Any], where: str = "study") -> Study:
 def resolved_yaml(study: Study) -> str:
     """The study with every default filled in, as YAML that reads back as an equal study."""
     data = study.model_dump(mode="json", exclude_none=True)
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+    if text.replace("\n", "").isprintable():
+        return text
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=False, width=120)  # PyYAML loses some bare controls
 
 
 def _text(path: Path) -> str:

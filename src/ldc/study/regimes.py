@@ -83,7 +83,7 @@ def regime_from_text(text: str) -> Regime:
         ValueError: the name is unknown; the message lists the known ones.
     """
     if text in ("attn", "mlp", "all"):
-        return Regime(block=text)
+        return Regime.model_validate({"block": text})
     if match := _TARGETED.match(text):
         return Regime(block="attn" if match[2] == "attn" else "mlp", top=int(match[1]))
     near = get_close_matches(text, ORIGIN_REGIMES, n=1)

@@ -142,9 +142,7 @@ class TrainingSpec(Record):
     @model_validator(mode="after")
     def _length(self) -> TrainingSpec:
         if (self.steps is None) == (self.tokens is None):
-            raise ValueError(
-                f"give either steps or tokens, {'not both' if self.steps else 'and one of them is needed'}"
-            )
+            raise ValueError("give steps or tokens, not both" if self.steps else "give steps or tokens")
         return self
 
     @property
@@ -241,9 +239,9 @@ class Study(Record):
         if targeted and ranked not in self.regimes:
             near = get_close_matches(ranked, self.regimes, n=1)
             raise fault(
-                f"{', '.join(targeted)} choose their layers by the runs of the regime `{ranked}`, which is not among "
-                + (f"the study's regimes; did you mean `{near[0]}`?" if near else "the study's regimes: add it there"),
-                *("selection", "regime"),
+                f"{targeted[0]} chooses its layers by the runs of `{ranked}`, which is not among the study's regimes; "
+                + (f"did you mean `{near[0]}`?" if near else "add it, or name another in selection.regime"),
+                *(("selection", "regime") if "regime" in self.selection.model_fields_set else ("regimes",)),
             )
         if targeted and self.regimes[ranked].targeted:
             raise fault(f"`{ranked}` itself chooses layers by a ranking; name one that does not", "selection", "regime")

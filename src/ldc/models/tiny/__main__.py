@@ -44,9 +44,13 @@ def main() -> None:
         peak_learning_rate=options.learning_rate,
         compiled=not options.not_compiled,
     )
-    model = pretrain(CONFIGS[options.model](), tokenizer, texts, recipe, folder, lambda line: print(line, file=sys.stderr))
+    model = pretrain(CONFIGS[options.model](), tokenizer, texts, recipe, folder, _say)
     model.to(torch.float16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
 
 
 if __name__ == "__main__":

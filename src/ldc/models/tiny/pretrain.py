@@ -14,14 +14,13 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedToken
 
 from ldc.models.tiny.mixture import Source, stream
 
-
 EMBEDDING_STD = 0.02
 """The tied embeddings start smaller than the layers, whose start is the configuration's `initializer_range`."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of a training run. `minutes` ends it by the clock: the schedule follows whichever limit is nearer."""
+    """The settings of a training run. `minutes` ends it by the clock: the nearer limit sets the schedule."""
 
     seed: int = 20261122
     steps: int = 20_000
@@ -73,10 +72,10 @@ def pretrain(
     optimizer = torch.optim.AdamW(groups, lr=recipe.peak_learning_rate, betas=recipe.betas, eps=1e-8, fused=True)
     forward = torch.compile(model) if recipe.compiled else model
     curve: list[dict] = []
-    began, step, window, last_save = time.monotonic(), 0, 0.0, 0.0
-    for batch in batches(texts, tokenizer, recipe):
+    began, window, last_save = time.monotonic(), 0.0, 0.0
+    for step, batch in enumerate(batches(texts, tokenizer, recipe), start=1):
         minutes = (time.monotonic() - began) / 60
-        progress = max(step / recipe.steps, minutes / recipe.minutes)
+        progress = max((step - 1) / recipe.steps, minutes / recipe.minutes)
         if progress >= 1.0:
             break
         for group in optimizer.param_groups:
@@ -87,7 +86,6 @@ def pretrain(
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        step += 1
         window += loss.item()
         if step % 50 == 0:
             tokens = step * recipe.rows * recipe.length

@@ -18,7 +18,10 @@ def train_tokenizer(texts: Iterable[str], documents: int) -> PreTrainedTokenizer
     """Train on the first `documents` of a stream of texts."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(_WORDS), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(_WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -28,7 +31,7 @@ def train_tokenizer(texts: Iterable[str], documents: int) -> PreTrainedTokenizer
         show_progress=False,
     )
     tokenizer.train_from_iterator(islice(texts, documents), trainer)
-    assert tokenizer.token_to_id(BOS_TOKEN) == BOS and tokenizer.token_to_id(EOS_TOKEN) == EOS
+    assert [tokenizer.token_to_id(t) for t in (BOS_TOKEN, EOS_TOKEN)] == [BOS, EOS]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS_TOKEN} $A", pair=f"{BOS_TOKEN} $A {BOS_TOKEN} $B", special_tokens=[(BOS_TOKEN, BOS)]
     )

@@ -1,0 +1,1 @@
+"""Ranking and statistics: tables in, records out; no files, no console."""

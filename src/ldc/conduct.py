@@ -1,0 +1,211 @@
+"""The conductor: a study from its file to its report, resuming whatever is already there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ldc.domains.registry import load_domain
+from ldc.models.headers import fingerprint, read_shape, resolve_folder, tokenizer_fingerprint
+from ldc.models.roles import Component
+from ldc.plan.banks import BANK_TOKENS, BankPlan, plan_banks
+from ldc.plan.runs import PT, Inputs, Run, check_targets, fixed_runs
+from ldc.progress import Progress
+from ldc.provenance import versions
+from ldc.report import RunLine, write_report
+from ldc.standing import Standing, undone
+from ldc.store.atomic import write_text
+from ldc.store.runs import STUDY, Store, remove_litter
+from ldc.study.reading import StudyFile, resolved_yaml
+from ldc.study.same import check_same_study
+from ldc.study.schema import Study
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ldc.domains.document import DomainText
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a study ended: runs done in all, computed just now, not done (failed or never planned), and the page."""
+
+    done: int
+    computed: int
+    failed: list[RunLine]
+    report: Path
+
+    def show(self, console: Console) -> None:
+        """Print the map, the validation table and the paths."""
+        from ldc.report.terminal import print_summary
+
+        standing = Standing.of(self.report.parent)
+        print_summary(
+            console,
+            self.report.parent,
+            standing.study,
+            standing.frames(),
+            standing.lines(),
+            synthetic=standing.synthetic(),
+        )
+
+
+def run_study(
+    file: StudyFile, out: Path, progress: Progress, device: str = "auto", threads: int | None = None
+) -> Outcome:
+    """Run what is not done yet, and report on all of it.
+
+    Args:
+        file: the study.
+        out: its folder; made if absent. The same call again goes on where the last one stopped.
+        progress: told what happens.
+        device: auto, cpu or cuda.
+        threads: CPU threads; None leaves torch's choice.
+
+    Raises:
+        LdcError: of the kinds in `ldc.errors`, before any run or between runs; finished runs stay.
+    """
+    standing, domains = _prepare(file, Store(out), progress)
+    computed = 0
+    for model in file.study.models:
+        worker: _Worker | None = None
+        for stage, runs_of in (("stage 1", standing.fixed), ("stage 2", standing.targeted)):
+            runs = runs_of(model)
+            banks = _planned(standing, runs)
+            if banks:
+                worker = worker or _Worker(file, standing, domains, model, device, threads, progress)
+                computed += worker.work(f"{model}, {stage}", runs, banks)
+    page = rebuild_report(out, progress)
+    lines = standing.lines()
+    return Outcome(sum(line.status == "done" for line in lines), computed, undone(lines), page)
+
+
+def rebuild_report(out: Path, progress: Progress) -> Path:
+    """Write tables, figures and page anew from what is stored, without the models or the text.
+
+    Raises:
+        StoreError: the folder holds no study.
+    """
+    standing = Standing.of(out)
+    progress.stage("report", 1)
+    page = write_report(out, standing.study, standing.frames(), standing.lines(), versions(), standing.synthetic())
+    progress.advance(1)
+    return page
+
+
+def _prepare(file: StudyFile, store: Store, progress: Progress) -> tuple[Standing, Mapping[str, DomainText]]:
+    """Everything that can be wrong is found here, before any work."""
+    study = file.study
+    models: dict[str, tuple[str, str]] = {}
+    components: dict[str, tuple[Component, ...]] = {}
+    for name, spec in study.models.items():
+        folder = resolve_folder(name, spec, file.base)
+        components[name] = read_shape(folder).components
+        check_targets(study, name, components[name])
+        models[name] = (fingerprint(folder), tokenizer_fingerprint(folder))
+    store.prepare()
+    check_same_study(store.out / STUDY, study)
+    progress.stage("reading domains", len(study.domains))
+    domains = {}
+    for name, domain in study.domains.items():
+        domains[name] = load_domain(name, domain, file.base)
+        progress.advance(1)
+    inputs = Inputs(models, {name: text.fingerprint for name, text in domains.items()}, components)
+    for name in study.models:
+        fixed_runs(study, inputs, name)
+    remove_litter(store.out)
+    write_text(store.out / STUDY, resolved_yaml(study))
+    store.record_inputs(inputs)
+    return Standing(study, inputs, store), domains
+
+
+def _planned(standing: Standing, runs: Sequence[Run]) -> list[BankPlan]:
+    """The banks still to be run, recorded before they are begun."""
+    done = {run.key for run in runs if standing.store.is_done(run)}
+    training = standing.study.training
+    per_bank = max(1, BANK_TOKENS // (training.batch * training.block_length))
+    banks = plan_banks(runs, standing.store.banks(), done, per_bank)
+    if banks:
+        standing.store.record_banks(banks)
+    return banks
+
+
+class _Worker:
+    """A loaded model that runs banks and stores what comes of them."""
+
+    def __init__(
+        self,
+        file: StudyFile,
+        standing: Standing,
+        domains: Mapping[str, DomainText],
+        model: str,
+        device: str,
+        threads: int | None,
+        progress: Progress,
+    ) -> None:
+        import torch
+
+        from ldc.engine.bank import Base
+        from ldc.engine.device import choose_device, keep_freed_memory
+        from ldc.engine.feed import Feed
+        from ldc.engine.work import weight_norms
+        from ldc.models.load import choose_dtype, load
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        keep_freed_memory()
+        chosen, why = choose_device(device)
+        spec = file.study.models[model]
+        dtype, why_dtype = choose_dtype(spec.dtype, model, chosen)
+        progress.say(f"{model}: on {why}; {why_dtype}")
+        self.loaded = load(model, spec, file.base, chosen, dtype)
+        hub = self.loaded.revision is not None
+        self.base_name = spec.source if hub else self.loaded.folder.name  # a path of this machine tells nobody anything
+        self.base = Base.of(self.loaded.model, self.loaded.layout)
+        self.feed = Feed(file.study, domains, self.loaded.tokenizer, chosen)
+        self.feed.check()
+        self.weight_norms = weight_norms(self.base, self.loaded.layout.components)
+        self.study: Study = file.study
+        self.store, self.progress = standing.store, progress
+        self.facts: dict[str, Any] = {
+            "base_model": self.base_name,
+            "base_revision": self.loaded.revision,
+            "device": str(chosen),
+            "dtype": str(dtype).removeprefix("torch."),
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+        }
+
+    def work(self, stage: str, runs: Sequence[Run], banks: Sequence[BankPlan]) -> int:
+        """Run banks, store their runs one by one; the number of runs newly stored."""
+        from ldc.engine.work import run_bank
+        from ldc.store.adapter import peft_config
+
+        by_key = {run.key: run for run in runs}
+        members = [[by_key[key] for key in bank.keys] for bank in banks]
+        self.progress.stage(stage, sum(self._tokens(bank) for bank in members))
+        stored = 0
+        for bank in members:
+            advance: Callable[[int], None] = lambda tokens: self.progress.advance(tokens, tokens)  # noqa: E731
+            for result in run_bank(self.base, self.feed, self.study, bank, self.weight_norms, advance):
+                if self.store.is_done(result.run):
+                    continue
+                config = peft_config(result.run.components, self.study.adapter, self.base_name, self.loaded.revision)
+                self.store.write(result, config, self.facts)
+                stored += 1
+                if result.failure:
+                    self.progress.say(f"{result.run.id}: failed: {result.failure}")
+        return stored
+
+    def _tokens(self, runs: Sequence[Run]) -> int:
+        """Tokens that a bank will go through, training and scoring."""
+        spec = self.study.training
+        trained = sum(run.id.regime != PT for run in runs) * spec.total_steps * spec.tokens_per_step
+        everything = list(self.study.domains) if self.study.evaluation.domains == "all" else None
+        scored = 0
+        for run in runs:
+            for name in everything or [run.id.domain]:
+                scored += sum(len(w.tokens) for w in self.feed.held_out(name).windows)
+        return trained + scored

@@ -1,0 +1,58 @@
+"""From a domain of the study to its text: embedded, local files with splits, or local files that are split here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ldc.domains.document import Document, DomainText, Split
+from ldc.domains.embedded import EMBEDDED_DOMAINS, SYNTHETIC_DOMAINS, embedded_domain
+from ldc.domains.readers import Columns, read_documents
+from ldc.domains.splits import assemble, split_by_source
+from ldc.errors import DataError
+from ldc.study.schema import DomainSpec
+
+
+def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
+    """The text of a domain.
+
+    Args:
+        name: the domain's short name in the study, which for `source: embedded` is one of the embedded domains.
+        spec: the domain's record in the study.
+        base: the folder that relative paths start from.
+
+    Raises:
+        DataError: a file is missing or unreadable, a split is empty, or a document lies in two splits.
+    """
+    if spec.source == "embedded":
+        if name not in EMBEDDED_DOMAINS:
+            raise DataError(
+                f"domains.{name}: no embedded domain has this name; there are {', '.join(EMBEDDED_DOMAINS)}"
+            )
+        return embedded_domain(name)
+    columns = Columns(spec.text, spec.prompt, spec.completion, spec.document)
+    if spec.source is not None:
+        documents = _nonempty(read_documents(base / Path(spec.source).expanduser(), columns))
+        splits = split_by_source(documents, spec.validation_share, spec.test_share)
+    else:
+        paths: dict[Split, str | None] = {"train": spec.train, "validation": spec.validation, "test": spec.test}
+        splits = {
+            split: [] if path is None else _nonempty(read_documents(base / Path(path).expanduser(), columns))
+            for split, path in paths.items()
+        }
+    for split in ("train", "test"):
+        if not splits[split]:
+            raise DataError(
+                f"domain {name}: its {split} split is empty ({sum(map(len, splits.values()))} documents in all); "
+                "give more documents, or train and test files of their own"
+            )
+    return assemble(name, splits)
+
+
+def is_synthetic(name: str, spec: DomainSpec) -> bool:
+    """Whether a domain's text comes from a generator of the package."""
+    return spec.source == "embedded" and name in SYNTHETIC_DOMAINS
+
+
+def _nonempty(documents: Iterable[Document]) -> list[Document]:
+    return [d for d in documents if d.text.strip()]

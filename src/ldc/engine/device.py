@@ -1,0 +1,41 @@
+"""Where to compute, with the reason, and how the allocator is told to keep what it has."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+import torch
+
+from ldc.errors import EnvironmentFault
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def choose_device(asked: str) -> tuple[torch.device, str]:
+    """The device and a printable reason.
+
+    Raises:
+        EnvironmentFault: a GPU was asked for and none can be used.
+    """
+    usable = torch.cuda.is_available()
+    if asked == "cuda" and not usable:
+        built = "this torch is a CPU build" if torch.version.cuda is None else "torch sees no GPU that it can use"
+        raise EnvironmentFault(f"--device cuda: {built}; use --device cpu, or install a torch build for your GPU")
+    if asked != "cpu" and usable:
+        return torch.device("cuda"), f"cuda ({torch.cuda.get_device_name()})"
+    why = "asked for" if asked == "cpu" else "no GPU found"
+    return torch.device("cpu"), f"cpu ({torch.get_num_threads()} threads; {why})"
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc not to hand large temporaries back to the system at every step, only to fault them in again.
+
+    A matter of speed on a CPU; does nothing where the C library is another.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,0 +1,116 @@
+"""How a study stands: the runs it asks for, what became of each, and the tables of those that are done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from ldc.analysis.ranking import rank, select
+from ldc.domains.registry import is_synthetic
+from ldc.errors import StoreError
+from ldc.models.roles import Component
+from ldc.plan.runs import PT, Inputs, Run, RunId, fixed_runs, targeted_runs
+from ldc.report.frames import EVALUATION, LOSSES, NORMS, RANKING, Frames, RunLine, empty
+from ldc.store.runs import STUDY, Store
+from ldc.store.tables import evaluation_table
+from ldc.study.reading import read_study
+from ldc.study.schema import Study
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A study and its folder. `inputs` are the fingerprints and components by which its runs were planned."""
+
+    study: Study
+    inputs: Inputs
+    store: Store
+
+    @classmethod
+    def of(cls, out: Path) -> Standing:
+        """The study of a folder, from the folder alone: no model and no text is needed.
+
+        Raises:
+            StoreError: the folder holds no study.
+        """
+        store = Store(out)
+        inputs = store.inputs()
+        if inputs is None or not (out / STUDY).exists():
+            raise StoreError(f"{out}: holds no study; run one with: ldc run study.yaml -o {out}")
+        return cls(read_study(out / STUDY).study, inputs, store)
+
+    def fixed(self, model: str) -> list[Run]:
+        """The runs that need no ranking."""
+        return fixed_runs(self.study, self.inputs, model)
+
+    def ranking(self, model: str) -> pd.DataFrame:
+        """The ranking by the fixed runs that are done; empty while there are none."""
+        return rank(self.store.table(self.fixed(model), "norms"), self.study.selection)
+
+    def targeted(self, model: str) -> list[Run]:
+        """The runs whose layers the ranking chose; without those of domains that could not be ranked."""
+        ranking = self.ranking(model)
+        if ranking.empty:
+            return []
+        chosen: dict[tuple[str, str], tuple[Component, ...]] = {}
+        for domain in self.study.domains:
+            for name, regime in self.study.regimes.items():
+                found = select(ranking, domain, regime, self.inputs.components[model]) if regime.targeted else None
+                if found is not None:
+                    chosen[domain, name] = found
+        return targeted_runs(self.study, self.inputs, model, chosen)
+
+    def runs(self) -> list[Run]:
+        """Every run that can be planned so far."""
+        return [run for model in self.study.models for run in (*self.fixed(model), *self.targeted(model))]
+
+    def lines(self) -> list[RunLine]:
+        """What became of every run that the study asks for, also of those that could not be planned."""
+        by_id = {run.id: run for run in self.runs()}
+        wanted = [
+            RunId(model, domain, regime, seed)
+            for model in self.study.models
+            for domain in self.study.domains
+            for regime, seeds in {PT: (0,), **dict.fromkeys(self.study.regimes, self.study.seeds)}.items()
+            for seed in seeds
+        ]
+        return [self._line(identity, by_id.get(identity)) for identity in wanted]
+
+    def frames(self) -> Frames:
+        """The long tables of all runs that are done."""
+        runs = self.runs()
+        rankings = [r for r in map(self.ranking, self.study.models) if not r.empty]
+        return Frames(
+            norms=_or_empty(self.store.table(runs, "norms"), NORMS),
+            evaluation=_or_empty(evaluation_table(self.store.table(runs, "evaluation")), EVALUATION),
+            ranking=_or_empty(pd.concat(rankings) if rankings else pd.DataFrame(), RANKING),
+            losses=_or_empty(self.store.table(runs, "losses"), LOSSES),
+        )
+
+    def synthetic(self) -> frozenset[str]:
+        """The domains whose text comes from a generator of the package."""
+        return frozenset(name for name, spec in self.study.domains.items() if is_synthetic(name, spec))
+
+    def _line(self, identity: RunId, run: Run | None) -> RunLine:
+        line = partial(RunLine, identity.model, identity.domain, identity.regime, identity.seed)
+        if run is None:
+            return line("missing", "its layers could not be ranked: no ranked run of this domain is done")
+        record = self.store.record(identity)
+        if record is None or record["key"] != run.key:
+            return line("missing", "not run yet")
+        if record["status"] == "failed":
+            return line("failed", str(record["failure"]))
+        return line("done", "")
+
+
+def _or_empty(frame: pd.DataFrame, schema: pa.Schema) -> pd.DataFrame:
+    return empty(schema) if frame.empty else frame
+
+
+def undone(lines: Sequence[RunLine]) -> list[RunLine]:
+    """The runs that are not done, failed ones first."""
+    return sorted((line for line in lines if line.status != "done"), key=lambda line: line.status)

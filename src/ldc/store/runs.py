@@ -1,0 +1,202 @@
+"""A study's folder: runs by name, each finished when its `run.json` is there, which is written last."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ldc.engine.results import Result
+from ldc.errors import EnvironmentFault, StoreError
+from ldc.models.roles import Component
+from ldc.plan.banks import BankPlan
+from ldc.plan.runs import Inputs, Run, RunId
+from ldc.store.adapter import write_adapter
+from ldc.store.atomic import write_bytes, write_text
+
+SCHEMA_VERSION = 1
+MARKER = "run.json"
+PLAN = "plan.json"
+STUDY = "study.yaml"
+
+
+class Store:
+    """The folder of one study."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def prepare(self) -> None:
+        """Make the folder and prove that it can be written, before anything is computed.
+
+        Raises:
+            EnvironmentFault: it cannot be made or written.
+            StoreError: it holds files but no study.
+        """
+        if (
+            self.out.is_dir()
+            and any(self.out.iterdir())
+            and not (self.out / STUDY).exists()
+            and not (self.out / "runs").exists()
+        ):
+            raise StoreError(f"{self.out}: holds files but no study; give an empty or new folder")
+        try:
+            (self.out / "runs").mkdir(parents=True, exist_ok=True)
+            write_text(self.out / ".probe", "")
+            (self.out / ".probe").unlink()
+        except FileExistsError as error:
+            raise StoreError(f"{self.out}: is a file; give a folder") from error
+        except OSError as error:
+            raise EnvironmentFault(
+                f"{self.out}: cannot be written ({error.strerror}); give a folder that can"
+            ) from error
+
+    def folder(self, run: RunId) -> Path:
+        """Where a run is stored."""
+        return self.out / "runs" / Path(run.path)
+
+    def record(self, run: RunId) -> dict[str, Any] | None:
+        """What `run.json` says of a run; None where the run is not finished."""
+        return read_record(self.folder(run) / MARKER)
+
+    def is_done(self, run: Run) -> bool:
+        """Whether exactly this run is stored, be it finished or failed."""
+        record = self.record(run.id)
+        return record is not None and record["key"] == run.key
+
+    def write(self, result: Result, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Store a run: everything else first, the marker last. What was there before is replaced.
+
+        Args:
+            config: the adapter's configuration in PEFT's format.
+            facts: provenance, as far as it is the same for every run.
+        """
+        folder = self.folder(result.run.id)
+        if folder.exists():
+            (folder / MARKER).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        if result.factors and result.failure is None:
+            write_adapter(folder / "adapter", config, result.factors)
+        for name, frame in (("norms", result.norms), ("losses", result.losses), ("evaluation", result.documents)):
+            write_parquet(folder / f"{name}.parquet", frame)
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            "key": result.run.key,
+            "model": result.run.id.model,
+            "domain": result.run.id.domain,
+            "regime": result.run.id.regime,
+            "seed": result.run.id.seed,
+            "status": "done" if result.failure is None else "failed",
+            "failure": result.failure,
+            "components": [c.path for c in result.run.components],
+            "trainable_parameters": result.trainable_parameters,
+            **facts,
+            **result.facts,
+        }
+        write_text(folder / MARKER, json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+    def table(self, runs: Iterable[Run], name: str) -> pd.DataFrame:
+        """One table of those of `runs` that are done, behind the columns model domain regime seed."""
+        frames = []
+        for run in runs:
+            record = self.record(run.id)
+            if record is None or record["key"] != run.key or record["status"] != "done":
+                continue
+            path = self.folder(run.id) / f"{name}.parquet"
+            try:
+                frame = pq.ParquetFile(path).read().to_pandas()
+            except (OSError, pa.ArrowInvalid) as error:
+                raise StoreError(
+                    f"{path}: cannot be read ({error}); delete {path.parent} and run the study again"
+                ) from error
+            if name == "evaluation":
+                frame["trainable_parameters"] = record["trainable_parameters"]
+            for at, (column, value) in enumerate(vars_of(run.id)):
+                frame.insert(at, column, value)
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def inputs(self) -> Inputs | None:
+        """What the runs were planned by: fingerprints and components; None where nothing was planned yet."""
+        data = self._plan()
+        if "models" not in data:
+            return None
+        return Inputs(
+            {name: (m["weights"], m["tokenizer"]) for name, m in data["models"].items()},
+            dict(data["domains"]),
+            {name: tuple(Component(*c) for c in m["components"]) for name, m in data["models"].items()},
+        )
+
+    def banks(self) -> list[BankPlan]:
+        """The banks recorded so far."""
+        return [BankPlan(b["model"], tuple(b["runs"])) for b in self._plan().get("banks", [])]
+
+    def record_inputs(self, inputs: Inputs) -> None:
+        """Record what the runs are planned by."""
+        models = {
+            name: {
+                "weights": weights,
+                "tokenizer": tokenizer,
+                "components": [list(astuple(c)) for c in inputs.components[name]],
+            }
+            for name, (weights, tokenizer) in inputs.models.items()
+        }
+        self._write_plan(self._plan() | {"models": models, "domains": dict(inputs.domains)})
+
+    def record_banks(self, banks: Sequence[BankPlan]) -> None:
+        """Record banks beside those recorded before."""
+        known = {bank.keys: bank for bank in [*self.banks(), *banks]}
+        self._write_plan(self._plan() | {"banks": [{"model": b.model, "runs": list(b.keys)} for b in known.values()]})
+
+    def _plan(self) -> dict[str, Any]:
+        path = self.out / PLAN
+        if not path.exists():
+            return {}
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: cannot be read ({error}); delete it, and the study is planned anew") from error
+        if not isinstance(data, dict):
+            raise StoreError(f"{path}: is not a plan; delete it, and the study is planned anew")
+        return data
+
+    def _write_plan(self, data: Mapping[str, Any]) -> None:
+        write_text(self.out / PLAN, json.dumps(data, sort_keys=True) + "\n")
+
+
+def vars_of(run: RunId) -> list[tuple[str, Any]]:
+    """The naming columns of a run's rows."""
+    return [("model", run.model), ("domain", run.domain), ("regime", run.regime), ("seed", run.seed)]
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A `run.json`; None where there is none or it is not whole."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and "key" in record and "status" in record else None
+
+
+def write_parquet(path: Path, frame: pd.DataFrame) -> None:
+    """A table as Parquet, without pandas' own metadata, so that equal tables are equal files."""
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def remove_litter(out: Path) -> None:
+    """Remove temporary files that an interrupted write left behind."""
+    for path in out.rglob(".*.tmp"):
+        if os.path.isfile(path):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,51 @@
+"""Whether a folder's study may become another: it may grow, but what is in it must stay what it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ldc.errors import StoreError
+from ldc.study.reading import read_study
+from ldc.study.schema import Study
+
+SETTINGS = ("adapter", "training", "evaluation", "selection")
+AXES = ("models", "domains", "regimes")
+
+
+def check_same_study(recorded: Path, study: Study) -> None:
+    """Allow new models, domains, regimes and seeds; refuse anything that would mix two studies in one set of tables.
+
+    Args:
+        recorded: the resolved study of the output folder; need not exist.
+
+    Raises:
+        StoreError: names what differs.
+    """
+    if not recorded.exists():
+        return
+    before = read_study(recorded).study
+    differing = _differences(before, study)
+    if differing:
+        raise StoreError(
+            f"{recorded.parent}: holds another study; it differs in {'; '.join(differing[:4])}. "
+            "Give another folder for this one, or put back what was changed "
+            "(new models, domains, regimes and seeds are welcome in the same folder)"
+        )
+
+
+def _differences(before: Study, now: Study) -> list[str]:
+    found = []
+    if before.name != now.name:
+        found.append(f"name ({before.name} there, {now.name} here)")
+    for section in SETTINGS:
+        old, new = getattr(before, section).model_dump(), getattr(now, section).model_dump()
+        ignored = {"batch_tokens"}
+        found += [
+            f"{section}.{k} ({old[k]} there, {new[k]} here)" for k in old if old[k] != new[k] and k not in ignored
+        ]
+    for axis in AXES:
+        old_items: dict[str, Any] = getattr(before, axis)
+        new_items: dict[str, Any] = getattr(now, axis)
+        found += [f"{axis}.{k}" for k in old_items if k in new_items and old_items[k] != new_items[k]]
+    return found

@@ -1,0 +1,406 @@
+"""The command line: its frozen surface, its exit codes, its streams, and how quickly it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer.main
+import yaml
+
+from ldc import console
+from ldc.cli import app, main
+from ldc.errors import DataError, EnvironmentFault, ExitCode, ModelError, RunFailed, StoreError, StudyError
+from ldc.study.example import example_text
+
+STUDY_OPTIONS = ["--device", "--dry-run", "--help", "--json", "--out", "--quiet", "--threads", "-h", "-o", "-q"]
+SURFACE = {
+    "demo": STUDY_OPTIONS,
+    "init": ["--force", "--help", "-h", "path"],
+    "norms": ["--help", "--json", "-h", "adapter"],
+    "report": ["--help", "--quiet", "-h", "-q", "out"],
+    "run": [*STUDY_OPTIONS, "study"],
+    "status": ["--help", "--json", "-h", "out"],
+}
+HEAVY = ("torch", "transformers", "peft", "datasets", "pandas", "matplotlib", "numpy", "scipy", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Line:
+    model: str = "m"
+    domain: str = "math"
+    regime: str = "mlp"
+    seed: int = 0
+    status: str = "done"
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    report: Path
+    done: int = 2
+    computed: int = 2
+    failed: list[Line] = field(default_factory=list)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> str:
+    """The path of a valid study file."""
+    path = tmp_path / "study.yaml"
+    path.write_text(example_text(), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts functions in the place of a module of the package."""
+
+    def put(module: str, **functions: Any) -> None:
+        fake = ModuleType(module)
+        vars(fake).update(functions)
+        monkeypatch.setitem(sys.modules, module, fake)
+
+    return put
+
+
+def test_commands_and_options_are_frozen() -> None:
+    group = typer.main.get_command(app)
+    context = typer.Context(group)
+    surface = {}
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        options = [option for p in command.get_params(context) for option in p.opts]
+        surface[name] = sorted({*options, "--help", "-h"})
+    assert surface == SURFACE
+    top = {option for p in group.params for option in p.opts}
+    assert top == {"--version", "--debug", "--install-completion", "--show-completion"}
+
+
+def test_exit_codes_are_frozen() -> None:
+    assert {code.name: code.value for code in ExitCode} == {
+        "DONE": 0,
+        "UNEXPECTED": 1,
+        "USAGE": 2,
+        "FAILED_RUNS": 3,
+        "ENVIRONMENT": 4,
+        "INTERRUPTED": 130,
+    }
+    codes = {error: error.exit_code for error in (StudyError, DataError, ModelError, StoreError)}
+    assert set(codes.values()) == {ExitCode.USAGE}
+    assert (RunFailed.exit_code, EnvironmentFault.exit_code) == (ExitCode.FAILED_RUNS, ExitCode.ENVIRONMENT)
+
+
+def test_help_names_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"\n  {name} " in text for name in SURFACE)
+    assert "130 interrupted" in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("ldc ")
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["foo"], ["run"], ["run", "a.yaml", "--devise", "cpu"], ["run", "a", "--device", "tpu"]]
+)
+def test_wrong_usage_ends_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert "Usage: ldc" in out + err
+
+
+def test_a_run_needs_a_folder_for_its_results(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", study]) == 2
+    assert "give the folder for the results, such as -o out" in capsys.readouterr().err
+
+
+def test_init_writes_a_study_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "study.yaml")
+    assert main(["init", path]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == (f"{path}\n", f"edit it, then: ldc run {path} -o out --dry-run\n")
+    assert main(["init", path]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == (
+        "",
+        f"ldc: error: {path}: exists already; name another file, or replace it with --force\n",
+    )
+    assert main(["init", path, "--force"]) == 0
+
+
+def test_init_writes_study_yaml_here_unless_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init"]) == 0
+    assert (tmp_path / "study.yaml").read_text(encoding="utf-8") == example_text()
+
+
+def test_a_wrong_study_ends_with_2_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("study.yaml").write_text("models: {m: embedded}\ndomains: {no: embedded}\ntrainig: {steps: 3}\n")
+    assert main(["run", "study.yaml", "-o", "out"]) == 2
+    assert capsys.readouterr().err == (
+        "ldc: error: 2 problems in study.yaml\n"
+        'study.yaml:2: domains.no: YAML reads `no` as false; as a name, put it in quotes: "no"\n'
+        "study.yaml:3: trainig: unknown key; did you mean `training`?\n"
+    )
+    assert not Path("out").exists()
+    assert main(["run", "none.yaml", "-o", "out"]) == 2
+    told = "ldc: error: none.yaml: no such file; `ldc init none.yaml` writes an example to edit\n"
+    assert capsys.readouterr().err == told
+
+
+def test_an_errors_control_characters_do_not_reach_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text('"\\e[2J": 1\n' + example_text(), encoding="utf-8")
+    assert main(["run", str(path), "-o", "out"]) == 2
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert r"\x1b[2J: unknown key" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (ModelError("models/x: no weights"), 2, "models/x: no weights"),
+        (EnvironmentFault("no access"), 4, "no access"),
+        (MemoryError(), 4, "out of memory"),
+        (KeyError("x"), 1, "unexpected KeyError: 'x'\nrun again with --debug for the traceback"),
+        (ValueError("a\nb"), 1, "unexpected ValueError: a\nrun again with --debug for the traceback"),
+    ],
+)
+def test_each_error_is_one_message_and_its_exit_code(
+    error: Exception,
+    code: int,
+    told: str,
+    study: str,
+    backend: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run_study(*_: Any) -> None:
+        raise error
+
+    backend("ldc.conduct", run_study=run_study)
+    assert main(["run", study, "-o", "out"]) == code
+    assert capsys.readouterr().err == f"ldc: error: {told}\n"
+    for words in (["--debug", "run", study, "-o", "out"], ["run", study, "-o", "out", "--debug"]):
+        with pytest.raises(type(error)):
+            main(words)
+
+
+def test_an_interrupted_run_ends_with_130_and_says_how_to_go_on(
+    study: str, backend: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_study(file: Any, out: Path, progress: console.ConsoleProgress, *_: Any) -> None:
+        progress.stage("train", 4)
+        progress.advance(1, 100)
+        raise KeyboardInterrupt
+
+    backend("ldc.conduct", run_study=run_study)
+    assert main(["run", study, "-o", "out"]) == 130
+    err = capsys.readouterr().err.splitlines()
+    assert err[0] == "train: 0 of 4"
+    assert err[1].startswith("train: 1 of 4 stopped after 0 s")
+    assert err[2:] == ["ldc: interrupted; the same command again continues"]
+
+
+def test_run_hands_over_what_was_asked_and_prints_the_page(
+    study: str, backend: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    def run_study(file: Any, out: Path, progress: Any, device: str, threads: int | None) -> Outcome:
+        seen.append((file.path, file.base, out, device, threads))
+        return Outcome(out / "report.html")
+
+    backend("ldc.conduct", run_study=run_study)
+    assert main(["run", study, "-o", "out", "--device", "cpu", "--threads", "2", "-q"]) == 0
+    assert seen == [(Path(study), Path(study).parent, Path("out"), "cpu", 2)]
+    assert capsys.readouterr() == (f"{Path('out/report.html')}\n", "2 runs are done, 2 of them now\n")
+
+
+def test_failed_runs_end_with_3_and_are_named(
+    study: str, backend: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = [Line(status="failed", detail="loss is not finite at step 3")]
+
+    def run_study(*_: Any) -> Outcome:
+        return Outcome(Path("report.html"), done=1, computed=0, failed=failed)
+
+    backend("ldc.conduct", run_study=run_study)
+    assert main(["run", study, "-o", "out", "--json"]) == 3
+    out, err = capsys.readouterr()
+    assert json.loads(out)["failed"][0]["detail"] == "loss is not finite at step 3"
+    assert err == (
+        "1 runs are done, nothing was left to compute\nfailed: m math mlp seed 0: loss is not finite at step 3\n"
+    )
+
+
+def test_the_demo_runs_the_embedded_study(backend: Callable[..., None]) -> None:
+    names: list[str] = []
+
+    def run_study(file: Any, out: Path, *_: Any) -> Outcome:
+        names.append(file.study.name)
+        return Outcome(out / "report.html")
+
+    backend("ldc.conduct", run_study=run_study)
+    assert main(["demo", "-o", "out"]) == 0
+    assert names == ["demo"]
+
+
+def test_a_dry_run_prints_a_table_or_json(
+    study: str, backend: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    banks = [{"model": "m", "runs": 9, "peak_bytes": 1.5e9}]
+    cost = {"runs": 14, "tokens": 1_000_000, "flops": 3.2e12, "disk_bytes": 2_500, "run_seconds": 125.0, "banks": banks}
+    backend("ldc.plan.cost", estimate=lambda file: cost)
+    assert main(["run", study, "--dry-run"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert ["runs 14", "tokens 1,000,000", "flops 3.2 T", "disk 2.5 kB", "run 2:05"] == lines[1:6]
+    assert lines[-2:] == ["model runs peak", "m 9 1.5 GB"]
+    assert main(["run", study, "--dry-run", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out), err) == (cost, "")
+
+
+def test_status_counts_and_lists_what_is_not_done(
+    backend: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [Line(), Line(seed=1), Line(seed=2, status="failed", detail="x" * 120)]
+    backend("ldc.store.status", read_status=lambda out: lines)
+    assert main(["status", "out"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("2 done, 1 failed of 3 runs\n")
+    assert f"m      math    mlp        2  failed  {'x' * 120}" in out
+    assert main(["status", "out", "--json"]) == 0
+    assert [line["status"] for line in json.loads(capsys.readouterr().out)] == ["done", "done", "failed"]
+
+
+def test_report_prints_the_path_of_the_page(backend: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    backend("ldc.conduct", rebuild_report=lambda out, progress: out / "report.html")
+    assert main(["report", "out", "--quiet"]) == 0
+    assert capsys.readouterr() == (f"{Path('out/report.html')}\n", "")
+
+
+def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    console.put_json({"a": float("nan"), "b": (1, Path("x")), "c": True})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1, "x"], "c": True}
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        (console.duration(8.2), "8 s"),
+        (console.duration(125), "2:05"),
+        (console.duration(3725), "1:02:05"),
+        (console.size(0), "0 B"),
+        (console.size(999_600), "1 MB"),
+        (console.magnitude(1.234e12), "1.23 T"),
+        (console.shown(1234567), "1,234,567"),
+        (console.shown(0.000123456), "0.0001235"),
+        (console.shown(None), "-"),
+    ],
+)
+def test_numbers_are_short(shown: str, text: str) -> None:
+    assert shown == text
+
+
+def test_progress_elsewhere_than_on_a_terminal_is_few_plain_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with console.ConsoleProgress() as progress:
+        progress.stage("train", 1000)
+        for _ in range(1000):
+            now[0] += 0.1
+            progress.advance(1, 50)
+        progress.say("a note")
+        progress.stage("evaluate", 0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "train: 0 of 1,000"
+    assert 9 <= len(lines[1:-4]) <= 11
+    assert all("tokens/s" in line and line.endswith(" left") for line in lines[1:-4])
+    assert lines[-4:] == [
+        "a note",
+        "train: 1,000 of 1,000 done in 1:40, 500 tokens/s",
+        "evaluate: 0 of 0",
+        "evaluate: 0 of 0 done in 0 s",
+    ]
+
+
+def test_quiet_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.ConsoleProgress(quiet=True) as progress:
+        progress.stage("train", 2)
+        progress.advance(1, 5)
+        progress.say("a note")
+    assert capsys.readouterr() == ("", "")
+
+
+def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["--help"], 0), (["run", "--help"], 0), (["--version"], 0), (["init"], 0), (["run", "none.yaml", "-o", "x"], 2)],
+)
+def test_quick_commands_import_nothing_heavy(words: list[str], code: int, tmp_path: Path) -> None:
+    script = f"import sys; from ldc.cli import main; assert main({words}) == {code}; " + (
+        f"print('heavy:', [m for m in {HEAVY} if m in sys.modules])"
+    )
+    assert python(script, tmp_path).stdout.endswith("heavy: []\n")
+
+
+def test_help_starts_within_three_times_python_and_typer(tmp_path: Path) -> None:
+    def seconds(code: str) -> float:
+        times = []
+        for _ in range(4):
+            begun = time.perf_counter()
+            python(code, tmp_path)
+            times.append(time.perf_counter() - begun)
+        return min(times)
+
+    assert seconds("from ldc.cli import main; main(['--help'])") < 3 * seconds("import typer")
+
+
+def test_a_bar_is_drawn_on_a_terminal_and_the_errors_lines_fit_it(tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty")
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"training": {"steps": 1, "foo": 1}}))
+    script = (
+        "from ldc.cli import main; from ldc.console import ConsoleProgress\n"
+        "with ConsoleProgress() as p: p.stage('train', 2); p.advance(2, 100)\n"
+        "main(['run', 'study.yaml', '-o', 'out'])"
+    )
+    leader, follower = pty.openpty()
+    environment = {"TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1", "PATH": ""}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, stderr=follower, check=True)
+    text = _read(leader, follower)
+    assert "train" in text
+    assert "2/2" in text
+    error = text[text.index("ldc: error") :].splitlines()
+    assert "    " in {line[:4] for line in error}
+    assert max(len(line) for line in error[1:]) <= 80
+
+
+def _read(leader: int, follower: int) -> str:
+    os.close(follower)
+    data = b""
+    try:
+        while part := os.read(leader, 4096):
+            data += part
+    except OSError:
+        pass  # Linux reports the closed end of a terminal as an error
+    os.close(leader)
+    return data.decode()

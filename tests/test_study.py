@@ -1,0 +1,427 @@
+"""The study file: what is read, what is refused and in which words, and that what is written reads back."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ldc.errors import EnvironmentFault, ExitCode, StudyError
+from ldc.study.example import demo_study, example_text, write_example
+from ldc.study.reading import read_study, resolved_yaml, study_from_dict, study_from_text
+from ldc.study.regimes import ORIGIN_REGIMES, Regime
+from ldc.study.schema import (
+    AdapterSpec,
+    DomainSpec,
+    EvaluationSpec,
+    ModelSpec,
+    SelectionSpec,
+    Study,
+    TrainingSpec,
+    is_slug,
+)
+
+MODELS = "models: {m: embedded}\n"
+DOMAINS = "domains: {math: embedded}\n"
+TRAINING = "training: {steps: 3}\n"
+VALID = MODELS + DOMAINS + TRAINING
+
+
+def read(text: str) -> Study:
+    return study_from_text(text, "study.yaml")
+
+
+def refusal(text: str) -> list[str]:
+    """The lines of the error that a text gets."""
+    with pytest.raises(StudyError) as caught:
+        read(text)
+    assert caught.value.exit_code == ExitCode.USAGE
+    return str(caught.value).split("\n")
+
+
+REFUSED = {
+    "unknown section": (VALID + "trainig: 3", "4: trainig: unknown key; did you mean `training`?"),
+    "unknown key": (
+        MODELS + DOMAINS + "training:\n  steps: 3\n  learning_rat: 1",
+        "5: training.learning_rat: unknown key; did you mean `learning_rate`?",
+    ),
+    "key of another section": (
+        VALID + "learning_rate: 1e-4",
+        "4: learning_rate: unknown key here; `learning_rate` belongs under `training`",
+    ),
+    "another trainer's name for a key": (
+        MODELS + DOMAINS + "training: {steps: 3, lr: 1}",
+        "3: training.lr: unknown key; did you mean `learning_rate`?",
+    ),
+    "key like none": (
+        VALID + "adapter: {foo: 1}",
+        "4: adapter.foo: unknown key; known here: rank, alpha, rslora",
+    ),
+    "misspelled key of a domain": (
+        MODELS + "domains:\n  a: {sourc: x}\n" + TRAINING,
+        "3: domains.a.sourc: unknown key; did you mean `source`?",
+    ),
+    "missing section": (MODELS + TRAINING, "1: domains: missing; the study needs it"),
+    "empty section": (MODELS + DOMAINS + "training:", "3: training: has no value; this section is empty"),
+    "empty value": (
+        MODELS + "domains:\n  math:\n" + TRAINING,
+        "3: domains.math: has no value; give one, or delete the key",
+    ),
+    "no models": ("models: {}\n" + DOMAINS + TRAINING, "1: models: is empty; give at least one"),
+    "models as a list": (
+        "models: [a]\n" + DOMAINS + TRAINING,
+        "1: models: must be a section of names, each with its source, not a list",
+    ),
+    "duplicate key": (VALID + TRAINING, "4: training: given twice; the first is on line 3"),
+    "text for a number": (
+        MODELS + DOMAINS + "training: {steps: many}",
+        "3: training.steps: must be a whole number, not the text `many`",
+    ),
+    "fraction for a whole number": (
+        VALID + "adapter: {rank: 1.5}",
+        "4: adapter.rank: must be a whole number, not 1.5",
+    ),
+    "truth for a number": (
+        VALID + "adapter: {rank: yes}",
+        "4: adapter.rank: must be a number, not `yes`, which YAML reads as true",
+    ),
+    "octal for a number": (
+        VALID + "adapter: {rank: 010}",
+        "4: adapter.rank: YAML reads `010` as the number 8: write the number plainly, or put a name in quotes",
+    ),
+    "text for truth": (
+        VALID + "adapter: {rslora: 'yes'}",
+        "4: adapter.rslora: must be true or false, not the text `yes`",
+    ),
+    "number for text": (
+        "models: {m: {source: a, revision: 1234567}}\n" + DOMAINS + TRAINING,
+        "1: models.m.revision: must be text, not 1234567; put it in quotes if it is meant so",
+    ),
+    "too small": (VALID + "adapter: {rank: 0}", "4: adapter.rank: must be above 0, not 0"),
+    "too large": (
+        MODELS + DOMAINS + "training: {steps: 3, warmup: 2}",
+        "3: training.warmup: must be at most 1, not 2",
+    ),
+    "not finite": (
+        MODELS + DOMAINS + "training: {steps: 3, clip: .inf}",
+        "3: training.clip: must be a finite number, not `.inf`, which YAML reads as the number inf",
+    ),
+    "none of the choices": (
+        MODELS + DOMAINS + "training: {steps: 3, schedule: liner}",
+        "3: training.schedule: must be one of constant, linear, cosine, not the text `liner`; did you mean `linear`?",
+    ),
+    "steps and tokens": (
+        MODELS + DOMAINS + "training: {steps: 3, tokens: 1e6}",
+        "3: training: give steps or tokens, not both",
+    ),
+    "neither steps nor tokens": (MODELS + DOMAINS + "training: {}", "3: training: give steps or tokens"),
+    "source and splits": (
+        MODELS + "domains: {a: {source: x, test: y}}\n" + TRAINING,
+        "2: domains.a: give either source, which LDC splits, or train and test, not both",
+    ),
+    "nothing to train on": (
+        MODELS + "domains: {a: {source: x, test_share: 0.6, validation_share: 0.4}}\n" + TRAINING,
+        "2: domains.a: validation_share and test_share leave nothing to train on; their sum must be below 1",
+    ),
+    "one seed, no list": (VALID + "seeds: 0", "4: seeds: must be a list such as [0, 1], not 0"),
+    "negative seed": (VALID + "seeds:\n  - 0\n  - -1", "6: seeds[1]: must be at least 0, not -1"),
+    "seed twice": (VALID + "seeds: [1, 1]", "4: seeds: a seed occurs twice"),
+    "unknown regime": (
+        VALID + "regimes:\n  - mlp\n  - top1mlp",
+        "6: regimes[1]: no regime is called `top1mlp`; did you mean `top1-mlp`? "
+        "(known: attn, mlp, all, top<k>-mlp, top<k>-attn; your own: {block: mlp, layers: 0-5})",
+    ),
+    "regime twice": (VALID + "regimes: [mlp, mlp]", "4: regimes[1]: the regime mlp occurs twice"),
+    "reserved regime": (
+        VALID + "regimes: {pt: mlp}",
+        "4: regimes.pt: this name is kept for the model before adaptation, which is always scored",
+    ),
+    "layers that are none": (
+        VALID + "regimes:\n  - own: {block: mlp, layers: x}",
+        "5: regimes[0].own.layers: layers are `all`, numbers from 0, or ranges such as 0-5; `x` is none of these",
+    ),
+    "layers backwards": (
+        VALID + "regimes: {own: {block: mlp, layers: 5-3}}",
+        "4: regimes.own.layers: the range 5-3 runs backwards",
+    ),
+    "nothing to rank": (
+        VALID + "regimes: [mlp, top1-mlp]",
+        "4: regimes: top1-mlp chooses its layers by the runs of `all`, which is not among the study's regimes; "
+        "add it, or name another in selection.regime",
+    ),
+    "ranked by a ranking": (
+        VALID + "selection: {regime: top1-mlp}",
+        "4: selection.regime: `top1-mlp` itself chooses layers by a ranking; name one that does not",
+    ),
+    "bad name of the study": (
+        VALID + "name: My Study",
+        "4: name: a name has only the characters a-z 0-9 . _ - and begins with a letter or digit; "
+        "for example `my-study`",
+    ),
+    "bad name of a model": (
+        "models: {Llama/1B: embedded}\n" + DOMAINS + TRAINING,
+        "1: models.Llama/1B: a name has only the characters a-z 0-9 . _ - and begins with a letter or digit; "
+        "for example `llama-1b`",
+    ),
+    "long name": (VALID + f"name: {'a' * 65}", "4: name: a name has at most 64 characters"),
+    "list as a key": (VALID + "? [a]\n: 1", "4: a name must be plain text, not a list or section"),
+    "tag": (VALID + "name: !x a", "4: name: the tag `!x` has no meaning here"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_wrong_study_is_refused_with_line_key_and_remedy(text: str, message: str) -> None:
+    assert refusal(text) == [f"study.yaml:{message}"]
+
+
+SYNTAX = {
+    "tab": ("a:\n\tb: 3", "2: a tab; YAML indents with spaces only"),
+    "open bracket": ("a: [1,\nb: 2", "2: the `[` opened on line 1 is not closed, or a comma is missing"),
+    "open quote": ("a: 'x\nb: 2", "1: this line opens a quote that is never closed"),
+    "two colons": (
+        "a: b: c",
+        "1: a colon is not expected here: check the indentation, or put text that holds `: ` in quotes",
+    ),
+    "indentation": ("a:\n  b: 1\n c: 2", "3: this line does not fit those above: check the indentation"),
+    "reserved character": ("a: @x", "1: `@` cannot begin a value; put the text in quotes"),
+    "unknown alias": ("a: *x", "1: the alias *x has no anchor &x above it"),
+    "backslash": ('a: "C:\\data"', "1: a backslash inside double quotes; put the text in single quotes"),
+    "two documents": ("a: 1\n---\nb: 2", "2: a second document begins here (`---`); a study file holds one study"),
+    "no colon": ("a: 1\nb\n", "2: this line is not of the form `key: value`; mind the space after the colon"),
+    "control character": ("a: 1\nb: \x07", "2: the control character '\\x07' is not allowed"),
+    "list": ("- a", "1: a study is a section of `key: value` lines, and this file holds a list"),
+    "text": ("hello", "1: a study is a section of `key: value` lines, and this file holds a line of text"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), SYNTAX.values(), ids=SYNTAX.keys())
+def test_what_is_not_yaml_is_refused_in_plain_words(text: str, message: str) -> None:
+    assert refusal(text) == [f"study.yaml:{message}"]
+
+
+def test_yaml_nested_without_end_is_refused() -> None:
+    assert refusal("[" * 5000) == ["study.yaml: nested too deeply"]
+    assert "study.yaml:1: models.q: the alias refers to a section that holds it" in refusal("models: &m {q: *m}")
+    levels = "".join(f"  a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9))
+    assert any("more than 20000 values" in line for line in refusal(f"name:\n  a0: &a0 [x]\n{levels}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "read_as"),
+    [
+        ("no", "false"),
+        ("yes", "true"),
+        ("on", "true"),
+        ("010", "the number 8"),
+        ("7", "the number 7"),
+        ("1.5", "the number 1.5"),
+        ("null", "empty (null)"),
+        ("2024-01-01", "a date"),
+        ("2024-13-45", "a date"),
+    ],
+)
+def test_a_name_that_yaml_reads_as_something_else_must_be_quoted(name: str, read_as: str) -> None:
+    for section, rest in (("models", DOMAINS), ("domains", MODELS), ("regimes", MODELS + DOMAINS)):
+        source = "mlp" if section == "regimes" else "embedded"
+        text = f"{rest}{TRAINING}{section}:\n"
+        line = rest.count("\n") + 3
+        remedy = f'as a name, put it in quotes: "{name}"'
+        told = f"study.yaml:{line}: {section}.{name}: YAML reads `{name}` as {read_as}; {remedy}"
+        assert refusal(text + f"  {name}: {source}\n") == [told]
+        assert name in getattr(read(text + f'  "{name}": {source}\n'), section)
+
+
+def test_a_regime_or_source_that_yaml_reads_as_something_else_says_so() -> None:
+    assert refusal(VALID + "regimes: [mlp, no]")[0].endswith(", not `no`, which YAML reads as false")
+    assert refusal(MODELS + "domains: {a: no}\n" + TRAINING) == [
+        "study.yaml:2: domains.a: must be a source such as `embedded`, or a section with `source:`, "
+        "not `no`, which YAML reads as false"
+    ]
+
+
+def test_all_problems_are_told_at_once_in_the_order_of_lines() -> None:
+    lines = refusal("models: {m: embedded}\nseeds: [a]\ndomains: {no: embedded}\ntraining: {step: 3}\n")
+    assert lines[0] == "3 problems in study.yaml"
+    assert [line.split(": ")[0] for line in lines[1:]] == [f"study.yaml:{n}" for n in (2, 3, 4)]
+
+
+def test_numbers_that_yaml_takes_for_text_simply_work() -> None:
+    study = read(MODELS + DOMAINS + "training: {tokens: 1e6, learning_rate: 1e-4, epsilon: 1E-9}")
+    assert study.training.tokens == 1_000_000
+    assert (study.training.learning_rate, study.training.epsilon) == (1e-4, 1e-9)
+    assert list(read(VALID + "regimes: {1e3: mlp}").regimes) == ["1e3"]
+
+
+def test_a_bare_source_is_a_model_or_domain() -> None:
+    study = read("models: {m: org/name}\ndomains: {math: data/math/}\n" + TRAINING)
+    assert study.models["m"] == ModelSpec(source="org/name")
+    assert study.domains["math"] == DomainSpec(source="data/math/")
+
+
+def test_regimes_are_names_or_ones_own() -> None:
+    assert tuple(read(VALID).regimes) == ORIGIN_REGIMES
+    study = read(
+        VALID + "regimes:\n  - mlp\n  - early: {block: attn, layers: '0-2, 5'}\n  - odd: {block: all, layers: 3}\n"
+    )
+    assert study.regimes["mlp"] == Regime(block="mlp")
+    assert study.regimes["early"].layers == (0, 1, 2, 5)
+    assert study.regimes["odd"].layers == (3,)
+
+
+def test_notes_anchors_and_merge_keys() -> None:
+    study = read(
+        "x-notes: {no: 1, no: 2, 010: 3}\nx-base: &base {steps: 3, batch: 7}\n"
+        + MODELS
+        + DOMAINS
+        + "training:\n  <<: *base\n  batch: 8\n"
+    )
+    assert (study.training.steps, study.training.batch) == (3, 8)
+    wrong = "x-base: &base {steps: 3, batch: no}\n" + MODELS + DOMAINS + "training:\n  <<: *base\n"
+    assert refusal(wrong) == ["study.yaml:1: training.batch: must be a number, not `no`, which YAML reads as false"]
+
+
+def test_a_dict_is_read_like_a_file_without_lines() -> None:
+    data = yaml.safe_load(VALID) | {"x-note": 1}
+    assert study_from_dict(data, "notebook") == read(VALID)
+    with pytest.raises(StudyError, match=r"^notebook: training\.steps: must be above 0, not -1$"):
+        study_from_dict(data | {"training": {"steps": -1}}, "notebook")
+
+
+def test_a_file_is_read_with_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + VALID.replace("\n", "\r\n").encode())
+    file = read_study(path)
+    assert (file.study, file.base, file.path) == (read(VALID), tmp_path, path)
+
+
+def test_a_file_that_cannot_be_a_study_is_refused(tmp_path: Path) -> None:
+    def refused(name: str, data: bytes | None = None) -> str:
+        path = tmp_path / name
+        if data is not None:
+            path.write_bytes(data)
+        with pytest.raises(StudyError) as caught:
+            read_study(path)
+        return str(caught.value).removeprefix(str(path))
+
+    assert refused("none.yaml").startswith(": no such file; `ldc init ")
+    assert refused("") == f"{tmp_path}: this is a folder; give the study file in it"[len(str(tmp_path)) :]
+    assert refused("empty.yaml", b"") == ": the file is empty; `ldc init` writes an example"
+    assert refused("comment.yaml", b"# nothing\n") == ": the file is empty; `ldc init` writes an example"
+    assert refused("zeros.yaml", b"PK\0\0") == ": not a text file; a study is YAML in UTF-8"
+    assert refused("latin.yaml", b"name: \xe9t\xe9") == ": not a text file; a study is YAML in UTF-8"
+    assert refused("large.yaml", b"# x\n" * 300_000) == ": larger than 1 MB; is this a study file?"
+
+
+def test_the_example_is_valid_and_mentions_every_setting() -> None:
+    text = example_text()
+    study = read(text)
+    assert set(study.models) | set(study.domains) == {"tiny-llama", "python", "math"}
+    for record in (Study, ModelSpec, DomainSpec, Regime, AdapterSpec, TrainingSpec, EvaluationSpec, SelectionSpec):
+        for name in record.model_fields:
+            assert re.search(rf"\b{name}: ", text + " ") or re.search(rf"^{name}:$", text, re.M), name
+
+
+def test_the_examples_lines_that_are_off_are_valid_too() -> None:
+    lines = [re.sub(r"^  # (?=\S|  )", "  ", line) for line in example_text().splitlines() if "tokens: 1e6" not in line]
+    study = read("\n".join(lines))
+    assert set(study.models) == {"tiny-llama", "llama-1b", "my-model", "gemma-1b"}
+    assert set(study.domains) == {"python", "math", "medical", "contracts", "exercises"}
+    assert study.regimes["early-mlp"].layers == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("section", ["adapter", "training", "evaluation", "selection"])
+def test_the_example_tells_the_defaults_truly(section: str) -> None:
+    shown = getattr(read(example_text()), section)
+    body = example_text().split(f"\n{section}:\n")[1]
+    for name, field in type(shown).model_fields.items():
+        comment = re.search(rf"^  (?:# )?{name}: \S+ *(#.*)?$", body, re.M)
+        assert comment, name
+        if told := re.search(r"\(default (.*)\)", comment[1] or ""):
+            assert float(told[1]) == field.default, name
+        elif "(no default)" not in (comment[1] or ""):
+            assert getattr(shown, name) == field.default, name
+
+
+def test_the_embedded_study_is_the_origins_on_two_models_and_six_domains() -> None:
+    study = demo_study().study
+    assert set(study.models) == {"tiny-llama", "tiny-gemma"}
+    assert set(study.domains) == {"cpp", "python", "math", "science", "finance", "medical"}
+    assert tuple(study.regimes) == ORIGIN_REGIMES
+    assert {m.source for m in study.models.values()} | {d.source for d in study.domains.values()} == {"embedded"}
+
+
+def test_the_example_is_not_written_over_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "study.yaml"
+    write_example(path)
+    assert read_study(path).study == read(example_text())
+    path.write_text("mine")
+    with pytest.raises(StudyError, match="exists already; name another file, or replace it with --force"):
+        write_example(path)
+    assert path.read_text() == "mine"
+    write_example(path, force=True)
+    assert path.read_text(encoding="utf-8") == example_text()
+    with pytest.raises(StudyError, match="this is a folder; name a file"):
+        write_example(tmp_path)
+    with pytest.raises(EnvironmentFault, match="cannot be written"):
+        write_example(path / "below" / "a-file.yaml")
+
+
+def test_a_slug_is_a_safe_path_part() -> None:
+    assert all(map(is_slug, ("a", "llama-3.2_1b", "0")))
+    assert not any(map(is_slug, ("", "..", ".a", "a/b", "A", "a\n", "é")))
+
+
+SLUGS = st.one_of(
+    st.sampled_from(["no", "yes", "010", "1e3", "null", "2024-01-01", "0x1f", "1.5"]),
+    st.from_regex(r"[a-z0-9][a-z0-9._-]{0,8}", fullmatch=True),
+)
+NUMBERS = st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False)
+REGIMES = st.one_of(
+    st.sampled_from(ORIGIN_REGIMES[:3]),
+    st.fixed_dictionaries(
+        {"block": st.sampled_from(["attn", "mlp", "all"]), "layers": st.sets(st.integers(0, 99), min_size=1).map(list)}
+    ),
+)
+STUDIES = st.fixed_dictionaries(
+    {
+        "models": st.dictionaries(SLUGS, st.text(min_size=1), min_size=1, max_size=3),
+        "domains": st.dictionaries(SLUGS, st.text(min_size=1), min_size=1, max_size=3),
+        "regimes": st.dictionaries(SLUGS.filter(lambda s: s != "pt"), REGIMES, min_size=1, max_size=3),
+        "seeds": st.lists(st.integers(0, 2**40), min_size=1, unique=True, max_size=3),
+        "training": st.fixed_dictionaries(
+            {"steps": st.integers(1, 10**9), "learning_rate": NUMBERS, "epsilon": NUMBERS}
+        ),
+        "adapter": st.fixed_dictionaries({"alpha": NUMBERS, "rslora": st.booleans()}),
+    }
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(STUDIES)
+def test_the_resolved_study_reads_back_equal(data: dict) -> None:
+    study = study_from_dict(data)
+    text = resolved_yaml(study)
+    assert read(text) == study
+    assert resolved_yaml(read(text)) == text
+
+
+def test_the_example_and_the_embedded_study_read_back_equal() -> None:
+    for study in (read(example_text()), demo_study().study, read(VALID)):
+        assert read(resolved_yaml(study)) == study
+
+
+WORDS = "models: training: domains: regimes: steps x-a : ; [ ] { } , <<: *a &a no 010 1e-4 null ' \" # = é % | > - !x ?"
+PIECES = st.one_of(st.sampled_from(WORDS.split(" ")), st.sampled_from([" ", "\n", "\n  ", "\t"]))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(PIECES, max_size=20).map("".join))
+def test_no_text_raises_anything_but_a_study_error(text: str) -> None:
+    with pytest.raises(StudyError):
+        read(text)
+    with pytest.raises(StudyError):
+        read(VALID.replace("3", "-3") + text)
