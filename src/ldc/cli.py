@@ -211,17 +211,21 @@ def _print_cost(cost: Mapping[str, Any]) -> None:
     """Each single value on a line, in a unit fit to read; each list of records as a table."""
     from ldc import console
 
-    rows, tables = [], []
+    rows, tables, notes = [], [], []
     for name, value in _flat(cost):
-        if isinstance(value, Sequence) and value and isinstance(value[0], Mapping):
+        if name == "assumptions":
+            notes = list(value)
+        elif isinstance(value, Sequence) and value and isinstance(value[0], Mapping):
             tables.append((name, value))
         else:
             label, text = _readable(name, value)
-            rows.append({"": label, " ": text})
-    console.put_table(rows)
+            rows.append({"what": label, "value": text})
+    console.put_table(rows, header=False)
     for name, records in tables:
         console.put("")
         console.put_table([dict(_readable(k, v) for k, v in _flat(r)) for r in records], title=name.replace("_", " "))
+    for note in notes:
+        console.say(f"{note}")
 
 
 def _flat(record: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:

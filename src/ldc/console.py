@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 10.0
 """Away from a terminal, the longest wait for a line of progress in a short stage."""
+_ENDLESS = 10_000
 
 
 def __getattr__(name: str) -> object:
@@ -71,20 +72,24 @@ def put_json(data: object) -> None:
     _console("stdout").out(json.dumps(_jsonable(data), indent=2, ensure_ascii=False, allow_nan=False), highlight=False)
 
 
-def put_table(rows: Sequence[Mapping[str, object]], title: str = "") -> None:
+def put_table(rows: Sequence[Mapping[str, object]], title: str = "", header: bool = True) -> None:
     """Records as a table: on a terminal fitted to its width, elsewhere with columns as wide as they need to be."""
+    from rich.console import Console
     from rich.table import Table
 
     console = _console("stdout")
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold", show_header=header
+    )
     for name in columns:
         numeric = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(printable(shown(row.get(name))) for name in columns))
-    width = console.width if console.is_terminal else max(console.width, console.measure(table).maximum, 500)
-    console.print(table, width=width, crop=False, no_wrap=not console.is_terminal)
+    if not console.is_terminal:
+        console = Console(file=console.file, width=_ENDLESS)
+    console.print(table)
 
 
 def printable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""`python -m ldc.models.tiny tokenizer|train`: make the embedded models from nothing."""
+"""`python -m ldc.models.tiny tokenizer|train|card`: make the embedded models from nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ldc.models.tiny.card import measure, write_card
 from ldc.models.tiny.mixture import sources, stream
 from ldc.models.tiny.pretrain import Recipe, pretrain
 from ldc.models.tiny.shapes import CONFIGS
@@ -16,9 +17,9 @@ from ldc.models.tiny.tokenizer import train_tokenizer
 
 
 def main() -> None:
-    """Two steps: the tokenizer both models share, then one model at a time."""
+    """The tokenizer both models share, then for each model its training and its card."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("task", choices=["tokenizer", "train"])
+    parser.add_argument("task", choices=["tokenizer", "train", "card"])
     parser.add_argument("--model", choices=sorted(CONFIGS), default="tiny-llama")
     parser.add_argument("--corpora", type=Path, required=True, help="folder with general/, math/, ... as JSON lines")
     parser.add_argument("--out", type=Path, required=True)
@@ -32,6 +33,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     texts = sources(options.corpora)
     folder = options.out / options.model
+    if options.task == "card":
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
+        held = measure(model, AutoTokenizer.from_pretrained(folder), texts)
+        write_card(folder, options.model, model.num_parameters(), held)
+        return
     if options.task == "tokenizer":
         train_tokenizer(stream(texts, Recipe.seed), documents=12_000).save_pretrained(options.out / "tokenizer")
         return
@@ -45,7 +51,8 @@ def main() -> None:
         compiled=not options.not_compiled,
     )
     model = pretrain(CONFIGS[options.model](), tokenizer, texts, recipe, folder, _say)
-    model.to(torch.float16).save_pretrained(folder)
+    torch.nn.Module.to(model, dtype=torch.float16)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from ldc.models.tiny.mixture import Source, stream
 
@@ -36,7 +37,7 @@ class Recipe:
     compiled: bool = True
 
 
-def batches(texts: list[Source], tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[torch.Tensor]:
+def batches(texts: list[Source], tokenizer: Any, recipe: Recipe) -> Iterator[torch.Tensor]:
     """Token batches [rows, length + 1]: documents head to tail, each begun with BOS and ended with EOS."""
     need = recipe.rows * (recipe.length + 1)
     held: list[int] = []
@@ -56,12 +57,12 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
 
 def pretrain(
     config: PretrainedConfig,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: Any,
     texts: list[Source],
     recipe: Recipe,
     out: Path,
     say: Callable[[str], None],
-) -> torch.nn.Module:
+) -> PreTrainedModel:
     """Train from nothing; the loss curve goes to `out/training.json` as it grows."""
     torch.manual_seed(recipe.seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)

@@ -1,0 +1,43 @@
+# Two commands matter: `make demo` and `make test`. Each sets up .venv if there is none.
+
+PYTHON ?= python3
+OUT ?= out-demo
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint format slow bench help
+
+help:            ## this list
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+demo: .venv/run.stamp   ## the embedded study: two models, six domains, seven regimes; ends with a report
+	$(BIN)/ldc demo -o $(OUT)
+
+test: .venv/dev.stamp   ## the whole quick test suite
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: .venv/dev.stamp   ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/dev.stamp ## mend formatting and what lint can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+slow: .venv/dev.stamp   ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+bench: .venv/dev.stamp  ## measurements on this machine
+	$(BIN)/python benchmarks/bank.py
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/run.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) --editable .
+	touch $@
+
+.venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) --editable '.[dev]'
+	touch $@ .venv/run.stamp

@@ -1,0 +1,119 @@
+"""A study from a script or notebook: run it, and read its tables and figures."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ldc.progress import Progress, Silent
+from ldc.report.frames import Frames, RunLine
+from ldc.standing import Standing
+from ldc.study.reading import StudyFile, read_study, study_from_dict
+from ldc.study.schema import Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Results:
+    """What a study's folder holds so far. Tables are read once, when first asked for."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self._standing = Standing.of(out)
+
+    @property
+    def study(self) -> Study:
+        """The resolved study."""
+        return self._standing.study
+
+    @cached_property
+    def runs(self) -> list[RunLine]:
+        """Every run the study asks for, with its status: done, failed or missing."""
+        return self._standing.lines()
+
+    @cached_property
+    def _frames(self) -> Frames:
+        return self._standing.frames()
+
+    @property
+    def norms(self) -> pd.DataFrame:
+        """A row for each component of each run at each snapshot step; `frobenius` is S."""
+        return self._frames.norms
+
+    @property
+    def evaluation(self) -> pd.DataFrame:
+        """A row for each run and scored domain: nll in nats, perplexity, bits per byte, inverse perplexity."""
+        return self._frames.evaluation
+
+    @property
+    def ranking(self) -> pd.DataFrame:
+        """Layers by score, for each seed and for the mean over seeds (seed null)."""
+        return self._frames.ranking
+
+    @property
+    def losses(self) -> pd.DataFrame:
+        """Training loss in nats per supervised token, for each step of each run."""
+        return self._frames.losses
+
+    def validation(self, model: str, measure: str = "bits_per_byte") -> pd.DataFrame:
+        """The validation table of a model in the origin's layout; measure: bits_per_byte (lower is better),
+        inverse_perplexity or recovery (higher is better)."""
+        from ldc.report.tables import validation_table
+
+        return validation_table(self.evaluation, model, measure, list(self.study.domains))
+
+    def figure(self, model: str, domain: str) -> Figure:
+        """S over layers for one model and domain: attention only, MLP only, and all."""
+        from ldc.report.figures import fig_norm
+
+        return fig_norm(self.norms, model, domain, domain in self._standing.synthetic())
+
+    def overview(self, model: str) -> Figure:
+        """S_block as layers x domains, for each block."""
+        from ldc.report.figures import fig_overview
+
+        return fig_overview(self.norms, self.ranking, model)
+
+
+def run(
+    study: str | Path | dict[str, Any] | Study | StudyFile,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Results:
+    """Run a study, or go on with it, and read what it holds; failed runs are in `Results.runs`.
+
+    Args:
+        study: a study file, or what would stand in one; relative paths start from its folder, else from here.
+        out: the study's folder.
+        device: auto, cpu or cuda.
+        threads: CPU threads; None for torch's choice.
+        progress: told what happens; nobody by default.
+
+    Raises:
+        LdcError: what the command line would print.
+    """
+    from ldc.conduct import run_study
+
+    if isinstance(study, (str, Path)):
+        study = read_study(Path(study))
+    elif isinstance(study, dict):
+        study = study_from_dict(study, "study")
+    file = StudyFile(study, Path.cwd()) if isinstance(study, Study) else study
+    run_study(file, Path(out), progress or Silent(), device, threads)
+    return load(out)
+
+
+def load(out: str | Path) -> Results:
+    """The results of a study's folder.
+
+    Raises:
+        LdcError: the folder holds no study.
+    """
+    return Results(Path(out))

@@ -1,0 +1,188 @@
+"""Each kind of wrong study file, and the one line that the user reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from ldc.errors import ExitCode, StudyError
+from ldc.study.reading import study_from_text
+
+MODELS = "models: {m: embedded}\n"
+DOMAINS = "domains: {math: embedded}\n"
+TRAINING = "training: {steps: 3}\n"
+VALID = MODELS + DOMAINS + TRAINING
+
+
+def refusal(text: str) -> list[str]:
+    """The lines of the error that a text gets."""
+    with pytest.raises(StudyError) as caught:
+        study_from_text(text, "study.yaml")
+    assert caught.value.exit_code == ExitCode.USAGE
+    return str(caught.value).split("\n")
+
+
+REFUSED = {
+    "unknown section": (VALID + "trainig: 3", "4: trainig: unknown key; did you mean `training`?"),
+    "unknown key": (
+        MODELS + DOMAINS + "training:\n  steps: 3\n  learning_rat: 1",
+        "5: training.learning_rat: unknown key; did you mean `learning_rate`?",
+    ),
+    "key of another section": (
+        VALID + "learning_rate: 1e-4",
+        "4: learning_rate: unknown key here; `learning_rate` belongs under `training`",
+    ),
+    "another trainer's name for a key": (
+        MODELS + DOMAINS + "training: {steps: 3, lr: 1}",
+        "3: training.lr: unknown key; did you mean `learning_rate`?",
+    ),
+    "key like none": (
+        VALID + "adapter: {foo: 1}",
+        "4: adapter.foo: unknown key; known here: rank, alpha, rslora",
+    ),
+    "misspelled key of a domain": (
+        MODELS + "domains:\n  a: {sourc: x}\n" + TRAINING,
+        "3: domains.a.sourc: unknown key; did you mean `source`?",
+    ),
+    "missing section": (MODELS + TRAINING, "1: domains: missing; the study needs it"),
+    "empty section": (MODELS + DOMAINS + "training:", "3: training: has no value; this section is empty"),
+    "empty value": (
+        MODELS + "domains:\n  math:\n" + TRAINING,
+        "3: domains.math: has no value; give one, or delete the key",
+    ),
+    "no models": ("models: {}\n" + DOMAINS + TRAINING, "1: models: is empty; give at least one"),
+    "models as a list": (
+        "models: [a]\n" + DOMAINS + TRAINING,
+        "1: models: must be a section of names, each with its source, not a list",
+    ),
+    "duplicate key": (VALID + TRAINING, "4: training: given twice; the first is on line 3"),
+    "text for a number": (
+        MODELS + DOMAINS + "training: {steps: many}",
+        "3: training.steps: must be a whole number, not the text `many`",
+    ),
+    "fraction for a whole number": (
+        VALID + "adapter: {rank: 1.5}",
+        "4: adapter.rank: must be a whole number, not 1.5",
+    ),
+    "truth for a number": (
+        VALID + "adapter: {rank: yes}",
+        "4: adapter.rank: must be a number, not `yes`, which YAML reads as true",
+    ),
+    "octal for a number": (
+        VALID + "adapter: {rank: 010}",
+        "4: adapter.rank: YAML reads `010` as the number 8: write the number plainly, or put a name in quotes",
+    ),
+    "text for truth": (
+        VALID + "adapter: {rslora: 'yes'}",
+        "4: adapter.rslora: must be true or false, not the text `yes`",
+    ),
+    "number for text": (
+        "models: {m: {source: a, revision: 1234567}}\n" + DOMAINS + TRAINING,
+        "1: models.m.revision: must be text, not 1234567; put it in quotes if it is meant so",
+    ),
+    "too small": (VALID + "adapter: {rank: 0}", "4: adapter.rank: must be above 0, not 0"),
+    "too large": (
+        MODELS + DOMAINS + "training: {steps: 3, warmup: 2}",
+        "3: training.warmup: must be at most 1, not 2",
+    ),
+    "not finite": (
+        MODELS + DOMAINS + "training: {steps: 3, clip: .inf}",
+        "3: training.clip: must be a finite number, not `.inf`, which YAML reads as the number inf",
+    ),
+    "none of the choices": (
+        MODELS + DOMAINS + "training: {steps: 3, schedule: liner}",
+        "3: training.schedule: must be one of constant, linear, cosine, not the text `liner`; did you mean `linear`?",
+    ),
+    "steps and tokens": (
+        MODELS + DOMAINS + "training: {steps: 3, tokens: 1e6}",
+        "3: training: give steps or tokens, not both",
+    ),
+    "neither steps nor tokens": (MODELS + DOMAINS + "training: {}", "3: training: give steps or tokens"),
+    "source and splits": (
+        MODELS + "domains: {a: {source: x, test: y}}\n" + TRAINING,
+        "2: domains.a: give either source, which LDC splits, or train and test, not both",
+    ),
+    "nothing to train on": (
+        MODELS + "domains: {a: {source: x, test_share: 0.6, validation_share: 0.4}}\n" + TRAINING,
+        "2: domains.a: validation_share and test_share leave nothing to train on; their sum must be below 1",
+    ),
+    "one seed, no list": (VALID + "seeds: 0", "4: seeds: must be a list such as [0, 1], not 0"),
+    "negative seed": (VALID + "seeds:\n  - 0\n  - -1", "6: seeds[1]: must be at least 0, not -1"),
+    "seed twice": (VALID + "seeds: [1, 1]", "4: seeds: a seed occurs twice"),
+    "unknown regime": (
+        VALID + "regimes:\n  - mlp\n  - top1mlp",
+        "6: regimes[1]: no regime is called `top1mlp`; did you mean `top1-mlp`? "
+        "(known: attn, mlp, all, top<k>-mlp, top<k>-attn; your own: {block: mlp, layers: 0-5})",
+    ),
+    "regime twice": (VALID + "regimes: [mlp, mlp]", "4: regimes[1]: the regime mlp occurs twice"),
+    "reserved regime": (
+        VALID + "regimes: {pt: mlp}",
+        "4: regimes.pt: this name is kept for the model before adaptation, which is always scored",
+    ),
+    "layers that are none": (
+        VALID + "regimes:\n  - own: {block: mlp, layers: x}",
+        "5: regimes[0].own.layers: layers are `all`, numbers from 0, or ranges such as 0-5; `x` is none of these",
+    ),
+    "layers backwards": (
+        VALID + "regimes: {own: {block: mlp, layers: 5-3}}",
+        "4: regimes.own.layers: the range 5-3 runs backwards",
+    ),
+    "nothing to rank": (
+        VALID + "regimes: [mlp, top1-mlp]",
+        "4: regimes: top1-mlp chooses its layers by the runs of `all`, which is not among the study's regimes; "
+        "add it, or name another in selection.regime",
+    ),
+    "ranked by a ranking": (
+        VALID + "selection: {regime: top1-mlp}",
+        "4: selection.regime: `top1-mlp` itself chooses layers by a ranking; name one that does not",
+    ),
+    "bad name of the study": (
+        VALID + "name: My Study",
+        "4: name: a name has only the characters a-z 0-9 . _ - and begins with a letter or digit; "
+        "for example `my-study`",
+    ),
+    "bad name of a model": (
+        "models: {Llama/1B: embedded}\n" + DOMAINS + TRAINING,
+        "1: models.Llama/1B: a name has only the characters a-z 0-9 . _ - and begins with a letter or digit; "
+        "for example `llama-1b`",
+    ),
+    "long name": (VALID + f"name: {'a' * 65}", "4: name: a name has at most 64 characters"),
+    "list as a key": (VALID + "? [a]\n: 1", "4: a name must be plain text, not a list or section"),
+    "tag": (VALID + "name: !x a", "4: name: the tag `!x` has no meaning here"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_wrong_study_is_refused_with_line_key_and_remedy(text: str, message: str) -> None:
+    assert refusal(text) == [f"study.yaml:{message}"]
+
+
+SYNTAX = {
+    "tab": ("a:\n\tb: 3", "2: a tab; YAML indents with spaces only"),
+    "open bracket": ("a: [1,\nb: 2", "2: the `[` opened on line 1 is not closed, or a comma is missing"),
+    "open quote": ("a: 'x\nb: 2", "1: this line opens a quote that is never closed"),
+    "two colons": (
+        "a: b: c",
+        "1: a colon is not expected here: check the indentation, or put text that holds `: ` in quotes",
+    ),
+    "indentation": ("a:\n  b: 1\n c: 2", "3: this line does not fit those above: check the indentation"),
+    "reserved character": ("a: @x", "1: `@` cannot begin a value; put the text in quotes"),
+    "unknown alias": ("a: *x", "1: the alias *x has no anchor &x above it"),
+    "backslash": ('a: "C:\\data"', "1: a backslash inside double quotes; put the text in single quotes"),
+    "two documents": ("a: 1\n---\nb: 2", "2: a second document begins here (`---`); a study file holds one study"),
+    "no colon": ("a: 1\nb\n", "2: this line is not of the form `key: value`; mind the space after the colon"),
+    "control character": ("a: 1\nb: \x07", "2: the control character '\\x07' is not allowed"),
+    "list": ("- a", "1: a study is a section of `key: value` lines, and this file holds a list"),
+    "text": ("hello", "1: a study is a section of `key: value` lines, and this file holds a line of text"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), SYNTAX.values(), ids=SYNTAX.keys())
+def test_what_is_not_yaml_is_refused_in_plain_words(text: str, message: str) -> None:
+    assert refusal(text) == [f"study.yaml:{message}"]
+
+
+def test_yaml_nested_without_end_is_refused() -> None:
+    assert refusal("[" * 5000) == ["study.yaml: nested too deeply"]
+    assert "study.yaml:1: models.q: the alias refers to a section that holds it" in refusal("models: &m {q: *m}")
+    levels = "".join(f"  a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9))
+    assert any("more than 20000 values" in line for line in refusal(f"name:\n  a0: &a0 [x]\n{levels}"))
