@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldc.domains.registry import load_domain
+from ldc.errors import EnvironmentFault
 from ldc.models.headers import fingerprint, read_shape, resolve_folder, tokenizer_fingerprint
 from ldc.models.roles import Component
 from ldc.plan.banks import BANK_TOKENS, BankPlan, plan_banks
-from ldc.plan.runs import PT, Inputs, Run, check_targets, fixed_runs
+from ldc.plan.runs import PT, Inputs, Run, check_regimes, fixed_runs
 from ldc.progress import Progress
 from ldc.provenance import versions
 from ldc.report import RunLine, write_report
@@ -87,10 +88,15 @@ def rebuild_report(out: Path, progress: Progress) -> Path:
 
     Raises:
         StoreError: the folder holds no study.
+        EnvironmentFault: the folder cannot be written.
     """
     standing = Standing.of(out)
     progress.stage("report", 1)
-    page = write_report(out, standing.study, standing.frames(), standing.lines(), versions(), standing.synthetic())
+    frames, lines = standing.frames(), standing.lines()
+    try:
+        page = write_report(out, standing.study, frames, lines, versions(), standing.synthetic())
+    except OSError as error:
+        raise EnvironmentFault(f"{out}: the report cannot be written ({error.strerror}); the runs stay") from error
     progress.advance(1)
     return page
 
@@ -103,21 +109,20 @@ def _prepare(file: StudyFile, store: Store, progress: Progress) -> tuple[Standin
     for name, spec in study.models.items():
         folder = resolve_folder(name, spec, file.base)
         components[name] = read_shape(folder).components
-        check_targets(study, name, components[name])
+        check_regimes(study, name, components[name])
         models[name] = (fingerprint(folder), tokenizer_fingerprint(folder))
     store.prepare()
-    check_same_study(store.out / STUDY, study)
+    if store.has_runs():
+        check_same_study(store.out / STUDY, study)
     progress.stage("reading domains", len(study.domains))
     domains = {}
     for name, domain in study.domains.items():
         domains[name] = load_domain(name, domain, file.base)
         progress.advance(1)
     inputs = Inputs(models, {name: text.fingerprint for name, text in domains.items()}, components)
-    for name in study.models:
-        fixed_runs(study, inputs, name)
     remove_litter(store.out)
-    write_text(store.out / STUDY, resolved_yaml(study))
     store.record_inputs(inputs)
+    write_text(store.out / STUDY, resolved_yaml(study))
     return Standing(study, inputs, store), domains
 
 

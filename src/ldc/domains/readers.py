@@ -44,9 +44,9 @@ def read_documents(path: Path, columns: Columns = Columns()) -> Iterator[Documen
             yield from read_documents(file, columns)
         return
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
+        raise DataError(f"{path}: no such file or folder; paths start from the folder of the study file")
     if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty")
+        raise DataError(f"{path}: the file is empty; give one with text")
     kind = _kind(path)
     if kind == ".parquet":
         yield from _parquet(path, columns)
@@ -66,13 +66,16 @@ def _kind(path: Path) -> str:
 
 
 def _text(path: Path) -> str:
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         if path.suffix.lower() == ".gz":
             data = gzip.decompress(data)
         text = data.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: not a whole gzip file ({error})") from error
+        raise DataError(f"{path}: not a whole gzip file ({error}); fetch it again") from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}); is it binary?"
@@ -88,10 +91,9 @@ def _json_lines(path: Path, columns: Columns) -> Iterator[Document]:
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{path}, line {number}: not JSON ({error.msg}); LDC wants one JSON object a line"
-            ) from error
+        except (ValueError, RecursionError) as error:
+            told = error.msg if isinstance(error, json.JSONDecodeError) else error
+            raise DataError(f"{path}, line {number}: not JSON ({told}); LDC wants one JSON object a line") from error
         if not isinstance(record, dict):
             raise DataError(f"{path}, line {number}: a JSON object is wanted, this is {type(record).__name__}")
         yield _document(record, columns, f"{path}, line {number}", f"{path.name}:{number}")
@@ -103,28 +105,38 @@ def _parquet(path: Path, columns: Columns) -> Iterator[Document]:
 
     try:
         file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: not a whole Parquet file ({error})") from error
-    wanted = [
-        c for c in (columns.text, columns.prompt, columns.completion, columns.source) if c in file.schema_arrow.names
-    ]
-    number = 0
-    for batch in file.iter_batches(columns=wanted or None):
-        for record in batch.to_pylist():
-            number += 1
-            yield _document(record, columns, f"{path}, row {number}", f"{path.name}:{number}")
+        names = (columns.text, columns.prompt, columns.completion, columns.source)
+        wanted = [name for name in names if name in file.schema_arrow.names]
+        records = [record for batch in file.iter_batches(columns=wanted or None) for record in batch.to_pylist()]
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a whole Parquet file ({error}); fetch it again") from error
+    for number, record in enumerate(records, start=1):
+        yield _document(record, columns, f"{path}, row {number}", f"{path.name}:{number}")
 
 
 def _document(record: dict[str, Any], columns: Columns, where: str, default_source: str) -> Document:
     source = record.get(columns.source)
     source = default_source if source is None else str(source)
     prompt, completion = record.get(columns.prompt), record.get(columns.completion)
-    if isinstance(prompt, str) and isinstance(completion, str):
-        return Document(source=source, text=prompt + completion, prompt_characters=len(prompt))
     text = record.get(columns.text)
-    if isinstance(text, str):
-        return Document(source=source, text=text)
-    raise DataError(
-        f"{where}: wanted a text column {columns.text!r}, or {columns.prompt!r} and {columns.completion!r}; "
-        f"found {', '.join(sorted(map(str, record))) or 'nothing'}"
-    )
+    if isinstance(prompt, str) and isinstance(completion, str):
+        document = Document(source=source, text=prompt + completion, prompt_characters=len(prompt))
+    elif isinstance(text, str):
+        document = Document(source=source, text=text)
+    else:
+        found = ", ".join(f"{key} ({type(value).__name__})" for key, value in sorted(record.items()))
+        raise DataError(
+            f"{where}: wanted a text column {columns.text!r}, or {columns.prompt!r} and {columns.completion!r}; "
+            f"found {found or 'nothing'}. Other names can be given under the domain as text, prompt and completion"
+        )
+    if not _is_unicode(document.source + document.text):
+        raise DataError(f"{where}: holds half a surrogate pair (such as \\ud800), which is not text; remove it")
+    return document
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

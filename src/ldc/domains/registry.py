@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from ldc.domains.document import Document, DomainText, Split
@@ -32,19 +31,18 @@ def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
         return embedded_domain(name)
     columns = Columns(spec.text, spec.prompt, spec.completion, spec.document)
     if spec.source is not None:
-        documents = _nonempty(read_documents(base / Path(spec.source).expanduser(), columns))
+        documents = _documents(name, base, spec.source, columns)
         splits = split_by_source(documents, spec.validation_share, spec.test_share)
     else:
         paths: dict[Split, str | None] = {"train": spec.train, "validation": spec.validation, "test": spec.test}
         splits = {
-            split: [] if path is None else _nonempty(read_documents(base / Path(path).expanduser(), columns))
-            for split, path in paths.items()
+            split: [] if path is None else _documents(name, base, path, columns) for split, path in paths.items()
         }
     for split in ("train", "test"):
         if not splits[split]:
             raise DataError(
-                f"domain {name}: its {split} split is empty ({sum(map(len, splits.values()))} documents in all); "
-                "give more documents, or train and test files of their own"
+                f"domains.{name}: its {split} split is empty ({sum(map(len, splits.values()))} documents in all); "
+                "give more documents, a larger share, or train and test files of their own"
             )
     return assemble(name, splits)
 
@@ -54,5 +52,9 @@ def is_synthetic(name: str, spec: DomainSpec) -> bool:
     return spec.source == "embedded" and name in SYNTHETIC_DOMAINS
 
 
-def _nonempty(documents: Iterable[Document]) -> list[Document]:
-    return [d for d in documents if d.text.strip()]
+def _documents(name: str, base: Path, path: str, columns: Columns) -> list[Document]:
+    """The documents of a file or folder that hold more than white space."""
+    try:
+        return [d for d in read_documents(base / Path(path).expanduser(), columns) if d.text.strip()]
+    except DataError as error:
+        raise DataError(f"domains.{name}: {error}") from error

@@ -93,7 +93,7 @@ def _accumulate(bank: Bank, window: Window) -> tuple[list[float], list[int]]:
     """Backward passes of one step. The loss is the sum over members of (their NLL over the window / their tokens)."""
     counts = [_supervised(bank, batch) for batch in window]
     tokens_M = torch.stack(counts).sum(dim=0)
-    weight_M = 1.0 / tokens_M.clamp(min=1)
+    weight_M = 1.0 / tokens_M.clamp(min=1).double()
     nll_M = torch.zeros(len(bank.members), dtype=torch.float64)
     for batch in window:
         state, _ = bank.hidden(batch)

@@ -117,18 +117,26 @@ def components_of(regime: Regime, name: str, model: str, components: Sequence[Co
     return chosen
 
 
-def check_targets(study: Study, model: str, components: Sequence[Component]) -> None:
-    """Make sure that every top-k exists.
+def check_regimes(study: Study, model: str, components: Sequence[Component]) -> None:
+    """Make sure that the layers of every regime exist, also those that a ranking will choose.
 
     Raises:
-        StudyError: top-k over the number of layers or components, or no ranked regime for the block.
+        StudyError: a layer does not exist, top-k over the number of layers or components, or a block that the ranked
+            regime does not adapt.
     """
     ranked = study.regimes.get(study.selection.regime)
     for name, regime in study.regimes.items():
-        if not regime.targeted or ranked is None or regime.top is None:
+        if not regime.targeted:
+            components_of(regime, name, model, components)
+        if ranked is None or regime.top is None:
             continue
         pool = [c for c in components_of(ranked, study.selection.regime, model, components) if c.block == regime.block]
         units = {c.layer for c in pool} if study.selection.unit == "block" else {c.path for c in pool}
+        if not units:
+            raise StudyError(
+                f"regimes.{name}: chooses among the {regime.block} layers that the regime {study.selection.regime} "
+                "adapts, and it adapts none; name another in selection.regime"
+            )
         if regime.top > len(units):
             what = "layers" if study.selection.unit == "block" else "components"
             raise StudyError(

@@ -6,13 +6,30 @@ import os
 import tempfile
 from pathlib import Path
 
+from ldc.errors import EnvironmentFault
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file through a temporary name in the same folder: fsync, rename, fsync of the folder.
 
     Raises:
-        OSError: the folder does not exist or cannot be written; nothing is left behind.
+        EnvironmentFault: the folder does not exist or cannot be written, or the disk is full; nothing is left behind.
     """
+    try:
+        _write(path, data)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path}: cannot be written ({error.strerror or error}). What was written before stays; "
+            "mend this, and the same command continues"
+        ) from error
+
+
+def write_text(path: Path, data: str) -> None:
+    """`write_bytes` of UTF-8 text with its line ends as they are."""
+    write_bytes(path, data.encode("utf-8"))
+
+
+def _write(path: Path, data: bytes) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
@@ -26,11 +43,6 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
-
-
-def write_text(path: Path, data: str) -> None:
-    """`write_bytes` of UTF-8 text with its line ends as they are."""
-    write_bytes(path, data.encode("utf-8"))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -26,6 +27,7 @@ SCHEMA_VERSION = 1
 MARKER = "run.json"
 PLAN = "plan.json"
 STUDY = "study.yaml"
+_ANEW = "delete it and run the study again, which plans anew and keeps the runs that are done"
 
 
 class Store:
@@ -41,23 +43,32 @@ class Store:
             EnvironmentFault: it cannot be made or written.
             StoreError: it holds files but no study.
         """
-        if (
-            self.out.is_dir()
-            and any(self.out.iterdir())
-            and not (self.out / STUDY).exists()
-            and not (self.out / "runs").exists()
-        ):
-            raise StoreError(f"{self.out}: holds files but no study; give an empty or new folder")
+        if self.out.is_dir() and not self.has_runs() and not (self.out / PLAN).exists() and self._foreign():
+            raise StoreError(
+                f"{self.out}: holds files, but no results of a study; give an empty or new folder, "
+                f"such as {self.out / 'out'}"
+            )
         try:
             (self.out / "runs").mkdir(parents=True, exist_ok=True)
-            write_text(self.out / ".probe", "")
-            (self.out / ".probe").unlink()
-        except FileExistsError as error:
-            raise StoreError(f"{self.out}: is a file; give a folder") from error
+            with tempfile.TemporaryFile(dir=self.out):
+                pass
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StoreError(f"{error.filename}: is a file where a folder is needed; give another folder") from error
         except OSError as error:
             raise EnvironmentFault(
                 f"{self.out}: cannot be written ({error.strerror}); give a folder that can"
             ) from error
+
+    def has_runs(self) -> bool:
+        """Whether any run is stored, of whatever study."""
+        return next((self.out / "runs").glob(f"*/*/*/*/{MARKER}"), None) is not None
+
+    def _foreign(self) -> bool:
+        """Whether the folder holds anything but what is left of a study that was stopped before it was planned."""
+        for entry in self.out.iterdir():
+            if not entry.name.startswith(".") and not (entry.name == "runs" and not any(entry.iterdir())):
+                return True
+        return False
 
     def folder(self, run: RunId) -> Path:
         """Where a run is stored."""
@@ -78,12 +89,20 @@ class Store:
         Args:
             config: the adapter's configuration in PEFT's format.
             facts: provenance, as far as it is the same for every run.
+
+        Raises:
+            EnvironmentFault: it cannot be written.
         """
         folder = self.folder(result.run.id)
-        if folder.exists():
-            (folder / MARKER).unlink(missing_ok=True)
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+        try:
+            if folder.exists():
+                (folder / MARKER).unlink(missing_ok=True)
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"{folder}: cannot be replaced ({error.strerror}); mend this, and the same command continues"
+            ) from error
         if result.factors and result.failure is None:
             write_adapter(folder / "adapter", config, result.factors)
         for name, frame in (("norms", result.norms), ("losses", result.losses), ("evaluation", result.documents)):
@@ -105,7 +124,11 @@ class Store:
         write_text(folder / MARKER, json.dumps(record, indent=2, sort_keys=True) + "\n")
 
     def table(self, runs: Iterable[Run], name: str) -> pd.DataFrame:
-        """One table of those of `runs` that are done, behind the columns model domain regime seed."""
+        """One table of those of `runs` that are done, behind the columns model domain regime seed.
+
+        Raises:
+            StoreError: a run says that it is done, but its table cannot be read.
+        """
         frames = []
         for run in runs:
             record = self.record(run.id)
@@ -114,7 +137,7 @@ class Store:
             path = self.folder(run.id) / f"{name}.parquet"
             try:
                 frame = pq.ParquetFile(path).read().to_pandas()
-            except (OSError, pa.ArrowInvalid) as error:
+            except (OSError, pa.ArrowException) as error:
                 raise StoreError(
                     f"{path}: cannot be read ({error}); delete {path.parent} and run the study again"
                 ) from error
@@ -130,11 +153,14 @@ class Store:
         data = self._plan()
         if "models" not in data:
             return None
-        return Inputs(
-            {name: (m["weights"], m["tokenizer"]) for name, m in data["models"].items()},
-            dict(data["domains"]),
-            {name: tuple(Component(*c) for c in m["components"]) for name, m in data["models"].items()},
-        )
+        try:
+            return Inputs(
+                {name: (m["weights"], m["tokenizer"]) for name, m in data["models"].items()},
+                dict(data["domains"]),
+                {name: tuple(Component(*c) for c in m["components"]) for name, m in data["models"].items()},
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{self.out / PLAN}: is not a plan; {_ANEW}") from error
 
     def banks(self) -> list[BankPlan]:
         """The banks recorded so far."""
@@ -164,9 +190,9 @@ class Store:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: cannot be read ({error}); delete it, and the study is planned anew") from error
+            raise StoreError(f"{path}: cannot be read ({error}); {_ANEW}") from error
         if not isinstance(data, dict):
-            raise StoreError(f"{path}: is not a plan; delete it, and the study is planned anew")
+            raise StoreError(f"{path}: is not a plan; {_ANEW}")
         return data
 
     def _write_plan(self, data: Mapping[str, Any]) -> None:
