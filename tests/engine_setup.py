@@ -131,7 +131,9 @@ def windows(texts: Sequence[str], reading: Reading) -> Iterator[list[Batch]]:
 
 def _batch(texts: Sequence[str], streams: Sequence[Any], count: int) -> Batch:
     taken = [next(stream) for stream in streams for _ in range(count)]
-    tokens, labels, positions = (torch.tensor([getattr(r, n) for r in taken]) for n in ("tokens", "labels", "positions"))
+    tokens, labels, positions = (
+        torch.tensor([getattr(r, n) for r in taken]) for n in ("tokens", "labels", "positions")
+    )
     return Batch(tuple(texts), tokens, labels, positions)
 
 
@@ -142,9 +144,7 @@ def spec(**changes: Any) -> TrainingSpec:
 
 def regime(layout: Layout, block: str = "all", layers: Sequence[int] | None = None) -> tuple[Component, ...]:
     """The components of a block in some layers, or in all."""
-    return tuple(
-        c for c in layout.components if block in ("all", c.block) and (layers is None or c.layer in layers)
-    )
+    return tuple(c for c in layout.components if block in ("all", c.block) and (layers is None or c.layer in layers))
 
 
 def member(layout: Layout, name: str, steps: int = 3) -> Member:

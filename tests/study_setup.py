@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tiny_models
 import yaml
 
+import tiny_models
 from ldc.conduct import Outcome, run_study
 from ldc.progress import Silent
 from ldc.study.reading import read_study

@@ -146,7 +146,9 @@ def test_targeted_runs_alone_with_the_trunk_compute_no_layer_below_their_adapter
     only = member(given.layout, "math/mlp-3/0")
     calls = {layer: 0 for layer in range(4)}
     hooks = [
-        layer.register_forward_pre_hook(lambda _m, _a, at=at: calls.__setitem__(at, calls[at] + torch.is_grad_enabled()))
+        layer.register_forward_pre_hook(
+            lambda _m, _a, at=at: calls.__setitem__(at, calls[at] + torch.is_grad_enabled())
+        )
         for at, layer in enumerate(given.base.layers)
     ]
     try:

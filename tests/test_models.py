@@ -480,7 +480,7 @@ def test_a_hub_id_that_is_nowhere_is_a_fault_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(EnvironmentFault, match=r"org/tiny .* neither a folder .* ldc fetch") as error:
+    with pytest.raises(EnvironmentFault, match=r"org/tiny .* neither a folder .* hf download org/tiny") as error:
         resolve_folder("m", ModelSpec(source="org/tiny"), tmp_path)
     assert error.value.exit_code == ExitCode.ENVIRONMENT
 

@@ -12,7 +12,7 @@ from ldc.errors import EnvironmentFault
 from ldc.models.headers import fingerprint, read_shape, resolve_folder, tokenizer_fingerprint
 from ldc.models.roles import Component
 from ldc.plan.banks import BANK_TOKENS, BankPlan, plan_banks
-from ldc.plan.runs import PT, Inputs, Run, check_regimes, fixed_runs
+from ldc.plan.runs import PT, Inputs, Run, check_lengths, check_regimes
 from ldc.progress import Progress
 from ldc.provenance import versions
 from ldc.report import RunLine, write_report
@@ -108,8 +108,10 @@ def _prepare(file: StudyFile, store: Store, progress: Progress) -> tuple[Standin
     components: dict[str, tuple[Component, ...]] = {}
     for name, spec in study.models.items():
         folder = resolve_folder(name, spec, file.base)
-        components[name] = read_shape(folder).components
-        check_regimes(study, name, components[name])
+        shape = read_shape(folder)
+        components[name] = shape.components
+        check_regimes(study, name, shape.components)
+        check_lengths(study, name, shape.context)
         models[name] = (fingerprint(folder), tokenizer_fingerprint(folder))
     store.prepare()
     if store.has_runs():

@@ -31,9 +31,16 @@ class Encoder:
         """Token ids of the text; with loss on completions only, a token is supervised if it starts after the prompt.
 
         The text is tokenised as a whole, so a token may straddle the end of the prompt; such a token counts as prompt.
+        Text that spells a special token, such as `<s>`, stays text and never becomes that token.
         """
         skip = document.prompt_characters if self.completion_only else 0
-        out = self._tokenizer(document.text, add_special_tokens=False, return_offsets_mapping=skip > 0, verbose=False)
+        out = self._tokenizer(
+            document.text,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_offsets_mapping=skip > 0,
+            verbose=False,
+        )
         ids = tuple(out["input_ids"])
         if not skip:
             return Encoded(ids, (True,) * len(ids))

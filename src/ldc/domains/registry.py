@@ -35,9 +35,7 @@ def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
         splits = split_by_source(documents, spec.validation_share, spec.test_share)
     else:
         paths: dict[Split, str | None] = {"train": spec.train, "validation": spec.validation, "test": spec.test}
-        splits = {
-            split: [] if path is None else _documents(name, base, path, columns) for split, path in paths.items()
-        }
+        splits = {split: [] if path is None else _documents(name, base, path, columns) for split, path in paths.items()}
     for split in ("train", "test"):
         if not splits[split]:
             raise DataError(

@@ -52,6 +52,7 @@ class ModelShape:
 
     `hidden` and `vocabulary` are the widths of the weights. `parameters` and `weight_bytes` are those stored, of the
     whole model, a vision tower included. `window` is the reach of sliding attention in tokens, in `windowed` layers.
+    `context` is the longest sequence the model was made for, where its configuration says.
     """
 
     model_type: str
@@ -64,6 +65,7 @@ class ModelShape:
     tied_head: bool
     window: int | None = None
     windowed: tuple[int, ...] = ()
+    context: int | None = None
 
 
 def resolve_folder(name: str, spec: ModelSpec, base: Path) -> Path:
@@ -106,7 +108,8 @@ def resolve_folder(name: str, spec: ModelSpec, base: Path) -> Path:
         return snapshot
     raise EnvironmentFault(
         f"models.{name}: {source} (revision {revision}) is neither a folder ({folder}) nor in the Hub cache ({cache}). "
-        "Correct the path, or bring the model to the cache where there is access: ldc fetch"
+        f"Correct the path, or bring the model to the cache where there is access: hf download {source}"
+        + (f" --revision {spec.revision}" if spec.revision else "")
     )
 
 
@@ -244,6 +247,7 @@ def read_shape(folder: Path) -> ModelShape:
         tied_head=not head,
         window=window,
         windowed=windowed,
+        context=text.get("max_position_embeddings") or text.get("n_positions"),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ldc.models.headers import ModelShape, read_shape, resolve_folder
 from ldc.models.roles import Component
 from ldc.plan.banks import BANK_TOKENS
-from ldc.plan.runs import check_regimes, components_of
+from ldc.plan.runs import check_lengths, check_regimes, components_of
 from ldc.study.reading import StudyFile
 from ldc.study.regimes import Regime
 from ldc.study.schema import Study
@@ -82,6 +82,7 @@ def estimate(file: StudyFile) -> Estimate:
     for name, spec in study.models.items():
         shape = read_shape(resolve_folder(name, spec, file.base))
         check_regimes(study, name, shape.components)
+        check_lengths(study, name, shape.context)
         rows = [_regime_cost(study, name, shape, regime, r) for regime, r in study.regimes.items()]
         per_document_set = scored * (len(study.domains) if study.evaluation.domains == "all" else 1)
         runs = sum(row.runs for row in rows) + len(study.domains)

@@ -145,6 +145,18 @@ def check_regimes(study: Study, model: str, components: Sequence[Component]) -> 
             )
 
 
+def check_lengths(study: Study, model: str, context: int | None) -> None:
+    """Make sure that no row is longer than the model was made for.
+
+    Raises:
+        StudyError: names the setting and the model's limit.
+    """
+    rows = {"training.block_length": study.training.block_length, "evaluation.window": study.evaluation.window}
+    for name, length in rows.items():
+        if context is not None and length > context:
+            raise StudyError(f"{name}: {length} tokens, but {model} was made for at most {context}; lower it")
+
+
 def _run(study: Study, inputs: Inputs, identity: RunId, components: tuple[Component, ...]) -> Run:
     """A run with its key. What changes speed only (batch size of scoring, device, paths, bank) is not in it."""
     domain = study.domains[identity.domain]

@@ -72,8 +72,8 @@ def write_card(folder: Path, name: str, parameters: int, held: Sequence[Held]) -
         "",
         f"A base model of {parameters / 1e6:.2f} M parameters in the architecture of {family}, 12 layers, trained "
         "from nothing on a CPU by `python -m ldc.models.tiny`. It exists so that LDC can be tried, tested and timed "
-        "without a download. It is no good for anything else: it writes plausible-looking nonsense. The weights are stored in "
-        "float16.",
+        "without a download. It is no good for anything else: it writes plausible-looking nonsense. The weights are "
+        "stored in float16.",
         "",
         "## Held-out text",
         "",
@@ -92,7 +92,8 @@ def write_card(folder: Path, name: str, parameters: int, held: Sequence[Held]) -
         "",
         f"{curve[-1]['tokens']:,} tokens in {curve[-1]['step']:,} steps of {recipe['rows']} x {recipe['length']} "
         f"tokens, {curve[-1]['minutes']:.0f} minutes on one core; AdamW, peak learning rate "
-        f"{recipe['peak_learning_rate']:g}, seed {recipe['seed']}. Training loss in nats per token (mean over 50 steps; all of it in `training.json`):",
+        f"{recipe['peak_learning_rate']:g}, seed {recipe['seed']}. Training loss in nats per token "
+        "(mean over 50 steps; all of it in `training.json`):",
         "",
         "| step | tokens | loss |",
         "|---:|---:|---:|",
