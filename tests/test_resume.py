@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -64,10 +65,33 @@ def test_killed_at_any_write_and_started_again_a_study_ends_with_the_same_files(
         assert results(copy) == undisturbed, copy.name
 
 
-def start(study: MiniStudy) -> subprocess.Popen[str]:
-    """The study in a process of its own."""
-    command = [sys.executable, "-m", "ldc", *study.command()]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+class Process:
+    """The study in a process of its own, whose messages can be read while it runs."""
+
+    def __init__(self, study: MiniStudy) -> None:
+        self._stderr = study.folder / "stderr.txt"
+        with self._stderr.open("w") as file:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-m", "ldc", *study.command()], stdout=subprocess.DEVNULL, stderr=file
+            )
+
+    @property
+    def messages(self) -> str:
+        """What it has said so far."""
+        return self._stderr.read_text(encoding="utf-8")
+
+    def at_work(self) -> None:
+        """Wait until it has read the domains, loaded the model and begun a stage or the report, or has ended."""
+        while self.messages.count(": 0 of ") < 2 and self._popen.poll() is None:
+            time.sleep(0.005)
+
+    def end(self, timeout: float | None = None, with_signal: signal.Signals | None = None) -> int:
+        """Wait for its end, at most `timeout` seconds, then send the signal, and give its exit code."""
+        try:
+            return self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._popen.send_signal(with_signal or signal.SIGKILL)
+            return self._popen.wait(60)
 
 
 def stored(study: MiniStudy) -> int:
@@ -75,39 +99,25 @@ def stored(study: MiniStudy) -> int:
     return sum(1 for _ in (study.out / "runs").glob("*/*/*/*/run.json"))
 
 
-def undisturbed(study: MiniStudy, runs: int) -> tuple[float, float]:
-    """Run the study to its end: seconds until its plan was written, and until its last run was stored."""
+def ends_as_if_undisturbed(study: MiniStudy, kills: int, seed: int) -> list[int]:
+    """Kill the study at random moments of its work, then let it end; how many runs were stored after each kill."""
+    process = Process(study)
+    process.at_work()
     began = time.monotonic()
-    process = start(study)
-    times = {"plan": 0.0, "runs": 0.0}
-    while process.poll() is None:
-        now = time.monotonic() - began
-        if not times["plan"] and (study.out / "plan.json").exists():
-            times["plan"] = now
-        if not times["runs"] and stored(study) == runs:
-            times["runs"] = now
-        time.sleep(0.005)
-    assert process.wait() == 0, process.communicate()[1]
-    return times["plan"], times["runs"] or time.monotonic() - began
-
-
-def killed_and_resumed(study: MiniStudy, runs: int, kills: int, seed: int) -> None:
-    """Kill the study `kills` times at moments drawn over the time of its work, and compare what it ends with."""
-    planned, worked = undisturbed(study, runs)
-    expected = results(study.out)
-    assert stored(study) == runs
+    assert process.end() == 0, process.messages
+    seconds = time.monotonic() - began
+    runs, undisturbed = stored(study), results(study.out)
     shutil.rmtree(study.out)
     moments = random.Random(seed)
     seen = []
-    for _ in range(kills):
-        process = start(study)
-        try:
-            process.wait(timeout=moments.uniform(0.9 * planned, worked))
-        except subprocess.TimeoutExpired:
-            process.kill()
-        process.communicate()
-        seen.append(stored(study))
-    process = start(study)
-    assert (process.wait(), process.communicate()[1].splitlines()[-1:]) == (0, [f"{runs} runs are done"])
-    assert results(study.out) == expected
-    assert seen == sorted(seen)
+    while len(seen) < kills:
+        process = Process(study)
+        process.at_work()
+        code = process.end(timeout=moments.uniform(0, seconds) if kills - len(seen) > 1 else 0)
+        if code == -signal.SIGKILL:
+            seen.append(stored(study))
+    process = Process(study)
+    assert process.end() == 0, process.messages
+    assert stored(study) == runs
+    assert results(study.out) == undisturbed
+    return seen

@@ -10,10 +10,11 @@ from ldc.domains.document import Document
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A document's tokens without BOS or EOS, and which of them are supervised."""
+    """A document's tokens without BOS or EOS, which of them are supervised, and the character at which each starts."""
 
     ids: tuple[int, ...]
     supervised: tuple[bool, ...]
+    starts: tuple[int, ...] = ()
 
 
 class Encoder:

@@ -46,15 +46,15 @@ def held_out(documents: Sequence[Document], encoder: Encoder, count: int, charac
     for original in chosen:
         document = Document(original.source, original.text[:characters], min(original.prompt_characters, characters))
         encoded = encoder.encode(document)
-        pieces = list(_windows(len(sources), encoded.ids, encoded.supervised, encoder.bos, length))
-        scored = sum(sum(w.scored) for w in pieces)
-        if not scored:
+        scored = _scored(encoded.supervised, encoder.bos, length)
+        if not any(scored):
             continue
-        windows += pieces
+        windows += _windows(len(sources), encoded.ids, scored, encoder.bos, length)
         sources.append(document.source)
-        tokens.append(scored)
-        skipped = document.prompt_characters if encoder.completion_only else 0
-        sizes.append(len(document.text[skipped:].encode()))
+        tokens.append(sum(scored))
+        ends = (*encoded.starts[1:], len(document.text))
+        starts = (0, *encoded.starts[1:])
+        sizes.append(sum(len(document.text[a:b].encode()) for a, b, use in zip(starts, ends, scored) if use))
     return HeldOut(tuple(sources), tuple(windows), tuple(tokens), tuple(sizes))
 
 
@@ -65,15 +65,18 @@ def evenly(documents: Sequence[Document], count: int) -> list[Document]:
     return [documents[i * len(documents) // count] for i in range(count)]
 
 
+def _scored(supervised: tuple[bool, ...], bos: int | None, length: int) -> tuple[bool, ...]:
+    """Which tokens of a document count: the supervised ones that have something before them in their window."""
+    return tuple(use and (bos is not None or at % length > 0) for at, use in enumerate(supervised))
+
+
 def _windows(
-    document: int, ids: tuple[int, ...], supervised: tuple[bool, ...], bos: int | None, length: int
+    document: int, ids: tuple[int, ...], scored: tuple[bool, ...], bos: int | None, length: int
 ) -> list[Window]:
-    out = []
-    room = length if bos is None else length - 1
-    for at in range(0, len(ids), room):
-        piece, wanted = ids[at : at + room], supervised[at : at + room]
-        if bos is not None:
-            out.append(Window(document, (bos, *piece), (False, *wanted)))
-        elif len(piece) > 1:
-            out.append(Window(document, piece, (False, *wanted[1:])))
-    return [w for w in out if any(w.scored)]
+    head, unscored = ((), ()) if bos is None else ((bos,), (False,))
+    room = length - len(head)
+    pieces = [
+        Window(document, head + ids[at : at + room], unscored + scored[at : at + room])
+        for at in range(0, len(ids), room)
+    ]
+    return [window for window in pieces if any(window.scored)]

@@ -1,0 +1,118 @@
+"""Domains: local files of every kind, splits by source document, and the embedded corpora."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ldc.domains.document import Document
+from ldc.domains.embedded import EMBEDDED_DOMAINS, SYNTHETIC_DOMAINS, embedded_domain
+from ldc.domains.readers import Columns, read_documents
+from ldc.domains.registry import load_domain
+from ldc.domains.splits import assemble, split_by_source
+from ldc.errors import DataError
+from ldc.study.schema import DomainSpec
+
+PLAIN = {"text": "plain text", "doc": "a"}
+PAIR = {"text": "Q: one?A: two", "prompt": "Q: one?", "completion": "A: two", "doc": "b"}
+
+
+def test_json_lines_may_mix_text_with_prompts_and_completions(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.jsonl"
+    path.write_text(f"{json.dumps(PLAIN)}\n\n{json.dumps(PAIR)}\n")
+    assert list(read_documents(path)) == [Document("a", "plain text"), Document("b", "Q: one?A: two", 7)]
+
+
+def test_gzip_is_read_like_the_file_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(PAIR).encode()))
+    assert [d.text for d in read_documents(path)] == ["Q: one?A: two"]
+
+
+def test_parquet_is_read_by_columns_of_any_name(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    pd.DataFrame({"body": ["one", "two"], "id": [1, 2], "other": [None, None]}).to_parquet(path)
+    documents = list(read_documents(path, Columns(text="body", source="id")))
+    assert documents == [Document("1", "one"), Document("2", "two")]
+
+
+def test_a_folder_is_its_readable_files_in_order(tmp_path: Path) -> None:
+    for name, text in (
+        ("b.md", "second"),
+        ("a.txt", "first"),
+        ("picture.png", "not read"),
+        (".hidden.txt", "not read"),
+    ):
+        (tmp_path / name).write_text(text)
+    assert [d.text for d in read_documents(tmp_path)] == ["first", "second"]
+
+
+def test_a_byte_order_mark_is_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "bom.txt"
+    path.write_bytes(b"\xef\xbb\xbftext")
+    assert next(iter(read_documents(path))).text == "text"
+
+
+def test_pieces_of_one_source_are_in_one_split_and_new_sources_move_none() -> None:
+    documents = [Document(f"source{i // 3}", f"piece {i}") for i in range(600)]
+    before = split_by_source(documents, validation=0.2, test=0.2)
+    owner = {d.source: name for name, part in before.items() for d in part}
+    assert sum(len(part) for part in before.values()) == 600
+    assert all(owner[d.source] == name for name, part in before.items() for d in part)
+    assert 60 < len(before["test"]) < 180
+    after = split_by_source([*documents, Document("another", "text")], validation=0.2, test=0.2)
+    assert all(d in after[name] for name, part in before.items() for d in part)
+
+
+def test_the_same_text_in_two_splits_is_an_error_that_names_both() -> None:
+    splits = {"train": [Document("a", "the  same text")], "validation": [], "test": [Document("b", "the same\ntext")]}
+    with pytest.raises(DataError, match=r"the text of 'b' \(test\) is also in train as 'a'"):
+        assemble("notes", splits)
+
+
+def test_a_source_in_two_splits_is_an_error_that_names_it() -> None:
+    splits = {"train": [Document("a", "one")], "validation": [], "test": [Document("a", "two")]}
+    with pytest.raises(DataError, match="the source document 'a' lies in both train and test"):
+        assemble("notes", splits)
+
+
+def test_a_domain_without_a_test_split_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "one.txt"
+    path.write_text("only one document")
+    with pytest.raises(DataError, match="its test split is empty"):
+        load_domain("notes", DomainSpec(source=str(path)), tmp_path)
+
+
+def test_an_unknown_embedded_domain_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(DataError, match=r"no embedded domain has this name; there are cpp, python, math"):
+        load_domain("history", DomainSpec(source="embedded"), Path())
+
+
+@pytest.mark.parametrize("name", EMBEDDED_DOMAINS)
+def test_embedded_domains_are_large_distinct_and_split_by_source(name: str) -> None:
+    domain = embedded_domain(name)
+    texts = {split: {d.text for d in domain.split(split)} for split in ("train", "validation", "test")}
+    sources = {split: {d.source for d in domain.split(split)} for split in texts}
+    assert len(domain.train) > 2_000
+    assert len(domain.test) > 300
+    assert len(texts["train"]) == len(domain.train)
+    assert not sources["train"] & sources["test"]
+    assert not texts["train"] & texts["test"]
+    assert domain.synthetic == (name in SYNTHETIC_DOMAINS)
+
+
+@pytest.mark.parametrize("name", SYNTHETIC_DOMAINS)
+def test_no_test_line_of_a_synthetic_domain_is_in_train(name: str) -> None:
+    domain = embedded_domain(name)
+    train = {line for d in domain.train for line in d.text.splitlines() if line.strip()}
+    assert not any(line in train for d in domain.test for line in d.text.splitlines() if line.strip())
+
+
+def test_a_changed_character_changes_the_fingerprint() -> None:
+    first = assemble("notes", {"train": [Document("a", "one")], "validation": [], "test": [Document("b", "two")]})
+    second = assemble("notes", {"train": [Document("a", "one")], "validation": [], "test": [Document("b", "two.")]})
+    assert first.fingerprint != second.fingerprint
