@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import multiprocessing
 import shutil
 import signal
-import subprocess
+import signal
 import sys
 import time
 from pathlib import Path
@@ -15,10 +16,14 @@ import pytest
 import yaml
 from study_setup import MiniStudy, mini_study, records, results, traces, write_lines
 
-from ldc import cli
+from ldc import conduct
+from ldc.cli import main
 from ldc.report import figures
 from ldc.store import atomic
 from ldc.study.reading import read_study
+
+
+LLAMA = "transformers.models.llama.modeling_llama"
 
 
 @pytest.fixture
@@ -65,33 +70,47 @@ def test_killed_at_any_write_and_started_again_a_study_ends_with_the_same_files(
         assert results(copy) == undisturbed, copy.name
 
 
-class Process:
-    """The study in a process of its own, whose messages can be read while it runs."""
+AT_WORK = "reading domains: 2 of 2"
+BANK_TOKENS = 32
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["ldc.engine.work", "ldc.models.load", "ldc.report.figures", LLAMA])
+
+
+def command_line(words: list[str], messages: Path) -> None:
+    """What a process does: the command `ldc` with these words, two runs to a bank, its messages in a file."""
+    conduct.BANK_TOKENS = BANK_TOKENS
+    with messages.open("w") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    sys.exit(main(words))
+
+
+class Stoppable:
+    """A study in a process of its own, forked from one that has the libraries loaded."""
 
     def __init__(self, study: MiniStudy) -> None:
-        self._stderr = study.folder / "stderr.txt"
-        with self._stderr.open("w") as file:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-m", "ldc", *study.command()], stdout=subprocess.DEVNULL, stderr=file
-            )
+        self._file = study.folder / "messages.txt"
+        self._file.write_text("")
+        self._process = FORKS.Process(target=command_line, args=(study.command(), self._file))
+        self._process.start()
 
     @property
     def messages(self) -> str:
         """What it has said so far."""
-        return self._stderr.read_text(encoding="utf-8")
+        return self._file.read_text(encoding="utf-8")
 
-    def at_work(self) -> None:
-        """Wait until it has read the domains, loaded the model and begun a stage or the report, or has ended."""
-        while self.messages.count(": 0 of ") < 2 and self._popen.poll() is None:
-            time.sleep(0.005)
+    def reaches(self, message: str) -> float:
+        """Wait until it has said this, or has ended; the time then."""
+        while message not in self.messages and self._process.is_alive():
+            time.sleep(0.002)
+        return time.monotonic()
 
-    def end(self, timeout: float | None = None, with_signal: signal.Signals | None = None) -> int:
-        """Wait for its end, at most `timeout` seconds, then send the signal, and give its exit code."""
-        try:
-            return self._popen.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self._popen.send_signal(with_signal or signal.SIGKILL)
-            return self._popen.wait(60)
+    def end(self, timeout: float | None = None) -> int | None:
+        """Wait for its end, but kill it after `timeout` seconds; its exit code."""
+        self._process.join(timeout)
+        self._process.kill()
+        self._process.join()
+        return self._process.exitcode
 
 
 def stored(study: MiniStudy) -> int:
@@ -99,24 +118,21 @@ def stored(study: MiniStudy) -> int:
     return sum(1 for _ in (study.out / "runs").glob("*/*/*/*/run.json"))
 
 
-def ends_as_if_undisturbed(study: MiniStudy, kills: int, seed: int) -> list[int]:
+def kill_and_compare(study: MiniStudy, kills: int, seed: int) -> list[int]:
     """Kill the study at random moments of its work, then let it end; how many runs were stored after each kill."""
-    process = Process(study)
-    process.at_work()
-    began = time.monotonic()
+    process = Stoppable(study)
+    seconds = -process.reaches(AT_WORK) + process.reaches("report: 0 of ")
     assert process.end() == 0, process.messages
-    seconds = time.monotonic() - began
     runs, undisturbed = stored(study), results(study.out)
     shutil.rmtree(study.out)
     moments = random.Random(seed)
-    seen = []
+    seen: list[int] = []
     while len(seen) < kills:
-        process = Process(study)
-        process.at_work()
-        code = process.end(timeout=moments.uniform(0, seconds) if kills - len(seen) > 1 else 0)
-        if code == -signal.SIGKILL:
+        process = Stoppable(study)
+        process.reaches(AT_WORK)
+        if process.end(timeout=moments.uniform(0, 1.2 * seconds)) == -signal.SIGKILL:
             seen.append(stored(study))
-    process = Process(study)
+    process = Stoppable(study)
     assert process.end() == 0, process.messages
     assert stored(study) == runs
     assert results(study.out) == undisturbed

@@ -39,10 +39,8 @@ class Encoder:
             document.text,
             add_special_tokens=False,
             split_special_tokens=True,
-            return_offsets_mapping=skip > 0,
+            return_offsets_mapping=True,
             verbose=False,
         )
-        ids = tuple(out["input_ids"])
-        if not skip:
-            return Encoded(ids, (True,) * len(ids))
-        return Encoded(ids, tuple(start >= skip for start, _ in out["offset_mapping"]))
+        starts = tuple(start for start, _ in out["offset_mapping"])
+        return Encoded(tuple(out["input_ids"]), tuple(start >= skip for start in starts), starts)

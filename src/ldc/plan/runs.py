@@ -163,6 +163,7 @@ def _run(study: Study, inputs: Inputs, identity: RunId, components: tuple[Compon
     evaluated = study.domains if study.evaluation.domains == "all" else {identity.domain: domain}
     what: dict[str, Any] = {
         "engine": ENGINE_VERSION,
+        "of": identity.domain,
         "model": inputs.models[identity.model],
         "dtype": study.models[identity.model].dtype,
         "evaluation": study.evaluation.model_dump(exclude={"batch_tokens", "domains"}),
@@ -170,7 +171,7 @@ def _run(study: Study, inputs: Inputs, identity: RunId, components: tuple[Compon
     }
     if components:
         what |= {
-            "domain": (identity.domain, inputs.domains[identity.domain], domain.loss),
+            "text": (inputs.domains[identity.domain], domain.loss),
             "components": [c.path for c in components],
             "adapter": study.adapter.model_dump(),
             "training": study.training.model_dump(exclude={"steps", "tokens"}) | {"steps": study.training.total_steps},

@@ -82,7 +82,8 @@ def _validation(console: Console, table: pd.DataFrame, columns: list[str], synth
     )
     shown.add_column("Domain", no_wrap=True)
     for column in columns:
-        shown.add_column(column, justify="right", width=7, overflow="fold")
+        name = column if len(column) <= 7 or " " in column else column.replace("-", "-\n", 1)
+        shown.add_column(name, justify="right", width=7, overflow="fold")
     numbers = table.iloc[:, 1:].to_numpy(dtype=float)
     for position, domain in enumerate(table["Domain"]):
         best = min((v for v in numbers[position] if not math.isnan(v)), default=math.nan)
