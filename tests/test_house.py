@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import ldc
-from ldc.errors import ExitCode
 
 SOURCE = Path(ldc.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -113,17 +112,6 @@ def test_the_public_names_are_frozen() -> None:
 def test_an_unknown_public_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'maps'"):
         _ = ldc.maps
-
-
-def test_the_exit_codes_are_frozen() -> None:
-    assert {code.name: code.value for code in ExitCode} == {
-        "DONE": 0,
-        "UNEXPECTED": 1,
-        "USAGE": 2,
-        "FAILED_RUNS": 3,
-        "ENVIRONMENT": 4,
-        "INTERRUPTED": 130,
-    }
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
-import multiprocessing
 import shutil
-import signal
 import signal
 import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
-import yaml
-from study_setup import MiniStudy, mini_study, records, results, traces, write_lines
 
 from ldc import conduct
 from ldc.cli import main
 from ldc.report import figures
 from ldc.store import atomic
-from ldc.study.reading import read_study
-
+from study_setup import MiniStudy, mini_study, records, results, traces, write_lines
 
 LLAMA = "transformers.models.llama.modeling_llama"
 
@@ -58,16 +55,16 @@ def snapshots(study: MiniStudy, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_killed_at_any_write_and_started_again_a_study_ends_with_the_same_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = mini_study(tmp_path, ("birds",), ("all", "top1-mlp"))
+    study = mini_study(tmp_path, ("birds",))
     copies = snapshots(study, monkeypatch)
     undisturbed = results(study.out)
-    assert len(copies) > 30
-    assert sum(copy.name.endswith("run.json") for copy in copies) == 3
-    for copy in copies:
-        outcome = study.run(copy)
-        done_before = sum("run.json" in name.name for name in copies[: copies.index(copy)])
-        assert outcome.computed == 3 - done_before, copy.name
-        assert results(copy) == undisturbed, copy.name
+    markers = [number for number, copy in enumerate(copies) if copy.name.endswith("run.json")]
+    assert len(markers) == 5
+    in_the_report = range(markers[-1] + 1, len(copies))
+    for number in [*range(markers[-1] + 1), *in_the_report[::4]]:
+        outcome = study.run(copies[number])
+        assert outcome.computed == 5 - sum(marker < number for marker in markers), copies[number].name
+        assert results(copies[number]) == undisturbed, copies[number].name
 
 
 AT_WORK = "reading domains: 2 of 2"
@@ -77,7 +74,8 @@ FORKS.set_forkserver_preload(["ldc.engine.work", "ldc.models.load", "ldc.report.
 
 
 def command_line(words: list[str], messages: Path) -> None:
-    """What a process does: the command `ldc` with these words, two runs to a bank, its messages in a file."""
+    """What a process does: `ldc` with these words, its messages in a file; two runs to a bank, and no figures."""
+    figures.write_figures = lambda *_: []
     conduct.BANK_TOKENS = BANK_TOKENS
     with messages.open("w") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
@@ -101,9 +99,18 @@ class Stoppable:
 
     def reaches(self, message: str) -> float:
         """Wait until it has said this, or has ended; the time then."""
-        while message not in self.messages and self._process.is_alive():
+        while message not in self.messages and self.alive:
             time.sleep(0.002)
         return time.monotonic()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.is_alive()
+
+    def send(self, which: signal.Signals) -> None:
+        """Send it a signal."""
+        os.kill(self._process.pid or 0, which)
 
     def end(self, timeout: float | None = None) -> int | None:
         """Wait for its end, but kill it after `timeout` seconds; its exit code."""
@@ -119,7 +126,10 @@ def stored(study: MiniStudy) -> int:
 
 
 def kill_and_compare(study: MiniStudy, kills: int, seed: int) -> list[int]:
-    """Kill the study at random moments of its work, then let it end; how many runs were stored after each kill."""
+    """Kill the study at random moments of its work, then let it end; how many runs were stored after each kill.
+
+    Moments are drawn so that all kills together fall about evenly over the time of the undisturbed work.
+    """
     process = Stoppable(study)
     seconds = -process.reaches(AT_WORK) + process.reaches("report: 0 of ")
     assert process.end() == 0, process.messages
@@ -130,10 +140,144 @@ def kill_and_compare(study: MiniStudy, kills: int, seed: int) -> list[int]:
     while len(seen) < kills:
         process = Stoppable(study)
         process.reaches(AT_WORK)
-        if process.end(timeout=moments.uniform(0, 1.2 * seconds)) == -signal.SIGKILL:
+        if process.end(timeout=moments.uniform(0, 2 * seconds / kills)) == -signal.SIGKILL:
             seen.append(stored(study))
     process = Stoppable(study)
     assert process.end() == 0, process.messages
     assert stored(study) == runs
     assert results(study.out) == undisturbed
+    assert seen[0] < runs
     return seen
+
+
+def test_killed_four_times_a_study_ends_with_the_same_files(tmp_path: Path) -> None:
+    study = mini_study(tmp_path)
+    study.settings["training"]["steps"] = 30
+    seen = kill_and_compare(study.write(), kills=4, seed=1)
+    assert seen == sorted(seen)
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_a_study_ends_with_the_same_files(tmp_path: Path) -> None:
+    study = mini_study(tmp_path)
+    study.settings["training"]["steps"] = 60
+    study.settings["seeds"] = [0, 1, 2]
+    seen = kill_and_compare(study.write(), kills=20, seed=2)
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 4
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
+    study = mini_study(tmp_path)
+    study.settings["training"]["steps"] = 60
+    process = Stoppable(study.write())
+    process.reaches(AT_WORK)
+    while not stored(study) and process.alive:
+        time.sleep(0.002)
+    process.send(signal.SIGINT)
+    assert process.end() == 130
+    assert process.messages.splitlines()[-1] == "ldc: interrupted; the same command again continues"
+    assert "Traceback" not in process.messages
+    before = traces(study.out)
+    assert stored(study) > 0
+    assert not [path for path in study.out.rglob("*") if path.suffix == ".tmp"]
+    again = Stoppable(study)
+    assert again.end() == 0
+    kept = {name: trace for name, trace in traces(study.out).items() if name in before}
+    done = {str(Path(name).parent) for name in before if name.endswith("run.json")}
+    assert {n: t for n, t in before.items() if str(Path(n).parent) in done}.items() <= kept.items()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_finished_study_run_again_computes_nothing_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = mini_study(tmp_path)
+    assert main(study.command()) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "10 runs are done, 10 of them now"
+    before, tables = traces(study.out), results(study.out)
+    assert main(study.command()) == 0
+    out, err = capsys.readouterr()
+    assert err.splitlines()[-1] == "10 runs are done, nothing was left to compute"
+    assert "stage" not in err
+    assert str(study.out / "report.html") in out
+    assert traces(study.out) == before
+    assert results(study.out) == tables
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("grown", ["domain", "seed", "regime", "model"])
+def test_growing_a_study_computes_only_the_new_runs(tmp_path: Path, grown: str) -> None:
+    study = mini_study(tmp_path, ("birds",), ("mlp", "all"))
+    assert study.run().computed == 3
+    before = traces(study.out)
+    if grown == "domain":
+        study.add_domain("brooks")
+    elif grown == "seed":
+        study.settings["seeds"] = [0, 1]
+    elif grown == "regime":
+        study.settings["regimes"] += ["attn", "top1-attn"]
+    else:
+        study.settings["models"]["other"] = "./llama"
+    outcome = study.run()
+    assert outcome.computed == outcome.done - 3 == {"domain": 3, "seed": 2, "regime": 2, "model": 3}[grown]
+    assert {name: trace for name, trace in traces(study.out).items() if name in before} == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_grown_study_gives_a_run_the_numbers_it_has_from_the_start(tmp_path: Path) -> None:
+    study = mini_study(tmp_path, ("birds",), ("mlp", "all"))
+    study.run()
+    study.add_domain("brooks")
+    study.run()
+    study.run(tmp_path / "at-once")
+    grown, at_once = (pd.read_parquet(out / "tables" / "norms.parquet") for out in (study.out, tmp_path / "at-once"))
+    pd.testing.assert_frame_equal(grown, at_once, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("quick")
+def test_changing_the_text_of_a_domain_computes_its_runs_anew_and_no_others(tmp_path: Path) -> None:
+    study = mini_study(tmp_path)
+    study.run()
+    before, tables = traces(study.out), results(study.out)
+    write_lines(tmp_path / "birds.jsonl", records("birds", 37))
+    assert study.run().computed == 5
+    after = traces(study.out)
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] == before[name]} == {n for n in before if "/brooks/" in n}
+    write_lines(tmp_path / "birds.jsonl", records("birds"))
+    assert study.run().computed == 5
+    assert results(study.out) == tables
+
+
+@pytest.mark.usefixtures("quick")
+def test_removing_a_domain_leaves_its_runs_on_disk_and_out_of_the_tables(tmp_path: Path) -> None:
+    study = mini_study(tmp_path, regimes=("mlp",))
+    study.run()
+    before, tables = traces(study.out), results(study.out)
+    brooks = study.settings["domains"].pop("brooks")
+    assert (study.run().computed, study.run().done) == (0, 2)
+    assert traces(study.out) == before
+    assert set(pd.read_csv(study.out / "tables" / "evaluation.csv")["domain"]) == {"birds"}
+    study.settings["domains"]["brooks"] = brooks
+    assert study.run().computed == 0
+    assert results(study.out) == tables
+
+
+@pytest.mark.usefixtures("quick")
+def test_how_fast_a_study_is_scored_is_not_part_of_what_it_is(tmp_path: Path) -> None:
+    study = mini_study(tmp_path, ("birds",), ("mlp",))
+    study.run()
+    study.settings["evaluation"]["batch_tokens"] = 64
+    assert study.run().computed == 0
+
+
+@pytest.mark.usefixtures("quick")
+def test_litter_of_a_killed_write_is_gone_after_the_next_run(tmp_path: Path) -> None:
+    study = mini_study(tmp_path, ("birds",), ("mlp",))
+    study.run()
+    folder = study.out / "runs" / "tiny" / "birds" / "mlp" / "seed0"
+    (folder / ".run.json.ab12.tmp").write_text("half")
+    before = results(study.out)
+    study.run()
+    assert results(study.out).keys() == before.keys() - {"runs/tiny/birds/mlp/seed0/.run.json.ab12.tmp"}

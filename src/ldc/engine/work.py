@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,11 @@ def run_bank(
     for run in runs:
         if run.id.regime == PT_REGIME:
             results.append(Result(run, _no_norms(), _no_losses(), documents[PT, run.id.domain]))
-    facts = {"bank_runs": len(runs), "bank_seconds": round(seconds, 3)}
+    facts = {
+        "bank_runs": len(runs),
+        "bank_seconds": round(seconds, 3),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
     return [Result(**{**vars(result), "facts": facts}) for result in results]
 
 
