@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from transformers.utils import logging as transformers_logging
 
 import tiny_models
 from ldc.conduct import Outcome, run_study
@@ -81,6 +82,7 @@ def mini_study(
 ) -> MiniStudy:
     """A study on disk: one random Llama and a few local domains."""
     folder.mkdir(parents=True, exist_ok=True)
+    transformers_logging.disable_progress_bar()
     tiny_models.save_tiny(folder / "llama", "llama", layers=layers, hidden=16)
     study = MiniStudy(
         folder,

@@ -64,7 +64,7 @@ Pairs = tuple[dict[str, Outcome], dict[str, Outcome], float]
 
 @pytest.fixture(scope="module", params=CASES, ids=name_case)
 def together_and_alone(request: pytest.FixtureRequest) -> Pairs:
-    """18 runs in one bank, the same one by one, and what they may differ by. Gemma's window of 8 is below the row's 20."""
+    """18 runs in one bank, the same one by one, what they may differ by. Gemma's window of 8 bites in rows of 20."""
     family, dtype, stage = request.param
     given = setup(family, dtype)
     members = eighteen(given.layout, stage)
@@ -144,7 +144,7 @@ def test_a_bank_with_the_trunk_is_a_bank_without_it(given: Setup) -> None:
 
 def test_targeted_runs_alone_with_the_trunk_compute_no_layer_below_their_adapters(given: Setup) -> None:
     only = member(given.layout, "math/mlp-3/0")
-    calls = {layer: 0 for layer in range(4)}
+    calls = dict.fromkeys(range(4), 0)
     hooks = [
         layer.register_forward_pre_hook(
             lambda _m, _a, at=at: calls.__setitem__(at, calls[at] + torch.is_grad_enabled())
@@ -502,6 +502,19 @@ def test_a_base_layer_of_another_kind_gives_what_a_plain_linear_gives() -> None:
     for name in ours:
         assert difference(ours[name].gradients, theirs[name].gradients) <= 1e-10
         assert difference(ours[name].factors, theirs[name].factors) <= 1e-10
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_bfloat16_base_has_float32_adapters_whose_gradients_are_those_of_float32(family: str) -> None:
+    exact, rounded = setup(family, torch.float32), setup(family, torch.bfloat16)
+    members = mixed(exact.layout)
+    ours, theirs = run(rounded.base, members), run(exact.base, members)
+    for name in ours:
+        for label, (_, b) in ours[name].gradients.items():
+            expected = theirs[name].gradients[label][1]
+            assert b.dtype == torch.float32
+            # bfloat16 keeps 8 bits of every activation; over four layers some percent of a gradient's direction.
+            assert float(torch.cosine_similarity(b.view(-1), expected.view(-1), dim=0)) > 0.95
 
 
 def test_members_that_adapt_a_component_lie_side_by_side_in_stage_one(given: Setup) -> None:

@@ -126,7 +126,9 @@ def test_float32_factors_are_computed_with_in_float64() -> None:
     a, b = (x.astype(np.float32) for x in factors((16, 512, 512)))
     norms = update_norms(a, b)
     assert all(x.dtype == np.float64 for x in norms)
-    np.testing.assert_allclose(norms.frobenius, np.linalg.norm(dense(a, b, 1.0)), rtol=1e-10)
+    for s in (norms.frobenius, frobenius(a, b)):
+        np.testing.assert_allclose(s, np.linalg.norm(dense(a, b, 1.0)), rtol=1e-10)
+    np.testing.assert_array_equal(singular_values(a, b)[0], norms.spectral)
 
 
 def test_the_sign_of_the_scaling_does_not_matter() -> None:

@@ -58,10 +58,14 @@ def peft() -> ModuleType:
     return peft
 
 
-def training(**changes: Any) -> TrainingSpec:
-    """Every setting away from its default, and a clip that bites."""
-    chosen = {"steps": STEPS, "clip": 0.05, "weight_decay": 0.1, "beta1": 0.8, "beta2": 0.95, "schedule": "cosine"}
-    return spec(**chosen | {"warmup": 0.25} | changes)
+def training() -> TrainingSpec:
+    """Every setting away from its default, and a clip that bites.
+
+    Adam divides a gradient by its own size, so that one which is all rounding noise moves its weight by noise of full
+    size. An epsilon of a tenth of the usual entry keeps that out, and a comparison in float32 within 1e-5.
+    """
+    chosen = {"steps": STEPS, "clip": 0.01, "weight_decay": 0.1, "beta1": 0.8, "beta2": 0.95, "schedule": "cosine"}
+    return spec(**chosen | {"warmup": 0.25, "epsilon": 1e-5})
 
 
 def adapted(family: str, dtype: torch.dtype, name: str, adapter: AdapterSpec) -> Any:
@@ -148,8 +152,6 @@ def test_runs_of_a_bank_end_where_peft_and_a_plain_loop_end(family: str, dtype: 
     adapter = AdapterSpec(rank=RANK, alpha=8.0, rslora=rslora)
     bank = Bank(given.base, [member(given.layout, name, STEPS) for name in NAMES], RANK, adapter.scaling)
     courses = train(bank, windows(["math#0"], READING), how)
-    # In float32 Adam divides gradients by their own size, so that rounding noise is 1e-7 of a step for most entries and
-    # more for the few whose gradient is near zero; `difference` is a norm over the tensor.
     tolerance = 1e-10 if dtype == torch.float64 else 1e-5
     for k, run in enumerate(bank.members):
         theirs = adapted(family, dtype, run.name, adapter)
@@ -214,7 +216,7 @@ def test_s_agrees_with_pefts_own_delta_weight(adapter: AdapterSpec, tmp_path: Pa
     stored(bank, 0, adapter, tmp_path)
     theirs = peft().PeftModel.from_pretrained(fresh_model("llama", torch.float32), tmp_path)
     ours = member_norms(bank, 0).frobenius
-    for component, s in zip(bank.members[0].components, ours, strict=True):
+    for (component, _, _), s in zip(bank.adapters.factors(0), ours, strict=True):
         delta = theirs.base_model.model.get_submodule(component.path).get_delta_weight("default")
         assert s == pytest.approx(float(torch.linalg.vector_norm(delta.double())), rel=1e-6)
 
@@ -229,8 +231,8 @@ def test_the_norms_of_a_stored_adapter_are_those_the_engine_took(
     stored(bank, 0, adapter, tmp_path)
     rows = {row["path"]: row for row in adapter_norms(tmp_path)}
     norms = member_norms(bank, 0)
-    assert list(rows) and len(rows) == len(bank.members[0].components)
-    for i, component in enumerate(bank.members[0].components):
+    assert rows.keys() == {c.path for c in bank.members[0].components}
+    for i, (component, _, _) in enumerate(bank.adapters.factors(0)):
         row = rows[component.path]
         assert (row["layer"], row["block"], row["component"]) == (component.layer, component.block, component.name)
         assert row["rank"] == RANK
@@ -250,5 +252,5 @@ def test_an_adapter_that_peft_wrote_itself_has_the_norms_of_its_delta_weights(
     rows = adapter_norms(tmp_path)
     assert len(rows) == len(regime(setup("llama", torch.float32).layout))
     for row in rows:
-        delta = theirs.base_model.model.get_submodule(row["path"]).get_delta_weight("default")
+        delta = theirs.base_model.model.get_submodule(row["path"]).get_delta_weight("default").detach()
         assert row["frobenius"] == pytest.approx(float(torch.linalg.vector_norm(delta.double())), rel=1e-6)

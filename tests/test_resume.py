@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -10,6 +11,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,6 +20,7 @@ from ldc import conduct
 from ldc.cli import main
 from ldc.report import figures
 from ldc.store import atomic
+from ldc.store.runs import write_parquet
 from study_setup import MiniStudy, mini_study, records, results, traces, write_lines
 
 LLAMA = "transformers.models.llama.modeling_llama"
@@ -28,6 +31,17 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figures and no fsync: neither has a part in resuming, and they take most of the time."""
     monkeypatch.setattr(figures, "write_figures", lambda *_: [])
     monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+def banks(out: Path) -> dict[str, int]:
+    """With how many runs each run shared its bank: the same neighbours, the same arithmetic."""
+    markers = sorted(out.rglob("run.json"))
+    return {marker.parent.as_posix()[len(out.as_posix()) :]: read(marker)["bank_runs"] for marker in markers}
+
+
+def read(marker: Path) -> dict[str, Any]:
+    """What a run's marker says."""
+    return json.loads(marker.read_text(encoding="utf-8"))
 
 
 def snapshots(study: MiniStudy, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
@@ -52,19 +66,21 @@ def snapshots(study: MiniStudy, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 @pytest.mark.usefixtures("quick")
-def test_killed_at_any_write_and_started_again_a_study_ends_with_the_same_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_at_a_write_and_started_again_a_study_ends_with_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int
 ) -> None:
+    """Every write, or every fifth and those of the markers: runs have six files, so that this meets each kind."""
     study = mini_study(tmp_path, ("birds",))
     copies = snapshots(study, monkeypatch)
-    undisturbed = results(study.out)
+    undisturbed, shared = results(study.out), banks(study.out)
     markers = [number for number, copy in enumerate(copies) if copy.name.endswith("run.json")]
     assert len(markers) == 5
-    in_the_report = range(markers[-1] + 1, len(copies))
-    for number in [*range(markers[-1] + 1), *in_the_report[::4]]:
+    for number in sorted({*range(0, len(copies), stride), *markers}):
         outcome = study.run(copies[number])
         assert outcome.computed == 5 - sum(marker < number for marker in markers), copies[number].name
         assert results(copies[number]) == undisturbed, copies[number].name
+        assert banks(copies[number]) == shared, copies[number].name
 
 
 AT_WORK = "reading domains: 2 of 2"
@@ -133,7 +149,7 @@ def kill_and_compare(study: MiniStudy, kills: int, seed: int) -> list[int]:
     process = Stoppable(study)
     seconds = -process.reaches(AT_WORK) + process.reaches("report: 0 of ")
     assert process.end() == 0, process.messages
-    runs, undisturbed = stored(study), results(study.out)
+    runs, undisturbed, shared = stored(study), results(study.out), banks(study.out)
     shutil.rmtree(study.out)
     moments = random.Random(seed)
     seen: list[int] = []
@@ -146,6 +162,7 @@ def kill_and_compare(study: MiniStudy, kills: int, seed: int) -> list[int]:
     assert process.end() == 0, process.messages
     assert stored(study) == runs
     assert results(study.out) == undisturbed
+    assert banks(study.out) == shared
     assert seen[0] < runs
     return seen
 
@@ -180,6 +197,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert "Traceback" not in process.messages
     before = traces(study.out)
     assert stored(study) > 0
+    assert main(["status", str(study.out)]) == 0
     assert not [path for path in study.out.rglob("*") if path.suffix == ".tmp"]
     again = Stoppable(study)
     assert again.end() == 0
@@ -233,6 +251,20 @@ def test_a_grown_study_gives_a_run_the_numbers_it_has_from_the_start(tmp_path: P
     study.run(tmp_path / "at-once")
     grown, at_once = (pd.read_parquet(out / "tables" / "norms.parquet") for out in (study.out, tmp_path / "at-once"))
     pd.testing.assert_frame_equal(grown, at_once, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_targeted_run_whose_ranking_changed_is_another_run(tmp_path: Path) -> None:
+    study = mini_study(tmp_path, ("birds",))
+    study.run()
+    runs = study.out / "runs" / "tiny" / "birds"
+    norms = pd.read_parquet(runs / "all" / "seed0" / "norms.parquet")
+    write_parquet(runs / "all" / "seed0" / "norms.parquet", norms.assign(layer=1 - norms["layer"]))
+    before, components = traces(study.out), read(runs / "top1-mlp" / "seed0" / "run.json")["components"]
+    assert study.run().computed == 1
+    changed = {name for name, trace in traces(study.out).items() if trace != before[name]}
+    assert {name.split("/")[3] for name in changed} == {"top1-mlp"}
+    assert read(runs / "top1-mlp" / "seed0" / "run.json")["components"] != components
 
 
 @pytest.mark.usefixtures("quick")

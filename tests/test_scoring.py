@@ -242,3 +242,12 @@ def test_a_score_is_the_sum_over_the_windows_of_its_document(given: Setup) -> No
     once = score(bank, [window], [0], 100, pt=False)[0]
     twice = score(bank, [window, replace(window, document=1), window], [0], 100, pt=False)[0]
     np.testing.assert_allclose(twice, [2 * once[0], once[0]], rtol=1e-6)
+
+
+def test_only_the_tokens_marked_as_scored_count(given: Setup) -> None:
+    tokens = (BOS, 70, 71, 72, 73)
+    marks = [(False, True, True, True, True), (False, True, False, True, False), (False, False, True, False, True)]
+    windows = [Window(i, tokens, scored) for i, scored in enumerate(marks)]
+    whole, odd, even = score(bank_of(given), windows, [0], 100, pt=True)[0]
+    assert odd + even == pytest.approx(whole, rel=1e-6)
+    assert min(odd, even) > 0.2 * whole

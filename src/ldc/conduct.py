@@ -76,8 +76,12 @@ def run_study(
             runs = runs_of(model)
             banks = _planned(standing, runs)
             if banks:
-                worker = worker or _Worker(file, standing, domains, model, device, threads, progress)
+                if worker is None:
+                    worker = _Worker(file, standing, domains, model, device, threads, progress)
+                    _record(standing)
+                standing.store.record_banks(banks)
                 computed += worker.work(f"{model}, {stage}", runs, banks)
+    _record(standing)
     page = rebuild_report(out, progress)
     lines = standing.lines()
     return Outcome(sum(line.status == "done" for line in lines), computed, undone(lines), page)
@@ -123,20 +127,22 @@ def _prepare(file: StudyFile, store: Store, progress: Progress) -> tuple[Standin
         progress.advance(1)
     inputs = Inputs(models, {name: text.fingerprint for name, text in domains.items()}, components)
     remove_litter(store.out)
-    store.record_inputs(inputs)
-    write_text(store.out / STUDY, resolved_yaml(study))
     return Standing(study, inputs, store), domains
 
 
+def _record(standing: Standing) -> None:
+    """Make this the study of the folder. Not before a model is loaded and has tokenised its text: a study that cannot
+    begin leaves the folder to the one that was there, or to its own corrected version."""
+    standing.store.record_inputs(standing.inputs)
+    write_text(standing.store.out / STUDY, resolved_yaml(standing.study))
+
+
 def _planned(standing: Standing, runs: Sequence[Run]) -> list[BankPlan]:
-    """The banks still to be run, recorded before they are begun."""
+    """The banks still to be run."""
     done = {run.key for run in runs if standing.store.is_done(run)}
     training = standing.study.training
     per_bank = max(1, BANK_TOKENS // (training.batch * training.block_length))
-    banks = plan_banks(runs, standing.store.banks(), done, per_bank)
-    if banks:
-        standing.store.record_banks(banks)
-    return banks
+    return plan_banks(runs, standing.store.banks(), done, per_bank)
 
 
 class _Worker:

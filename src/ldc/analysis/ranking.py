@@ -32,9 +32,9 @@ def rank(norms: pd.DataFrame, selection: SelectionSpec) -> pd.DataFrame:
     Args:
         norms: rows of any regimes; only those of `selection.regime` count, at their last step.
     """
-    chosen = final_norms(norms[norms["regime"] == selection.regime])
+    chosen = norms if norms.empty else final_norms(norms[norms["regime"] == selection.regime])
     if chosen.empty:
-        return pd.DataFrame({name: [] for name in COLUMNS})
+        return pd.DataFrame({name: pd.Series(dtype="str" if name == "block" else "float64") for name in COLUMNS})
     unit = ["model", "domain", "block", "layer"] + (["component"] if selection.unit == "component" else [])
     per_seed = chosen.groupby([*unit, "seed"], as_index=False)[selection.score].sum()
     mean = per_seed.groupby(unit, as_index=False)[selection.score].mean()

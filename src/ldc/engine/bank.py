@@ -18,6 +18,7 @@ from ldc.engine.batches import Batch
 from ldc.engine.head import Head
 from ldc.engine.linear import BankLinear, add_adapters
 from ldc.engine.members import Member, Span, row_order, spans_of
+from ldc.engine.packed import needs_mask
 from ldc.engine.trunk import Recording, Trunk, spread
 from ldc.models.layout import Layout
 
@@ -33,6 +34,7 @@ class Base:
         head: from there to losses.
         root: the module in which the paths of components are looked up.
         returns_tuple: whether a layer's output is a tuple.
+        masked: whether the decoder must be given a mask to keep packed documents apart.
     """
 
     root: nn.Module
@@ -41,18 +43,25 @@ class Base:
     final_norm: nn.Module | None
     head: Head
     returns_tuple: bool = False
+    masked: bool = False
 
     @classmethod
     def of(cls, model: nn.Module, layout: Layout) -> Base:
-        """The parts of a Hugging Face causal LM, given where they are."""
+        """The parts of a Hugging Face causal LM, given where they are; runs its decoder on a few tokens.
+
+        Raises:
+            ModelError: packed documents would see each other.
+        """
         head: Any = model.get_submodule(layout.head)
+        decoder = model.get_submodule(layout.decoder)
         return cls(
             root=model,
-            decoder=model.get_submodule(layout.decoder),
+            decoder=decoder,
             layers=tuple(model.get_submodule(path) for path in layout.layers),
             final_norm=None if layout.final_norm is None else model.get_submodule(layout.final_norm),
             head=Head(head.weight, getattr(head, "bias", None), layout.softcap),
             returns_tuple=layout.returns_tuple,
+            masked=needs_mask(decoder, head.weight.device),
         )
 
     @property
@@ -69,7 +78,7 @@ class Bank:
         self.members = tuple(row_order(members))
         dtype = torch.float64 if base.head.weight_VD.dtype == torch.float64 else torch.float32
         self.adapters = Adapters(self.members, rank, scaling, base.device, dtype)
-        self.trunk = Trunk(base.decoder, base.layers, base.returns_tuple)
+        self.trunk = Trunk(base.decoder, base.layers, base.returns_tuple, base.masked)
         self._joins = tuple(m.lowest if trunk else 0 for m in self.members)
         self._present: tuple[int, ...] = ()
 

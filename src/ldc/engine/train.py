@@ -25,7 +25,7 @@ class Course:
     Attributes:
         losses: a row for each step: step (from 1), mean NLL per supervised token in nats, learning rate, norm of the
             gradient before clipping, supervised tokens.
-        norms: (step, component index in the member's order) -> norms, as (step, UpdateNorms over components).
+        norms: (step, norms of each component, in the order of `Adapters.factors`) for each snapshot.
         failure: why it stopped early; None if it did not.
     """
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ldc.engine.batches import Batch
+from ldc.engine.packed import packed_arguments
 
 
 @dataclass(slots=True)
@@ -37,8 +38,8 @@ class Recording:
 class Trunk:
     """A frozen model, ready to be run up to some layer."""
 
-    def __init__(self, decoder: nn.Module, layers: Sequence[nn.Module], returns_tuple: bool) -> None:
-        self.decoder, self.layers, self.returns_tuple = decoder, layers, returns_tuple
+    def __init__(self, decoder: nn.Module, layers: Sequence[nn.Module], returns_tuple: bool, masked: bool) -> None:
+        self.decoder, self.layers, self.returns_tuple, self.masked = decoder, layers, returns_tuple, masked
 
     @torch.no_grad()
     def record(self, batch: Batch, joins: Iterable[int], through: int) -> Recording:
@@ -46,8 +47,8 @@ class Trunk:
         recording = Recording(rows=batch.tokens.shape[0])
         kept = frozenset(joins)
         with self._recorders(recording, kept, through):
-            positions = {} if batch.positions is None else {"position_ids": batch.positions}
-            out = self.decoder(input_ids=batch.tokens, use_cache=False, **positions)
+            packed = {} if batch.positions is None else packed_arguments(batch.positions, self.masked)
+            out = self.decoder(input_ids=batch.tokens, use_cache=False, **packed)
         if through >= len(self.layers):
             recording.last = out.last_hidden_state
         return recording

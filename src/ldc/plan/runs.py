@@ -163,7 +163,7 @@ def _run(study: Study, inputs: Inputs, identity: RunId, components: tuple[Compon
     evaluated = study.domains if study.evaluation.domains == "all" else {identity.domain: domain}
     what: dict[str, Any] = {
         "engine": ENGINE_VERSION,
-        "of": identity.domain,
+        "of": (identity.domain, identity.regime),
         "model": inputs.models[identity.model],
         "dtype": study.models[identity.model].dtype,
         "evaluation": study.evaluation.model_dump(exclude={"batch_tokens", "domains"}),

@@ -77,6 +77,9 @@ def adapter_norms(folder: Path) -> list[dict[str, Any]]:
         raise StoreError(f"{folder}: not a readable PEFT adapter; it needs {CONFIG} and {WEIGHTS} ({error})") from error
     if config.get("peft_type") != "LORA":
         raise StoreError(f"{folder}: peft_type is {config.get('peft_type')!r}; LDC reads LORA adapters")
+    odd = [key for key in ("alpha_pattern", "rank_pattern", "use_dora") if config.get(key)]
+    if odd:
+        raise StoreError(f"{config_path}: uses {', '.join(odd)}, by which S would be scaled otherwise; not read yet")
     rows = []
     for name, a in tensors.items():
         if not name.endswith(".lora_A.weight"):
