@@ -119,7 +119,7 @@ def _prepare(file: StudyFile, store: Store, progress: Progress) -> tuple[Standin
         models[name] = (fingerprint(folder), tokenizer_fingerprint(folder))
     store.prepare()
     if store.has_runs():
-        check_same_study(store.out / STUDY, study)
+        check_same_study(store.out / STUDY, study, store.used_names())
     progress.stage("reading domains", len(study.domains))
     domains = {}
     for name, domain in study.domains.items():
@@ -172,6 +172,7 @@ class _Worker:
         chosen, why = choose_device(device)
         spec = file.study.models[model]
         dtype, why_dtype = choose_dtype(spec.dtype, model, chosen)
+        progress.stage(f"loading {model}", 1)
         progress.say(f"{model}: on {why}; {why_dtype}")
         self.loaded = load(model, spec, file.base, chosen, dtype)
         hub = self.loaded.revision is not None
@@ -182,6 +183,7 @@ class _Worker:
         self.weight_norms = weight_norms(self.base, self.loaded.layout.components)
         self.study: Study = file.study
         self.store, self.progress = standing.store, progress
+        progress.advance(1)
         self.facts: dict[str, Any] = {
             "base_model": self.base_name,
             "base_revision": self.loaded.revision,

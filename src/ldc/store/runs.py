@@ -63,6 +63,11 @@ class Store:
         """Whether any run is stored, of whatever study."""
         return next((self.out / "runs").glob(f"*/*/*/*/{MARKER}"), None) is not None
 
+    def used_names(self) -> dict[str, set[str]]:
+        """The names of models, domains and regimes of which some run is stored."""
+        found = [path.relative_to(self.out / "runs").parts for path in (self.out / "runs").glob(f"*/*/*/*/{MARKER}")]
+        return {axis: {parts[i] for parts in found} for i, axis in enumerate(("models", "domains", "regimes"))}
+
     def _foreign(self) -> bool:
         """Whether the folder holds anything but what is left of a study that was stopped before it was planned."""
         for entry in self.out.iterdir():

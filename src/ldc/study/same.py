@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ SETTINGS = ("adapter", "training", "evaluation", "selection")
 AXES = ("models", "domains", "regimes")
 
 
-def check_same_study(recorded: Path, study: Study) -> None:
+def check_same_study(recorded: Path, study: Study, used: Mapping[str, Collection[str]]) -> None:
     """Allow new models, domains, regimes and seeds; refuse anything that would mix two studies in one set of tables.
 
     Args:
         recorded: the resolved study of the output folder; need not exist.
+        used: for `models`, `domains` and `regimes` the names of which runs are stored; others may still change.
 
     Raises:
         StoreError: names what differs.
@@ -25,7 +27,7 @@ def check_same_study(recorded: Path, study: Study) -> None:
     if not recorded.exists():
         return
     before = read_study(recorded).study
-    differing = _differences(before, study)
+    differing = _differences(before, study, used)
     if differing:
         raise StoreError(
             f"{recorded.parent}: holds another study; it differs in {'; '.join(differing[:4])}. "
@@ -34,7 +36,7 @@ def check_same_study(recorded: Path, study: Study) -> None:
         )
 
 
-def _differences(before: Study, now: Study) -> list[str]:
+def _differences(before: Study, now: Study, used: Mapping[str, Collection[str]]) -> list[str]:
     found = []
     if before.name != now.name:
         found.append(f"name ({before.name} there, {now.name} here)")
@@ -47,5 +49,6 @@ def _differences(before: Study, now: Study) -> list[str]:
     for axis in AXES:
         old_items: dict[str, Any] = getattr(before, axis)
         new_items: dict[str, Any] = getattr(now, axis)
-        found += [f"{axis}.{k}" for k in old_items if k in new_items and old_items[k] != new_items[k]]
+        both = [k for k in old_items if k in new_items and k in used[axis]]
+        found += [f"{axis}.{k}" for k in both if old_items[k] != new_items[k]]
     return found
