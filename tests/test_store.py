@@ -21,6 +21,7 @@ from ldc.plan.runs import Run, RunId
 from ldc.report import figures
 from ldc.store import atomic
 from ldc.store.atomic import write_bytes, write_text
+from ldc.store.lock import locked
 from ldc.store.runs import Store, read_record, remove_litter, write_parquet
 from ldc.study.reading import read_study
 from study_setup import MiniStudy, mini_study, traces, write_lines
@@ -346,3 +347,14 @@ def test_no_file_of_a_run_names_a_folder_of_this_machine(finished: MiniStudy) ->
 
 def test_the_resolved_study_reads_back_as_the_study(finished: MiniStudy) -> None:
     assert read_study(finished.out / "study.yaml").study == read_study(finished.path).study
+
+
+def test_a_second_run_in_the_same_folder_is_refused_while_the_first_is_at_work(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path),
+        pytest.raises(StoreError, match="another ldc run is at work in this folder"),
+        locked(tmp_path),
+    ):
+        pass
+    with locked(tmp_path):
+        pass

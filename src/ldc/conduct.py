@@ -18,6 +18,7 @@ from ldc.provenance import versions
 from ldc.report import RunLine, write_report
 from ldc.standing import Standing, undone
 from ldc.store.atomic import write_text
+from ldc.store.lock import locked
 from ldc.store.runs import STUDY, Store, remove_litter
 from ldc.study.reading import StudyFile, resolved_yaml
 from ldc.study.same import check_same_study
@@ -68,7 +69,24 @@ def run_study(
     Raises:
         LdcError: of the kinds in `ldc.errors`, before any run or between runs; finished runs stay.
     """
-    standing, domains = _prepare(file, Store(out), progress)
+    store = Store(out)
+    identities, components = _models(file)
+    store.prepare()
+    with locked(out):
+        domains = _domains(file, store, progress)
+        inputs = Inputs(identities, {name: text.fingerprint for name, text in domains.items()}, components)
+        return _run(file, Standing(file.study, inputs, store), domains, progress, device, threads)
+
+
+def _run(
+    file: StudyFile,
+    standing: Standing,
+    domains: Mapping[str, DomainText],
+    progress: Progress,
+    device: str,
+    threads: int | None,
+) -> Outcome:
+    """Both stages of every model, then the report."""
     computed = 0
     for model in file.study.models:
         worker: _Worker | None = None
@@ -82,7 +100,7 @@ def run_study(
                 standing.store.record_banks(banks)
                 computed += worker.work(f"{model}, {stage}", runs, banks)
     _record(standing)
-    page = rebuild_report(out, progress)
+    page = rebuild_report(standing.store.out, progress)
     lines = standing.lines()
     return Outcome(sum(line.status == "done" for line in lines), computed, undone(lines), page)
 
@@ -105,29 +123,31 @@ def rebuild_report(out: Path, progress: Progress) -> Path:
     return page
 
 
-def _prepare(file: StudyFile, store: Store, progress: Progress) -> tuple[Standing, Mapping[str, DomainText]]:
-    """Everything that can be wrong is found here, before any work."""
-    study = file.study
-    models: dict[str, tuple[str, str]] = {}
+def _models(file: StudyFile) -> tuple[dict[str, tuple[str, str]], dict[str, tuple[Component, ...]]]:
+    """Fingerprints and components of every model, from its files; whatever is wrong with them is found here."""
+    identities: dict[str, tuple[str, str]] = {}
     components: dict[str, tuple[Component, ...]] = {}
-    for name, spec in study.models.items():
+    for name, spec in file.study.models.items():
         folder = resolve_folder(name, spec, file.base)
         shape = read_shape(folder)
         components[name] = shape.components
-        check_regimes(study, name, shape.components)
-        check_lengths(study, name, shape.context)
-        models[name] = (fingerprint(folder), tokenizer_fingerprint(folder))
-    store.prepare()
+        check_regimes(file.study, name, shape.components)
+        check_lengths(file.study, name, shape.context)
+        identities[name] = (fingerprint(folder), tokenizer_fingerprint(folder))
+    return identities, components
+
+
+def _domains(file: StudyFile, store: Store, progress: Progress) -> dict[str, DomainText]:
+    """The text of every domain, once it is sure that the folder is this study's."""
     if store.has_runs():
-        check_same_study(store.out / STUDY, study, store.used_names())
-    progress.stage("reading domains", len(study.domains))
+        check_same_study(store.out / STUDY, file.study, store.used_names())
+    progress.stage("reading domains", len(file.study.domains))
     domains = {}
-    for name, domain in study.domains.items():
+    for name, domain in file.study.domains.items():
         domains[name] = load_domain(name, domain, file.base)
         progress.advance(1)
-    inputs = Inputs(models, {name: text.fingerprint for name, text in domains.items()}, components)
     remove_litter(store.out)
-    return Standing(study, inputs, store), domains
+    return domains
 
 
 def _record(standing: Standing) -> None:
@@ -171,10 +191,10 @@ class _Worker:
         keep_freed_memory()
         chosen, why = choose_device(device)
         spec = file.study.models[model]
-        dtype, why_dtype = choose_dtype(spec.dtype, model, chosen)
         progress.stage(f"loading {model}", 1)
+        self.loaded = load(model, spec, file.base, chosen)
+        why_dtype = choose_dtype(spec.dtype, self.loaded.model.config.model_type, chosen)[1]
         progress.say(f"{model}: on {why}; {why_dtype}")
-        self.loaded = load(model, spec, file.base, chosen, dtype)
         hub = self.loaded.revision is not None
         self.base_name = spec.source if hub else self.loaded.folder.name  # a path of this machine tells nobody anything
         self.base = Base.of(self.loaded.model, self.loaded.layout)
@@ -188,7 +208,7 @@ class _Worker:
             "base_model": self.base_name,
             "base_revision": self.loaded.revision,
             "device": str(chosen),
-            "dtype": str(dtype).removeprefix("torch."),
+            "dtype": str(self.loaded.dtype).removeprefix("torch."),
             "threads": torch.get_num_threads(),
             "versions": versions(),
         }
