@@ -144,7 +144,8 @@ def stored(study: MiniStudy) -> int:
 def kill_and_compare(study: MiniStudy, kills: int, seed: int) -> list[int]:
     """Kill the study at random moments of its work, then let it end; how many runs were stored after each kill.
 
-    Moments are drawn so that all kills together fall about evenly over the time of the undisturbed work.
+    A moment is a random number of stored runs, and then a random time up to that of two runs: so the kills fall all
+    over the work, however fast or loaded the machine is.
     """
     process = Stoppable(study)
     seconds = -process.reaches(AT_WORK) + process.reaches("report: 0 of ")
@@ -153,11 +154,14 @@ def kill_and_compare(study: MiniStudy, kills: int, seed: int) -> list[int]:
     shutil.rmtree(study.out)
     moments = random.Random(seed)
     seen: list[int] = []
-    while len(seen) < kills:
+    for target in sorted(moments.randrange(runs) for _ in range(kills)):
         process = Stoppable(study)
         process.reaches(AT_WORK)
-        if process.end(timeout=moments.uniform(0, 2 * seconds / kills)) == -signal.SIGKILL:
+        while stored(study) < target and process.alive:
+            time.sleep(0.002)
+        if process.end(timeout=moments.uniform(0, 2 * seconds / runs)) == -signal.SIGKILL:
             seen.append(stored(study))
+    assert seen, "no kill came before the end"
     process = Stoppable(study)
     assert process.end() == 0, process.messages
     assert stored(study) == runs
@@ -181,6 +185,7 @@ def test_killed_twenty_times_a_study_ends_with_the_same_files(tmp_path: Path) ->
     study.settings["seeds"] = [0, 1, 2]
     seen = kill_and_compare(study.write(), kills=20, seed=2)
     assert seen == sorted(seen)
+    assert len(seen) > 10
     assert len(set(seen)) > 4
 
 
