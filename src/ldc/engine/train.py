@@ -61,8 +61,7 @@ def train(
     optimizers = [MemberOptimizer(bank.adapters, k, m.steps, spec) for k, m in enumerate(members)]
     courses = [Course() for _ in members]
     snapshots = [snapshot_steps(m.steps, spec.trajectory) for m in members]
-    for course, k in zip(courses, range(len(members))):
-        course.norms.append((0, member_norms(bank, k)))
+    _snapshot(bank, 0, range(len(members)), courses)
     for step in range(1, max(m.steps for m in members) + 1):
         active = [k for k, m in enumerate(members) if step <= m.steps and courses[k].failure is None]
         if not active:
@@ -82,8 +81,8 @@ def train(
                     f"diverged at step {step}: loss {nll_M[k]:.3g}, gradient norm {report.gradient_norm:.3g}; "
                     f"lower training.learning_rate (it was {report.learning_rate:.3g} here)"
                 )
-            elif step in snapshots[k]:
-                courses[k].norms.append((step, member_norms(bank, k)))
+        due = [k for k in active if step in snapshots[k] and courses[k].failure is None]
+        _snapshot(bank, step, due, courses)
         bank.adapters.clear_gradients()
         advance(len(active), len(members) * sum(b.tokens.numel() // len(b.texts) for b in window))
     return courses
@@ -128,11 +127,27 @@ def _untrained(bank: Bank, member: int) -> str | None:
     return f"no gradient reached {', '.join(dead[:5])} at the first step" if dead else None
 
 
+def _snapshot(bank: Bank, step: int, chosen: Sequence[int], courses: list[Course]) -> None:
+    for k, norms in bank_norms(bank, chosen).items():
+        courses[k].norms.append((step, norms))
+
+
+def bank_norms(bank: Bank, chosen: Sequence[int]) -> dict[int, UpdateNorms]:
+    """Norms of the updates of some members, a stack at a time: {member: one entry for each of its components}."""
+    found: dict[int, list[tuple[float, ...]]] = {k: [] for k in chosen}
+    for stack in bank.adapters.stacks.values():
+        rows = [row for row, k in enumerate(stack.members) if k in found]
+        if not rows:
+            continue
+        norms = update_norms(_array(stack.a[rows]), _array(stack.b[rows]), bank.adapters.scaling)
+        for row, values in zip(rows, zip(*norms)):
+            found[stack.members[row]].append(values)
+    return {k: UpdateNorms(*(np.array(column) for column in zip(*values))) for k, values in found.items()}
+
+
 def member_norms(bank: Bank, member: int) -> UpdateNorms:
-    """Norms of a member's updates, one entry for each of its components in order."""
-    factors = [(c, _array(a), _array(b)) for c, a, b in bank.adapters.factors(member)]
-    parts = [update_norms(a, b, bank.adapters.scaling) for _, a, b in factors]
-    return UpdateNorms(*(np.array([getattr(p, name) for p in parts]) for name in UpdateNorms._fields))
+    """Norms of one member's updates, one entry for each of its components in order."""
+    return bank_norms(bank, [member])[member]
 
 
 def _array(tensor: Tensor) -> Any:
