@@ -72,6 +72,7 @@ def _validation(study: Study, frames: Frames, model: str, measure: str, syntheti
     table = validation_table(frames.evaluation, model, measure, study.domains, regimes)
     undefined = set(facts.not_improved(frames.evaluation, model)) if measure == "recovery" else set()
     scored = validation_table(frames.evaluation, model, "bits_per_byte", study.domains, regimes)
+    digits = 4 if measure == "inverse_perplexity" else 3
     spreads = _spreads(frames, model, measure)
     rows = []
     for position, domain in enumerate(study.domains):
@@ -80,7 +81,7 @@ def _validation(study: Study, frames: Frames, model: str, measure: str, syntheti
         best = (min(known) if _BETTER[measure] == "lower" else max(known)) if known else None
         cells = [
             {
-                "text": f"{v:.3f}" if not math.isnan(v) else MISSING if pd.isna(known) else "n/a",
+                "text": f"{v:.{digits}f}" if not math.isnan(v) else MISSING if pd.isna(known) else "n/a",
                 "best": v == best,
                 "absent": math.isnan(v),
                 "spread": spreads.get((domain, regime), ""),
