@@ -593,3 +593,20 @@ def test_the_package_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "ldc", "status", "none"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "ldc: error: none: holds no study; run one with: ldc run study.yaml -o none\n"
+
+
+def test_memory_that_runs_out_is_told_with_what_to_lower_and_the_study_goes_on_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    study = mini_study(tmp_path, ("birds",), ("all",))
+
+    def exhausted(*_: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "run_bank", exhausted)
+        assert main(study.command()) == 4
+    told = capsys.readouterr().err
+    assert "out of memory with 2 runs side by side; lower training.batch" in told
+    assert "Traceback" not in told
+    assert main(study.command()) == 0

@@ -215,6 +215,7 @@ class _Worker:
 
     def work(self, stage: str, runs: Sequence[Run], banks: Sequence[BankPlan]) -> int:
         """Run banks, store their runs one by one; the number of runs newly stored."""
+        from ldc.engine.device import is_out_of_memory
         from ldc.engine.work import run_bank
         from ldc.store.adapter import peft_config
 
@@ -224,7 +225,16 @@ class _Worker:
         stored = 0
         for bank in members:
             advance: Callable[[int], None] = lambda tokens: self.progress.advance(tokens, tokens)  # noqa: E731
-            for result in run_bank(self.base, self.feed, self.study, bank, self.weight_norms, advance):
+            try:
+                results = run_bank(self.base, self.feed, self.study, bank, self.weight_norms, advance)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise EnvironmentFault(
+                    f"{stage}: out of memory with {len(bank)} runs side by side; lower training.batch or "
+                    "training.block_length, or free memory; finished runs stay"
+                ) from error
+            for result in results:
                 if self.store.is_done(result.run):
                     continue
                 config = peft_config(result.run.components, self.study.adapter, self.base_name, self.loaded.revision)
