@@ -17,7 +17,7 @@ import typer.main
 
 from ldc import console
 from ldc.cli import app, main
-from ldc.errors import DataError, EnvironmentFault, ExitCode, ModelError, RunFailed, StoreError, StudyError
+from ldc.errors import DataError, EnvironmentFault, ExitCode, ModelError, StoreError, StudyError
 from ldc.study.example import example_text
 
 STUDY_OPTIONS = ["--device", "--dry-run", "--help", "--json", "--out", "--quiet", "--threads", "-h", "-o", "-q"]
@@ -93,7 +93,7 @@ def test_exit_codes_are_frozen() -> None:
     }
     codes = {error: error.exit_code for error in (StudyError, DataError, ModelError, StoreError)}
     assert set(codes.values()) == {ExitCode.USAGE}
-    assert (RunFailed.exit_code, EnvironmentFault.exit_code) == (ExitCode.FAILED_RUNS, ExitCode.ENVIRONMENT)
+    assert EnvironmentFault.exit_code == ExitCode.ENVIRONMENT
 
 
 def test_help_names_every_command_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ from engine_setup import (
 from ldc.engine.adapters import initial_a
 from ldc.engine.bank import Bank, Base
 from ldc.engine.optimizer import learning_rate
-from ldc.engine.train import member_norms, train
+from ldc.engine.train import bank_norms, train
 from ldc.models.layout import find_layout
 from ldc.store.adapter import adapter_norms, peft_config, write_adapter
 from ldc.study.schema import AdapterSpec, TrainingSpec
@@ -215,7 +215,7 @@ def test_s_agrees_with_pefts_own_delta_weight(adapter: AdapterSpec, tmp_path: Pa
     randomise(bank)
     stored(bank, 0, adapter, tmp_path)
     theirs = peft().PeftModel.from_pretrained(fresh_model("llama", torch.float32), tmp_path)
-    ours = member_norms(bank, 0).frobenius
+    ours = bank_norms(bank, [0])[0].frobenius
     for (component, _, _), s in zip(bank.adapters.factors(0), ours, strict=True):
         delta = theirs.base_model.model.get_submodule(component.path).get_delta_weight("default")
         assert s == pytest.approx(float(torch.linalg.vector_norm(delta.double())), rel=1e-6)
@@ -230,7 +230,7 @@ def test_the_norms_of_a_stored_adapter_are_those_the_engine_took(
     randomise(bank)
     stored(bank, 0, adapter, tmp_path)
     rows = {row["path"]: row for row in adapter_norms(tmp_path)}
-    norms = member_norms(bank, 0)
+    norms = bank_norms(bank, [0])[0]
     assert rows.keys() == {c.path for c in bank.members[0].components}
     for i, (component, _, _) in enumerate(bank.adapters.factors(0)):
         row = rows[component.path]

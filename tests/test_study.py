@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from ldc.errors import EnvironmentFault, ExitCode, StudyError
 from ldc.study.example import demo_study, example_text, write_example
@@ -20,9 +21,9 @@ from ldc.study.schema import (
     EvaluationSpec,
     ModelSpec,
     SelectionSpec,
+    Slug,
     Study,
     TrainingSpec,
-    is_slug,
 )
 
 MODELS = "models: {m: embedded}\n"
@@ -204,8 +205,12 @@ def test_the_example_is_not_written_over_a_file(tmp_path: Path) -> None:
 
 
 def test_a_slug_is_a_safe_path_part() -> None:
-    assert all(map(is_slug, ("a", "llama-3.2_1b", "0")))
-    assert not any(map(is_slug, ("", "..", ".a", "a/b", "A", "a\n", "é")))
+    slug = TypeAdapter(Slug)
+    for name in ("a", "llama-3.2_1b", "0"):
+        assert slug.validate_python(name) == name
+    for name in ("", "..", ".a", "a/b", "A", "a\n", "é"):
+        with pytest.raises(ValidationError):
+            slug.validate_python(name)
 
 
 SLUGS = st.one_of(

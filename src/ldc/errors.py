@@ -44,9 +44,3 @@ class EnvironmentFault(LdcError):
     """The machine lacks something: access, a package, a device, memory, a writable folder."""
 
     exit_code = ExitCode.ENVIRONMENT
-
-
-class RunFailed(LdcError):
-    """One run could not be finished; the others go on."""
-
-    exit_code = ExitCode.FAILED_RUNS

@@ -145,10 +145,5 @@ def bank_norms(bank: Bank, chosen: Sequence[int]) -> dict[int, UpdateNorms]:
     return {k: UpdateNorms(*(np.array(column) for column in zip(*values))) for k, values in found.items()}
 
 
-def member_norms(bank: Bank, member: int) -> UpdateNorms:
-    """Norms of one member's updates, one entry for each of its components in order."""
-    return bank_norms(bank, [member])[member]
-
-
 def _array(tensor: Tensor) -> Any:
     return tensor.detach().double().cpu().numpy()

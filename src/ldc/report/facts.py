@@ -92,14 +92,11 @@ def seed_counts(evaluation: pd.DataFrame, model: str) -> pd.DataFrame:
     return rows.groupby(["domain", "regime"])["seed"].nunique().unstack("regime").fillna(0).astype(int)
 
 
-def recovery(pt: float, arm: float, everything: float) -> float:
-    """(pt - arm) / (pt - everything), in bits per byte: 0 as PT, 1 as `all`. NaN where `all` is no better than PT."""
-    gain = pt - everything
-    return (pt - arm) / gain if gain > 0 else math.nan
-
-
 def recovery_scores(evaluation: pd.DataFrame, model: str) -> pd.DataFrame:
-    """`recovery` of each regime from means over seeds: domains x regimes, NaN where it cannot be said."""
+    """(PT - arm) / (PT - all) in bits per byte, from means over seeds: domains x regimes; 0 as PT, 1 as `all`.
+
+    NaN where `all` is no better than PT.
+    """
     scores = mean_scores(evaluation, model, "bits_per_byte").astype(float)
     if "pt" not in scores or "all" not in scores:
         return scores * math.nan

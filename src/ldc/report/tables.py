@@ -50,7 +50,7 @@ def validation_table(
     Args:
         evaluation: scores as in `frames.EVALUATION`.
         model: the model shown.
-        measure: `bits_per_byte`, `inverse_perplexity`, `perplexity`, or `recovery` (see `facts.recovery`).
+        measure: `bits_per_byte`, `inverse_perplexity`, `perplexity`, or `recovery` (see `facts.recovery_scores`).
         domains: rows, in this order; by default those that were scored, sorted.
         regimes: columns wanted; by default those that were scored.
 

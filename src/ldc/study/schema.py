@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from difflib import get_close_matches
 from typing import Annotated, Literal
 
@@ -246,8 +245,3 @@ class Study(Record):
         if targeted and self.regimes[ranked].targeted:
             raise fault(f"`{ranked}` itself chooses layers by a ranking; name one that does not", "selection", "regime")
         return self
-
-
-def is_slug(text: str) -> bool:
-    """Whether a name may stand in a path of the store."""
-    return re.fullmatch(SLUG_PATTERN, text) is not None
