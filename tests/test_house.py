@@ -26,6 +26,7 @@ LEVELS = (
     ("conduct",),
     ("results", "models.tiny"),
     ("console",),
+    ("commands",),
     ("cli", "__init__"),
     ("__main__",),
 )

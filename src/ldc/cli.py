@@ -1,30 +1,16 @@
-"""The command line. Every command imports its backend when called, so that help and planning stay fast."""
+"""The command line: its commands, and the boundary at which every error becomes one message and an exit code."""
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from ldc.commands.norms import norms
+from ldc.commands.studies import demo, init, report, run, status
 from ldc.errors import EnvironmentFault, ExitCode, LdcError
-
-if TYPE_CHECKING:
-    from ldc.study.reading import StudyFile
-
-
-class Device(StrEnum):
-    """Where to compute."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
 
 app = typer.Typer(
     name="ldc",
@@ -34,19 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file.", show_default=False)]
-OutOption = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="OUT", help="Folder for the results.", show_default=False)
-]
-OutPath = Annotated[Path, typer.Argument(metavar="OUT", help="A folder of results.", show_default=False)]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what it will cost; downloads nothing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto takes a GPU if there is one.")]
-Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads; default: all.", show_default=False)
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 def _version(asked: bool) -> None:
@@ -73,193 +46,8 @@ def _ldc(
     """
 
 
-@app.command()
-def init(
-    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("study.yaml"),
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-) -> None:
-    """Write an example study to edit."""
-    from ldc import console
-    from ldc.study.example import write_example
-
-    write_example(path, force)
-    console.put(f"{path}")
-    console.say(f"edit it, then: ldc run {path} -o out --dry-run")
-
-
-@app.command()
-def run(
-    study: StudyPath,
-    out: OutOption = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    device: DeviceOption = Device.AUTO,
-    threads: Threads = None,
-    quiet: Quiet = False,
-) -> None:
-    """Run a study, or go on with it, and report. The same command again continues."""
-    from ldc.study.reading import read_study
-
-    _study(read_study(study), out, dry_run, as_json, device, threads, quiet)
-
-
-@app.command()
-def demo(
-    out: OutOption = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    device: DeviceOption = Device.AUTO,
-    threads: Threads = None,
-    quiet: Quiet = False,
-) -> None:
-    """Run the embedded study; nothing is downloaded."""
-    from ldc.study.example import demo_study
-
-    _study(demo_study(), out, dry_run, as_json, device, threads, quiet)
-
-
-@app.command()
-def status(out: OutPath, as_json: AsJson = False) -> None:
-    """Say which runs of a study are done, and list those that are not."""
-    from ldc import console
-    from ldc.standing import Standing
-
-    lines = [_record(line) for line in Standing.of(out).lines()]
-    if as_json:
-        console.put_json(lines)
-        return
-    counts = Counter(str(line["status"]) for line in lines)
-    console.put(", ".join(f"{count} {state}" for state, count in counts.most_common()) + f" of {len(lines)} runs")
-    undone = [line for line in lines if line["status"] != "done"]
-    if undone:
-        console.put("")
-        console.put_table(undone)
-
-
-@app.command()
-def report(out: OutPath, quiet: Quiet = False) -> None:
-    """Rebuild tables, figures and the page from whatever is done."""
-    from ldc import console
-    from ldc.conduct import rebuild_report
-
-    with console.ConsoleProgress(quiet) as progress:
-        page = rebuild_report(out, progress)
-    console.put(f"{page}")
-
-
-@app.command()
-def norms(
-    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A folder with a PEFT adapter.")],
-    as_json: AsJson = False,
-) -> None:
-    """Print the update norms of a PEFT LoRA adapter."""
-    from ldc import console
-    from ldc.store.adapter import adapter_norms
-
-    rows = adapter_norms(adapter)
-    if as_json:
-        console.put_json(rows)
-    else:
-        console.put_table(rows)
-
-
-def _study(
-    file: StudyFile, out: Path | None, dry_run: bool, as_json: bool, device: Device, threads: int | None, quiet: bool
-) -> None:
-    """Estimate or conduct a study and print what came of it."""
-    from ldc import console
-
-    if dry_run:
-        from ldc.plan.cost import estimate
-
-        cost = _record(estimate(file))
-        if as_json:
-            console.put_json(cost)
-        else:
-            _print_cost(cost)
-        return
-    if out is None:
-        raise typer.BadParameter("give the folder for the results, such as -o out", param_hint="-o")
-    from ldc.conduct import run_study
-
-    with console.ConsoleProgress(quiet) as progress:
-        outcome = run_study(file, out, progress, device.value, threads)
-    _print_outcome(outcome, as_json)
-    if outcome.failed:
-        raise typer.Exit(ExitCode.FAILED_RUNS)
-
-
-def _print_outcome(outcome: Any, as_json: bool) -> None:
-    """Counts and what is undone on stderr; on stdout the findings, or the path of the page, or JSON."""
-    from ldc import console
-
-    computed = f"{outcome.computed} of them now" if outcome.computed else "nothing was left to compute"
-    console.say(f"{outcome.done} runs are done, {computed}")
-    for line in outcome.failed:
-        console.say(f"{line.status}: {line.model} {line.domain} {line.regime} seed {line.seed}: {line.detail}")
-    if as_json:
-        failed = [_record(line) for line in outcome.failed]
-        data = {"done": outcome.done, "computed": outcome.computed, "failed": failed, "report": str(outcome.report)}
-        console.put_json(data)
-    elif show := getattr(outcome, "show", None):
-        show(console.stdout)
-    else:
-        console.put(f"{outcome.report}")
-
-
-def _print_cost(cost: Mapping[str, Any]) -> None:
-    """Each single value on a line, in a unit fit to read; each list of records as a table."""
-    from ldc import console
-
-    rows, tables, notes = [], [], []
-    for name, value in _flat(cost):
-        if name == "assumptions":
-            notes = list(value)
-        elif isinstance(value, Sequence) and value and isinstance(value[0], Mapping):
-            tables.append((name, value))
-        else:
-            label, text = _readable(name, value)
-            rows.append({"what": label, "value": text})
-    console.put_table(rows, header=False)
-    for name, records in tables:
-        console.put("")
-        console.put_table([dict(_readable(k, v) for k, v in _flat(r)) for r in records], title=name.replace("_", " "))
-    for note in notes:
-        console.say(f"{note}")
-
-
-def _flat(record: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
-    out: list[tuple[str, Any]] = []
-    for name, value in record.items():
-        path = f"{above} {name}".strip()
-        out += _flat(value, path) if isinstance(value, Mapping) else [(path, value)]
-    return out
-
-
-def _readable(name: str, value: Any) -> tuple[str, str]:
-    """A field's label without its unit, and its value with it."""
-    from ldc import console
-
-    label, unit = name.replace("_", " "), name.replace("_", " ").rpartition(" ")[2]
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if unit == "bytes":
-            return label.removesuffix(" bytes"), console.size(value)
-        if unit == "seconds":
-            return label.removesuffix(" seconds"), console.duration(value)
-        if unit == "flops":
-            return label, console.magnitude(value)
-    if isinstance(value, (list, tuple)):
-        return label, ", ".join(str(v) for v in value) or "none"
-    return label, console.shown(value)
-
-
-def _record(item: Any) -> dict[str, Any]:
-    """A pydantic model, dataclass or mapping as a dict."""
-    if isinstance(item, Mapping):
-        return dict(item)
-    if hasattr(item, "model_dump"):
-        return dict(item.model_dump(mode="json"))
-    return dataclasses.asdict(item)
+for command in (init, run, demo, status, report, norms):
+    app.command()(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

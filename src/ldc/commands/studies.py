@@ -1,0 +1,125 @@
+"""Commands about a study: init, run, demo, status, report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ldc import console
+from ldc.commands.options import AsJson, Device, DeviceOption, DryRun, OutOption, OutPath, Quiet, StudyPath, Threads
+from ldc.commands.shown import put_record, record
+from ldc.errors import ExitCode
+
+if TYPE_CHECKING:
+    from ldc.study.reading import StudyFile
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("study.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write an example study to edit."""
+    from ldc.study.example import write_example
+
+    write_example(path, force)
+    console.put(f"{path}")
+    console.say(f"edit it, then: ldc run {path} -o out --dry-run")
+
+
+def run(
+    study: StudyPath,
+    out: OutOption = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    device: DeviceOption = Device.AUTO,
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a study, or go on with it, and report. The same command again continues."""
+    from ldc.study.reading import read_study
+
+    _study(read_study(study), out, dry_run, as_json, device, threads, quiet)
+
+
+def demo(
+    out: OutOption = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    device: DeviceOption = Device.AUTO,
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run the embedded study; nothing is downloaded."""
+    from ldc.study.example import demo_study
+
+    _study(demo_study(), out, dry_run, as_json, device, threads, quiet)
+
+
+def status(out: OutPath, as_json: AsJson = False) -> None:
+    """Say which runs of a study are done, and list those that are not."""
+    from ldc.standing import Standing
+
+    lines = [record(line) for line in Standing.of(out).lines()]
+    if as_json:
+        console.put_json(lines)
+        return
+    counts = Counter(str(line["status"]) for line in lines)
+    console.put(", ".join(f"{count} {state}" for state, count in counts.most_common()) + f" of {len(lines)} runs")
+    undone = [line for line in lines if line["status"] != "done"]
+    if undone:
+        console.put("")
+        console.put_table(undone)
+
+
+def report(out: OutPath, quiet: Quiet = False) -> None:
+    """Rebuild tables, figures and the page from whatever is done."""
+    from ldc.conduct import rebuild_report
+
+    with console.ConsoleProgress(quiet) as progress:
+        page = rebuild_report(out, progress)
+    console.put(f"{page}")
+
+
+def _study(
+    file: StudyFile, out: Path | None, dry_run: bool, as_json: bool, device: Device, threads: int | None, quiet: bool
+) -> None:
+    """Estimate or conduct a study and print what came of it."""
+
+    if dry_run:
+        from ldc.plan.cost import estimate
+
+        cost = record(estimate(file))
+        if as_json:
+            console.put_json(cost)
+        else:
+            put_record(cost)
+        return
+    if out is None:
+        raise typer.BadParameter("give the folder for the results, such as -o out", param_hint="-o")
+    from ldc.conduct import run_study
+
+    with console.ConsoleProgress(quiet) as progress:
+        outcome = run_study(file, out, progress, device.value, threads)
+    _print_outcome(outcome, as_json)
+    if outcome.failed:
+        raise typer.Exit(ExitCode.FAILED_RUNS)
+
+
+def _print_outcome(outcome: Any, as_json: bool) -> None:
+    """Counts and what is undone on stderr; on stdout the findings, or the path of the page, or JSON."""
+
+    computed = f"{outcome.computed} of them now" if outcome.computed else "nothing was left to compute"
+    console.say(f"{outcome.done} runs are done, {computed}")
+    for line in outcome.failed:
+        console.say(f"{line.status}: {line.model} {line.domain} {line.regime} seed {line.seed}: {line.detail}")
+    if as_json:
+        failed = [record(line) for line in outcome.failed]
+        data = {"done": outcome.done, "computed": outcome.computed, "failed": failed, "report": str(outcome.report)}
+        console.put_json(data)
+    elif show := getattr(outcome, "show", None):
+        show(console.stdout)
+    else:
+        console.put(f"{outcome.report}")
