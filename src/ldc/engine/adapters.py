@@ -1,5 +1,8 @@
 """The adapters of a bank: for each component one stack of A and one of B, a row for each member that adapts it.
 
+All factors lie in one piece of memory, all gradients in another and, where the base model computes in a lower precision,
+their rounded copies in a third: a step of the optimiser is one pass over each.
+
 Shapes: K members of a component, R rank, I and O its input and output dimension.
 """
 
@@ -19,16 +22,32 @@ from ldc.models.roles import Component
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The adapters of one component: `a` [K, R, I], `b` [K, O, R], and the positions in the bank of their K members."""
+    """The adapters of one component, as views.
+
+    Attributes:
+        component: what they adapt.
+        members: the positions in the bank of their K members.
+        a, b: the factors, [K, R, I] and [K, O, R].
+        grad_a, grad_b: their gradients, of the same shapes.
+        used_a, used_b: the factors in the precision in which the base model computes; `a` and `b` where it is the same.
+    """
 
     component: Component
     members: tuple[int, ...]
     a: Tensor
     b: Tensor
+    grad_a: Tensor
+    grad_b: Tensor
+    used_a: Tensor
+    used_b: Tensor
 
 
 class Adapters:
-    """All stacks of a bank, and each member's own factors as views into them."""
+    """All stacks of a bank, and each member's own factors as views into them.
+
+    Attributes:
+        values, gradients_flat: all factors, and all their gradients, [parameters of all members].
+    """
 
     def __init__(
         self,
@@ -37,51 +56,53 @@ class Adapters:
         scaling: float,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        used: torch.dtype | None = None,
     ) -> None:
         self.rank, self.scaling = rank, scaling
+        owners = {
+            component: tuple(k for k, member in enumerate(members) if component in member.components)
+            for component in sorted({c for member in members for c in member.components})
+        }
+        total = sum(len(ks) * rank * (c.d_in + c.d_out) for c, ks in owners.items())
+        self.values = torch.zeros(total, dtype=dtype, device=device)
+        self.gradients_flat = torch.zeros_like(self.values)
+        self._used = self.values if used in (None, dtype) else torch.zeros_like(self.values, dtype=used)
         self.stacks: dict[str, Stack] = {}
-        components = sorted({c for member in members for c in member.components})
-        for component in components:
-            owners = tuple(k for k, member in enumerate(members) if component in member.components)
-            a = torch.stack([initial_a(members[k].seed, component, rank, dtype) for k in owners])
-            b = torch.zeros(len(owners), component.d_out, rank, dtype=dtype)
-            a, b = a.to(device).requires_grad_(), b.to(device).requires_grad_()
-            self.stacks[component.path] = Stack(component, owners, a, b)
+        at = 0
+        for component, ks in owners.items():
+            shapes = (len(ks), rank, component.d_in), (len(ks), component.d_out, rank)
+            views = []
+            for flat in (self.values, self.gradients_flat, self._used):
+                start = at
+                for shape in shapes:
+                    views.append(flat[start : start + math.prod(shape)].view(shape))
+                    start += math.prod(shape)
+            at += sum(map(math.prod, shapes))
+            stack = Stack(component, ks, *views)
+            for row, k in enumerate(ks):
+                stack.a[row].copy_(initial_a(members[k].seed, component, rank, dtype))
+            self.stacks[component.path] = stack
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Round the factors anew to the base model's precision; to be called whenever they moved."""
+        if self._used is not self.values:
+            self._used.copy_(self.values)
 
     def factors(self, member: int) -> list[tuple[Component, Tensor, Tensor]]:
         """A member's (component, A [R, I], B [O, R]) in the order of components: views that share memory."""
-        return [
-            (stack.component, stack.a.detach()[row], stack.b.detach()[row])
-            for stack in self.stacks.values()
-            for row in [_row(stack, member)]
-            if row is not None
-        ]
+        return [(stack.component, stack.a[row], stack.b[row]) for stack, row in self._rows(member)]
 
     def gradients(self, member: int) -> list[tuple[Component, Tensor, Tensor]]:
-        """A member's (component, gradient of A, gradient of B), views into the stacked gradients.
-
-        Raises:
-            RuntimeError: before any backward pass.
-        """
-        out = []
-        for stack in self.stacks.values():
-            row = _row(stack, member)
-            if row is None:
-                continue
-            if stack.a.grad is None or stack.b.grad is None:
-                raise RuntimeError(f"{stack.component.label} has no gradient: it was not part of the forward pass")
-            out.append((stack.component, stack.a.grad[row], stack.b.grad[row]))
-        return out
+        """A member's (component, gradient of A, gradient of B): views that share memory."""
+        return [(stack.component, stack.grad_a[row], stack.grad_b[row]) for stack, row in self._rows(member)]
 
     def clear_gradients(self) -> None:
-        """Forget all gradients."""
-        for stack in self.stacks.values():
-            stack.a.grad = None
-            stack.b.grad = None
+        """Set all gradients to zero."""
+        self.gradients_flat.zero_()
 
-
-def _row(stack: Stack, member: int) -> int | None:
-    return stack.members.index(member) if member in stack.members else None
+    def _rows(self, member: int) -> list[tuple[Stack, int]]:
+        return [(stack, stack.members.index(member)) for stack in self.stacks.values() if member in stack.members]
 
 
 def initial_a(seed: int, component: Component, rank: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ldc.engine.adapters import Adapters, Stack
+from ldc.engine.adapters import Adapters
 from ldc.engine.batches import Batch
 from ldc.engine.head import Head
-from ldc.engine.linear import BankLinear, add_adapters
+from ldc.engine.linear import Site, adapted
 from ldc.engine.members import Member, Span, row_order, spans_of
 from ldc.engine.packed import needs_mask
 from ldc.engine.trunk import Recording, Trunk, spread
@@ -77,10 +77,17 @@ class Bank:
         self.base = base
         self.members = tuple(row_order(members))
         dtype = torch.float64 if base.head.weight_VD.dtype == torch.float64 else torch.float32
-        self.adapters = Adapters(self.members, rank, scaling, base.device, dtype)
+        computed = base.head.weight_VD.dtype
+        self.adapters = Adapters(self.members, rank, scaling, base.device, dtype, computed)
+        self._anchor = torch.zeros((), dtype=computed, device=base.device, requires_grad=True)
+        self._sites = [Site(stack, scaling) for stack in self.adapters.stacks.values()]
+        self._stand_ins = {
+            path: adapted(base.root.get_submodule(path), site, self._anchor)
+            for path, site in zip(self.adapters.stacks, self._sites, strict=True)
+        }
+        self._spans: dict[tuple[int, ...], list[tuple[Span, ...]]] = {}
         self.trunk = Trunk(base.decoder, base.layers, base.returns_tuple, base.masked)
         self._joins = tuple(m.lowest if trunk else 0 for m in self.members)
-        self._present: tuple[int, ...] = ()
 
     def hidden(self, batch: Batch, present: Sequence[int] | None = None) -> tuple[Tensor, Recording]:
         """Hidden states after the final norm, [rows of all present members, T, D], and what the trunk recorded.
@@ -119,7 +126,7 @@ class Bank:
                     state = torch.cat([state, entering]) if joined else entering
                     index = torch.cat([index, newcomers]) if joined else newcomers
                     joined, cache = until, {}
-                    self._present = present[:joined]
+                    self._seat(present[:joined])
                 args, kwargs = recording.arguments[number]
                 args, kwargs = spread((args, kwargs), recording.rows, index, cache)
                 state = self.base.layers[number](state, *args, **kwargs)
@@ -128,31 +135,25 @@ class Bank:
 
     @contextmanager
     def _adapted(self) -> Iterator[None]:
-        """Let the components' modules add the adapters of the members present."""
-        modules = [(self.base.root.get_submodule(path), stack) for path, stack in self.adapters.stacks.items()]
+        """Put what adds the members' adapters in the place of the components' modules."""
+        places = [(*self._parent(path), stand_in) for path, stand_in in self._stand_ins.items()]
+        originals = [getattr(parent, name) for parent, name, _ in places]
         try:
-            for module, stack in modules:
-                module.forward = self._forward(module, stack)
+            for parent, name, stand_in in places:
+                setattr(parent, name, stand_in)
             yield
         finally:
-            for module, _ in modules:
-                module.__dict__.pop("forward", None)
+            for (parent, name, _), original in zip(places, originals, strict=True):
+                setattr(parent, name, original)
 
-    def _forward(self, module: nn.Module, stack: Stack) -> Any:
-        original = module.forward
-        plain = type(module) is nn.Linear
-        scaling = self.adapters.scaling
-        known: dict[tuple[int, ...], tuple[Span, ...]] = {}
+    def _parent(self, path: str) -> tuple[nn.Module, str]:
+        above, _, name = path.rpartition(".")
+        return self.base.root.get_submodule(above), name
 
-        def forward(x: Tensor) -> Tensor:
-            present = self._present
-            if present not in known:
-                known[present] = spans_of(stack.members, present)
-            spans = known[present]
-            if not spans:
-                return original(x)
-            if plain:
-                return BankLinear.apply(x, module.weight, module.bias, stack.a, stack.b, scaling, len(present), spans)
-            return add_adapters(x, original(x), stack.a, stack.b, scaling, len(present), spans)
-
-        return forward
+    def _seat(self, present: tuple[int, ...]) -> None:
+        """Tell every site who is in the batch from here on."""
+        if present not in self._spans:
+            self._spans[present] = [spans_of(site.stack.members, present) for site in self._sites]
+        keep = torch.is_grad_enabled()
+        for site, spans in zip(self._sites, self._spans[present], strict=True):
+            site.spans, site.members, site.keep = spans, len(present), keep

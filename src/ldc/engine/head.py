@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 IGNORED = -100
-CHUNK_TOKENS = 2_048
+CHUNK_TOKENS = {"cpu": 512, "cuda": 2_048}
+"""Tokens whose logits are held at a time: few enough for a processor's cache, enough for a full matrix product."""
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -37,17 +38,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             part = slice(at, at + chunk)
             logits_CV = torch.nn.functional.linear(hidden_ND[part], head_VD, bias_V).to(nll_N.dtype)
             if softcap is not None:
-                logits_CV = softcap * torch.tanh(logits_CV / softcap)
-            lse_C = torch.logsumexp(logits_CV, dim=-1)
+                logits_CV = logits_CV.div_(softcap).tanh_().mul_(softcap)
             labels_C1 = labels_N[part, None]
-            nll_N[part] = lse_C - logits_CV.gather(1, labels_C1)[:, 0]
+            own_C1, most_C1 = logits_CV.gather(1, labels_C1), logits_CV.amax(dim=-1, keepdim=True)
+            slope_CV = torch.sub(logits_CV, most_C1, out=None if wanted and softcap is not None else logits_CV).exp_()
+            sum_C1 = slope_CV.sum(dim=-1, keepdim=True)
+            nll_N[part] = (sum_C1.log() + most_C1 - own_C1)[:, 0]
             if wanted:
-                capped_CV = logits_CV if softcap is None else logits_CV.clone()
-                slope_CV = torch.exp(logits_CV.sub_(lse_C[:, None]), out=logits_CV)
-                slope_CV.scatter_add_(1, labels_C1, -torch.ones_like(lse_C)[:, None])
-                slope_CV *= weight_N[part, None]
+                weight_C1 = weight_N[part, None].to(nll_N.dtype)
+                slope_CV.mul_(weight_C1 / sum_C1).scatter_add_(1, labels_C1, -weight_C1)
                 if softcap is not None:
-                    slope_CV *= 1.0 - (capped_CV / softcap) ** 2
+                    slope_CV.mul_(1.0 - logits_CV.div_(softcap).square_())
                 grad_ND[part] = slope_CV.to(head_VD.dtype) @ head_VD
         ctx.save_for_backward(grad_ND)
         ctx.mark_non_differentiable(nll_N)
@@ -63,9 +64,10 @@ class Head:
     """The frozen output layer of a model: hidden states after the final norm to losses."""
 
     def __init__(
-        self, weight_VD: Tensor, bias_V: Tensor | None, softcap: float | None, chunk: int = CHUNK_TOKENS
+        self, weight_VD: Tensor, bias_V: Tensor | None, softcap: float | None, chunk: int | None = None
     ) -> None:
-        self.weight_VD, self.bias_V, self.softcap, self.chunk = weight_VD, bias_V, softcap, chunk
+        self.weight_VD, self.bias_V, self.softcap = weight_VD, bias_V, softcap
+        self.chunk = chunk or CHUNK_TOKENS.get(weight_VD.device.type, 2_048)
 
     def loss(self, hidden: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Sum of weight * NLL over supervised tokens, to be differentiated, and the NLL of each token, in nats.

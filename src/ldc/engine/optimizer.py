@@ -1,12 +1,14 @@
-"""One AdamW for each member: its own rate, step, clipping and finite check, on views into the stacked adapters."""
+"""AdamW for a bank: one pass over all factors, while rate, step, clipping and finite check are each member's own."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from ldc.engine.adapters import Adapters
 from ldc.study.schema import TrainingSpec
@@ -38,35 +40,78 @@ class StepReport:
         return math.isfinite(self.gradient_norm)
 
 
-class MemberOptimizer:
-    """AdamW of one member. State and parameters move only in `step`."""
+class BankOptimizer:
+    """AdamW of all members of a bank. The state and the factors of a member move only in a step of its own.
 
-    def __init__(self, adapters: Adapters, member: int, steps: int, spec: TrainingSpec) -> None:
-        self.adapters, self.member, self.steps, self.spec = adapters, member, steps, spec
-        self.taken = 0
-        self.parameters: list[Tensor] = [t for _, a, b in adapters.factors(member) for t in (a, b)]
-        self.adamw = torch.optim.AdamW(
-            self.parameters,
-            lr=spec.learning_rate,
-            betas=(spec.beta1, spec.beta2),
-            eps=spec.epsilon,
-            weight_decay=spec.weight_decay,
+    Args:
+        steps: the number of steps of each member, which its schedule needs.
+    """
+
+    def __init__(self, adapters: Adapters, steps: Sequence[int], spec: TrainingSpec) -> None:
+        self.adapters, self.steps, self.spec = adapters, tuple(steps), spec
+        self.taken = [0] * len(self.steps)
+        self.first_moment = torch.zeros_like(adapters.values)
+        self.second_moment = torch.zeros_like(adapters.values)
+        self._owners = [torch.tensor(s.members, device=adapters.values.device) for s in adapters.stacks.values()]
+
+    def step(self, active: Collection[int]) -> dict[int, StepReport]:
+        """Clip each active member's gradient by its own norm and take its step; one that is not finite moves nothing."""
+        norm_M = self._norms()
+        norms = norm_M.tolist()
+        reports = {
+            k: StepReport(learning_rate(self.spec, self.taken[k] + 1, self.steps[k]), norms[k]) for k in sorted(active)
+        }
+        moving = [k for k, report in reports.items() if report.finite]
+        if self.spec.clip > 0 and any(norms[k] > self.spec.clip for k in moving):
+            factor_M = torch.clamp(self.spec.clip / (norm_M + 1e-6), max=1.0)
+            for stack, owner in zip(self.adapters.stacks.values(), self._owners, strict=True):
+                factor_K11 = factor_M[owner][:, None, None]
+                stack.grad_a.mul_(factor_K11)
+                stack.grad_b.mul_(factor_K11)
+        groups: dict[tuple[float, int], list[int]] = {}
+        for k in moving:
+            groups.setdefault((reports[k].learning_rate, self.taken[k]), []).append(k)
+        for (rate, taken), members in groups.items():
+            self._move(members, rate, taken)
+        for k in moving:
+            self.taken[k] += 1
+        self.adapters.refresh()
+        return reports
+
+    def _norms(self) -> Tensor:
+        """The norm of each member's gradient, [M]."""
+        square_M = self.adapters.values.new_zeros(len(self.steps))
+        for stack, owner in zip(self.adapters.stacks.values(), self._owners, strict=True):
+            for gradient in (stack.grad_a, stack.grad_b):
+                square_M.index_add_(0, owner, torch.linalg.vector_norm(gradient.flatten(1), dim=1).square_())
+        return square_M.sqrt_()
+
+    def _move(self, members: Sequence[int], rate: float, taken: int) -> None:
+        """One step of members that have taken the same number of steps and have the same rate."""
+        parts = [self.adapters.values, self.adapters.gradients_flat, self.first_moment, self.second_moment]
+        pieces = [[part] for part in parts] if len(members) == len(self.steps) else self.pieces(members)
+        counts = [torch.full((), float(taken), device=parts[0].device) for _ in pieces[0]]
+        adamw(
+            *pieces,
+            [],
+            counts,
             fused=True,
+            amsgrad=False,
+            beta1=self.spec.beta1,
+            beta2=self.spec.beta2,
+            lr=rate,
+            weight_decay=self.spec.weight_decay,
+            eps=self.spec.epsilon,
+            maximize=False,
         )
 
-    def step(self) -> StepReport:
-        """Clip the member's gradient by its own norm and take a step; a gradient that is not finite moves nothing."""
-        gradients = [t for _, a, b in self.adapters.gradients(self.member) for t in (a, b)]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        rate = learning_rate(self.spec, self.taken + 1, self.steps)
-        report = StepReport(rate, float(norm))
-        if not report.finite:
-            return report
-        if self.spec.clip > 0:
-            torch._foreach_mul_(gradients, torch.clamp(self.spec.clip / (norm + 1e-6), max=1.0))
-        for parameter, gradient in zip(self.parameters, gradients):
-            parameter.grad = gradient
-        self.adamw.param_groups[0]["lr"] = rate
-        self.adamw.step()
-        self.taken += 1
-        return report
+    def pieces(self, members: Sequence[int]) -> list[list[Tensor]]:
+        """Values, gradients and both moments of some members, in pieces."""
+        bounds = [
+            (view.storage_offset(), view.numel())
+            for k in members
+            for _, a, b in self.adapters.factors(k)
+            for view in (a, b)
+        ]
+        parts = (self.adapters.values, self.adapters.gradients_flat, self.first_moment, self.second_moment)
+        return [[part[at : at + size] for at, size in bounds] for part in parts]

@@ -13,7 +13,7 @@ from torch import Tensor
 from ldc.engine.bank import Bank
 from ldc.engine.batches import Batch
 from ldc.engine.head import IGNORED
-from ldc.engine.optimizer import MemberOptimizer
+from ldc.engine.optimizer import BankOptimizer
 from ldc.norms import UpdateNorms, update_norms
 from ldc.study.schema import TrainingSpec
 
@@ -58,7 +58,7 @@ def train(
         disturb: called after each backward pass, for tests that inject faults.
     """
     members = bank.members
-    optimizers = [MemberOptimizer(bank.adapters, k, m.steps, spec) for k, m in enumerate(members)]
+    optimizer = BankOptimizer(bank.adapters, [m.steps for m in members], spec)
     courses = [Course() for _ in members]
     snapshots = [snapshot_steps(m.steps, spec.trajectory) for m in members]
     _snapshot(bank, 0, range(len(members)), courses)
@@ -69,12 +69,10 @@ def train(
         window = next(windows)
         nll_M, tokens_M = _accumulate(bank, window)
         disturb(step, bank)
-        for k in active:
-            if step == 1:
+        if step == 1:
+            for k in active:
                 courses[k].failure = _untrained(bank, k)
-            report = optimizers[k].step() if courses[k].failure is None else None
-            if report is None:
-                continue
+        for k, report in optimizer.step([k for k in active if courses[k].failure is None]).items():
             courses[k].losses.append((step, nll_M[k], report.learning_rate, report.gradient_norm, tokens_M[k]))
             if not report.finite or not np.isfinite(nll_M[k]):
                 courses[k].failure = (
