@@ -1,7 +1,7 @@
 """The adapters of a bank: for each component one stack of A and one of B, a row for each member that adapts it.
 
-All factors lie in one piece of memory, all gradients in another and, where the base model computes in a lower precision,
-their rounded copies in a third: a step of the optimiser is one pass over each.
+All factors lie in one piece of memory, all gradients in another and, where the base model computes in a lower
+precision, their rounded copies in a third: a step of the optimiser is one pass over each.
 
 Shapes: K members of a component, R rank, I and O its input and output dimension.
 """

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ldc.engine.adapters import Adapters
 from ldc.engine.batches import Batch
+from ldc.engine.compiled import call_compiled, call_layer
 from ldc.engine.head import Head
 from ldc.engine.linear import Site, adapted
 from ldc.engine.members import Member, Span, row_order, spans_of
@@ -73,7 +74,15 @@ class Base:
 class Bank:
     """Members and their adapters over a base model."""
 
-    def __init__(self, base: Base, members: Sequence[Member], rank: int, scaling: float, trunk: bool = True) -> None:
+    def __init__(
+        self,
+        base: Base,
+        members: Sequence[Member],
+        rank: int,
+        scaling: float,
+        trunk: bool = True,
+        compiled: bool = False,
+    ) -> None:
         self.base = base
         self.members = tuple(row_order(members))
         dtype = torch.float64 if base.head.weight_VD.dtype == torch.float64 else torch.float32
@@ -87,6 +96,7 @@ class Bank:
         }
         self._spans: dict[tuple[int, ...], list[tuple[Span, ...]]] = {}
         self.trunk = Trunk(base.decoder, base.layers, base.returns_tuple, base.masked)
+        self._call = call_compiled if compiled else call_layer
         self._joins = tuple(m.lowest if trunk else 0 for m in self.members)
 
     def hidden(self, batch: Batch, present: Sequence[int] | None = None) -> tuple[Tensor, Recording]:
@@ -129,8 +139,7 @@ class Bank:
                     self._seat(present[:joined])
                 args, kwargs = recording.arguments[number]
                 args, kwargs = spread((args, kwargs), recording.rows, index, cache)
-                state = self.base.layers[number](state, *args, **kwargs)
-                state = state[0] if isinstance(state, tuple) else state
+                state = self._call(self.base.layers[number], state, args, kwargs)
         return state if self.base.final_norm is None else self.base.final_norm(state)
 
     @contextmanager

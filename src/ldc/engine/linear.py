@@ -1,8 +1,8 @@
 """One frozen linear layer for the rows of many runs, with the adapter of each added to its own rows.
 
-The sums are operators of torch's own kind, so that a decoder layer around them can be compiled: a compiler sees one call and
-fuses what lies between. What an operator must know beside its tensors is looked up by the number of its site, a tensor:
-the same compiled code serves every layer, every bank and every number of runs.
+The sums are operators of torch's own kind, so that a decoder layer around them can be compiled: a compiler sees one
+call and fuses what lies between. What an operator must know beside its tensors is looked up by the number of its site,
+a tensor: the same compiled code serves every layer, every bank and every number of runs.
 
 Shapes: N tokens of all present members together, M members, P = N / M tokens of one, K adapters in a stack, R rank,
 I and O input and output dimension.

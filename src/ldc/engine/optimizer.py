@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
+from torch.optim import adamw
 
 from ldc.engine.adapters import Adapters
 from ldc.study.schema import TrainingSpec
@@ -55,7 +56,7 @@ class BankOptimizer:
         self._owners = [torch.tensor(s.members, device=adapters.values.device) for s in adapters.stacks.values()]
 
     def step(self, active: Collection[int]) -> dict[int, StepReport]:
-        """Clip each active member's gradient by its own norm and take its step; one that is not finite moves nothing."""
+        """Clip each active member's gradient by its own norm and step; one that is not finite moves nothing."""
         norm_M = self._norms()
         norms = norm_M.tolist()
         reports = {
@@ -91,7 +92,8 @@ class BankOptimizer:
         parts = [self.adapters.values, self.adapters.gradients_flat, self.first_moment, self.second_moment]
         pieces = [[part] for part in parts] if len(members) == len(self.steps) else self.pieces(members)
         counts = [torch.full((), float(taken), device=parts[0].device) for _ in pieces[0]]
-        adamw(
+        fused: Any = adamw.adamw
+        fused(
             *pieces,
             [],
             counts,

@@ -1,0 +1,53 @@
+"""A decoder layer, called as it is or compiled: once for all layers of a kind, all banks and any number of rows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LayerCall = Callable[[nn.Module, Tensor, Sequence[Any], Mapping[str, Any]], Tensor]
+
+
+def call_layer(layer: nn.Module, state: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+    """The hidden states after a layer, of the shape of `state`."""
+    out = layer(state, *args, **kwargs)
+    return out[0] if isinstance(out, tuple) else out
+
+
+def call_compiled(layer: nn.Module, state: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+    """The same by compiled code, where a backward pass will come through the layer's input; else as it is.
+
+    (The lowest layer of a bank has an input without gradient. It would be a second compilation for one layer.)
+    """
+    if not state.requires_grad:
+        return call_layer(layer, state, args, kwargs)
+    for tensor in (state, *_tensors(args), *_tensors(kwargs)):
+        if tensor.ndim > 1 and tensor.shape[0] == state.shape[0]:
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+    return _compiled()(layer, state, args, kwargs)
+
+
+@cache
+def _compiled() -> LayerCall:
+    return torch.compile(call_layer)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return [t for v in value for t in _tensors(v)] if isinstance(value, (list, tuple)) else []
+
+
+def can_compile(device: torch.device) -> tuple[bool, str]:
+    """Whether torch can compile for a device here, and why not: on a CPU it needs a C++ compiler."""
+    if device.type == "cpu" and not any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++")):
+        return False, "no C++ compiler found"
+    return True, ""
