@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 
 import tiny_models
 from ldc.errors import EnvironmentFault, ExitCode, ModelError
-from ldc.models import headers
-from ldc.models.headers import fingerprint, read_header, read_shape, resolve_folder, tokenizer_fingerprint
+from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint, weight_files
+from ldc.models.headers import read_header, read_shape
 from ldc.models.layout import find_layout, logits_of, map_components, probe, probe_tokens
 from ldc.models.load import choose_dtype, load
 from ldc.models.roles import Component, block_and_name, components_of, locate
@@ -324,7 +324,7 @@ def test_reading_a_shape_imports_no_torch(saved: dict[str, Path]) -> None:
 
 def test_shards_give_the_shape_of_the_single_file(saved: dict[str, Path], tmp_path: Path) -> None:
     tiny_models.build("llama", LAYERS).save_pretrained(tmp_path, max_shard_size="40KB")
-    files = headers.weight_files(tmp_path)
+    files = weight_files(tmp_path)
     assert len(files) > 1
     assert read_shape(tmp_path) == read_shape(saved["llama"])
     files[1].unlink()

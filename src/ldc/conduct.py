@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ldc.domains.registry import load_domain
 from ldc.errors import EnvironmentFault
-from ldc.models.headers import fingerprint, read_shape, resolve_folder, tokenizer_fingerprint
+from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint
+from ldc.models.headers import read_shape
 from ldc.models.roles import Component
 from ldc.plan.banks import BANK_TOKENS, BankPlan, plan_banks
 from ldc.plan.runs import PT, Inputs, Run, check_lengths, check_regimes

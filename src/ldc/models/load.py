@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from ldc.errors import ModelError
-from ldc.models.headers import HARMLESS, fingerprint, read_shape, resolve_folder, tokenizer_fingerprint
+from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint
+from ldc.models.headers import HARMLESS, read_shape
 from ldc.models.layout import Layout, find_layout, probe
 from ldc.models.roles import Component
 from ldc.study.schema import ModelSpec

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ldc.models.headers import ModelShape, read_shape, resolve_folder
+from ldc.models.folders import resolve_folder
+from ldc.models.headers import ModelShape, read_shape
 from ldc.models.roles import Component
 from ldc.plan.banks import BANK_TOKENS
 from ldc.plan.runs import check_lengths, check_regimes, components_of
