@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ldc.errors import ModelError
 from ldc.models.folders import read_config, read_json, weight_files
-from ldc.models.roles import Component, components_of, is_norm, locate
+from ldc.models.roles import components_of, is_norm, locate
+from ldc.models.shapes import ModelShape, text_fields, windows
 
 HARMLESS = re.compile(r"(rotary_emb\.inv_freq|\.masked_bias|\.(attn|attention)\.bias)$")
 _BASES = ("model", "transformer", "gpt_neox", "biogpt")
@@ -19,7 +19,6 @@ _BASE_OF_TYPE = {"gpt_neox": "gpt_neox"} | dict.fromkeys(
     ("gpt2", "gptj", "gpt_neo", "gpt_bigcode", "bloom", "falcon", "mpt", "codegen"), "transformer"
 )
 _TRANSPOSED = ("gpt2", "openai-gpt")
-_PATTERN_OF_TYPE = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6}
 _LARGEST_HEADER_BYTES = 100_000_000
 
 
@@ -30,28 +29,6 @@ class Tensor:
     shape: tuple[int, ...]
     stored_bytes: int
     dtype: str
-
-
-@dataclass(frozen=True, slots=True)
-class ModelShape:
-    """What planning needs to know of a model.
-
-    `hidden` and `vocabulary` are the widths of the weights. `parameters` and `weight_bytes` are those stored, of the
-    whole model, a vision tower included. `window` is the reach of sliding attention in tokens, in `windowed` layers.
-    `context` is the longest sequence the model was made for, where its configuration says.
-    """
-
-    model_type: str
-    layers: int
-    hidden: int
-    vocabulary: int
-    components: tuple[Component, ...]
-    parameters: int
-    weight_bytes: int
-    tied_head: bool
-    window: int | None = None
-    windowed: tuple[int, ...] = ()
-    context: int | None = None
 
 
 def read_header(path: Path) -> dict[str, Tensor]:
@@ -106,8 +83,8 @@ def read_shape(folder: Path) -> ModelShape:
             others.append(key)
     _, components = components_of(linears, others, str(folder))
     layers = components[-1].layer + 1
-    text = {**config, **(config.get("text_config") or {})}
-    window, windowed = _windows(text, layers)
+    text = text_fields(config)
+    window, windowed = windows(text, layers)
     head = any(re.search(r"(^|\.)(lm_head|embed_out)\.weight$", key) for key in tensors)
     return ModelShape(
         model_type=model_type,
@@ -139,15 +116,3 @@ def _vocabulary(tensors: Mapping[str, Tensor], folder: Path) -> int:
     if not rows:
         raise ModelError(f"{folder}: no token embeddings among the weights, so this is not a whole language model")
     return max(rows)
-
-
-def _windows(text: Mapping[str, Any], layers: int) -> tuple[int | None, tuple[int, ...]]:
-    window = text.get("sliding_window")
-    if not window or text.get("use_sliding_window") is False:
-        return None, ()
-    kinds = text.get("layer_types")
-    if kinds is None:
-        pattern = text.get("sliding_window_pattern") or _PATTERN_OF_TYPE.get(str(text.get("model_type")), layers + 1)
-        kinds = ["full_attention" if (i + 1) % pattern == 0 else "sliding_attention" for i in range(layers)]
-    windowed = tuple(i for i, kind in enumerate(kinds) if kind == "sliding_attention")
-    return (int(window), windowed) if windowed else (None, ())

@@ -19,6 +19,7 @@ from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprin
 from ldc.models.headers import HARMLESS, read_shape
 from ldc.models.layout import Layout, find_layout, probe
 from ldc.models.roles import Component
+from ldc.models.shapes import check_known
 from ldc.study.schema import ModelSpec
 
 
@@ -55,6 +56,7 @@ def load(name: str, spec: ModelSpec, base: Path, device: torch.device, dtype: to
     """
     folder = resolve_folder(name, spec, base)
     shape = read_shape(folder)
+    check_known(spec.source, shape, str(folder))
     chosen = dtype or choose_dtype(spec.dtype, shape.model_type, device)[0]
     if chosen == torch.float16 and shape.model_type.startswith("gemma3"):
         raise ModelError(f"models.{name}: float16 overflows on Gemma 3; use bfloat16 or float32")

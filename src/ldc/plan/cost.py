@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ldc.models.folders import resolve_folder
-from ldc.models.headers import ModelShape, read_shape
+from ldc.models.headers import read_shape
 from ldc.models.roles import Component
+from ldc.models.shapes import ModelShape
 from ldc.plan.banks import BANK_TOKENS
 from ldc.plan.runs import check_lengths, check_regimes, components_of
 from ldc.study.reading import StudyFile
