@@ -20,7 +20,7 @@ from ldc.errors import EnvironmentFault, ExitCode, ModelError
 from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint, weight_files
 from ldc.models.headers import read_header, read_shape
 from ldc.models.layout import find_layout, logits_of, probe, probe_tokens
-from ldc.models.load import choose_dtype, load
+from ldc.models.load import load
 from ldc.models.roles import Component, block_and_name, components_of, locate
 from ldc.study.schema import ModelSpec
 
@@ -524,8 +524,3 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     tiny_models.tokenizer().save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"the tokenizer knows \d+ tokens, the model 64"):
         load_folder(tmp_path)
-
-
-def test_precision_is_chosen_with_its_reason() -> None:
-    assert choose_dtype("auto", "llama", CPU) == (torch.float32, "float32: the safe choice on cpu")
-    assert choose_dtype("bfloat16", "llama", CPU) == (torch.bfloat16, "bfloat16: the study asks for it")

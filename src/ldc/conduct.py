@@ -71,6 +71,7 @@ def run_study(
         LdcError: of the kinds in `ldc.errors`, before any run or between runs; finished runs stay.
     """
     store = Store(out)
+    _check_nf4(file, device)
     identities, components = _models(file)
     store.prepare()
     with locked(out):
@@ -122,6 +123,16 @@ def rebuild_report(out: Path, progress: Progress) -> Path:
         raise EnvironmentFault(f"{out}: the report cannot be written ({error.strerror}); the runs stay") from error
     progress.advance(1)
     return page
+
+
+def _check_nf4(file: StudyFile, device: str) -> None:
+    """Refuse an NF4 base that cannot be had here, before anything is read."""
+    asking = [name for name, spec in file.study.models.items() if spec.dtype == "nf4"]
+    if asking:
+        from ldc.engine.device import choose_device
+        from ldc.models.quantised import check_nf4
+
+        check_nf4(asking[0], choose_device(device)[0])
 
 
 def _models(file: StudyFile) -> tuple[dict[str, tuple[str, str]], dict[str, tuple[Component, ...]]]:
@@ -185,7 +196,7 @@ class _Worker:
         from ldc.engine.device import choose_device, keep_freed_memory
         from ldc.engine.feed import Feed
         from ldc.engine.work import weight_norms
-        from ldc.models.load import choose_dtype, load
+        from ldc.models.load import load
 
         if threads is not None:
             torch.set_num_threads(threads)
@@ -194,8 +205,7 @@ class _Worker:
         spec = file.study.models[model]
         progress.stage(f"loading {model}", 1)
         self.loaded = load(model, spec, file.base, chosen)
-        why_dtype = choose_dtype(spec.dtype, self.loaded.model.config.model_type, chosen)[1]
-        progress.say(f"{model}: on {why}; {why_dtype}")
+        progress.say(f"{model}: on {why}; {self.loaded.why_precision}")
         hub = self.loaded.revision is not None
         self.base_name = spec.source if hub else self.loaded.folder.name  # a path of this machine tells nobody anything
         self.base = Base.of(self.loaded.model, self.loaded.layout)
@@ -209,7 +219,7 @@ class _Worker:
             "base_model": self.base_name,
             "base_revision": self.loaded.revision,
             "device": str(chosen),
-            "dtype": str(self.loaded.dtype).removeprefix("torch."),
+            "dtype": self.loaded.precision,
             "threads": torch.get_num_threads(),
             "versions": versions(),
         }

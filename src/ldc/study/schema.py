@@ -29,6 +29,14 @@ def _bare_source(value: object) -> object:
     return {"source": value} if isinstance(value, str) else value
 
 
+def _no_float16(value: object) -> object:
+    if isinstance(value, str) and value.lower() in ("float16", "fp16", "half"):
+        raise ValueError(
+            "float16 overflows on Gemma 3, and elsewhere small gradients vanish in it; use bfloat16, float32 or auto"
+        )
+    return value
+
+
 class Record(BaseModel):
     """Frozen, with unknown keys refused and each field's docstring as its description."""
 
@@ -42,8 +50,8 @@ class ModelSpec(Record):
     """`embedded`, a folder, or a Hub id such as `meta-llama/Llama-3.2-1B`."""
     revision: Text | None = None
     """Commit, tag or branch on the Hub."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the frozen base; `auto` is float32 on a CPU, bfloat16 on a GPU."""
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "nf4"], BeforeValidator(_no_float16)] = "auto"
+    """Precision of the frozen base; `auto` is float32 on a CPU, bfloat16 on a GPU; `nf4` keeps it in four bits."""
     trust_remote_code: Annotated[bool, Field(strict=True)] = False
     """Run code that comes with the model. Dangerous: only for a source you trust."""
 
