@@ -197,6 +197,7 @@ class _Worker:
         from ldc.engine.feed import Feed
         from ldc.engine.work import weight_norms
         from ldc.models.load import load
+        from ldc.store.card import base_name
 
         if threads is not None:
             torch.set_num_threads(threads)
@@ -206,8 +207,7 @@ class _Worker:
         progress.stage(f"loading {model}", 1)
         self.loaded = load(model, spec, file.base, chosen)
         progress.say(f"{model}: on {why}; {self.loaded.why_precision}")
-        hub = self.loaded.revision is not None
-        self.base_name = spec.source if hub else self.loaded.folder.name  # a path of this machine tells nobody anything
+        self.base_name = base_name(model, spec, self.loaded.folder, self.loaded.revision)
         self.base = Base.of(self.loaded.model, self.loaded.layout)
         self.feed = Feed(file.study, domains, self.loaded.tokenizer, chosen)
         self.feed.check()
@@ -229,6 +229,7 @@ class _Worker:
         from ldc.engine.device import is_out_of_memory
         from ldc.engine.work import run_bank
         from ldc.store.adapter import peft_config
+        from ldc.store.card import adapter_card
 
         by_key = {run.key: run for run in runs}
         members = [[by_key[key] for key in bank.keys] for bank in banks]
@@ -248,8 +249,9 @@ class _Worker:
             for result in results:
                 if self.store.is_done(result.run):
                     continue
-                config = peft_config(result.run.components, self.study.adapter, self.base_name, self.loaded.revision)
-                self.store.write(result, config, self.facts)
+                base = (self.base_name, self.loaded.revision)
+                config = peft_config(result.run.components, self.study.adapter, *base)
+                self.store.write(result, config, self.facts, adapter_card(result, self.study, *base))
                 stored += 1
                 if result.failure:
                     self.progress.say(f"{result.run.id}: failed: {result.failure}")

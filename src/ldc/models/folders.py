@@ -15,6 +15,7 @@ from ldc.study.schema import ModelSpec
 
 EMBEDDED = Path(__file__).parent / "embedded"
 EMBEDDED_NAMES = ("tiny-gemma", "tiny-llama")
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _TOKENIZER = (
     "tokenizer.json",
@@ -52,7 +53,7 @@ def resolve_folder(name: str, spec: ModelSpec, base: Path) -> Path:
                 f"models.{name}: {folder} is a folder, which has no revisions; remove revision: {spec.revision}"
             )
         return folder.resolve()
-    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
+    if not HUB_ID.fullmatch(source):
         raise ModelError(
             f"models.{name}: {folder}: no such folder. Give a folder, a Hub id such as org/model, or embedded"
         )

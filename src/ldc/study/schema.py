@@ -52,6 +52,8 @@ class ModelSpec(Record):
     """Commit, tag or branch on the Hub."""
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "nf4"], BeforeValidator(_no_float16)] = "auto"
     """Precision of the frozen base; `auto` is float32 on a CPU, bfloat16 on a GPU; `nf4` keeps it in four bits."""
+    published_as: Annotated[Text, Field(pattern=r"^(folder|\w[\w.-]*/\w[\w.-]*)$")] | None = None
+    """For a folder: the Hub id that adapters name as their base, or `folder` for its path; default: the short name."""
     trust_remote_code: Annotated[bool, Field(strict=True)] = False
     """Run code that comes with the model. Dangerous: only for a source you trust."""
 
