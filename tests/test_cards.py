@@ -1,4 +1,4 @@
-"""What adapters say of themselves: a base by a name that holds elsewhere, how they were made, nothing of this machine."""
+"""What adapters say of themselves: a base by a name that holds elsewhere, their making, nothing of this machine."""
 
 from __future__ import annotations
 
