@@ -260,7 +260,8 @@ class _Worker:
     def _tokens(self, runs: Sequence[Run]) -> int:
         """Tokens that a bank will go through, training and scoring."""
         spec = self.study.training
-        trained = sum(run.id.regime != PT for run in runs) * spec.total_steps * spec.tokens_per_step
+        steps = max((self.feed.steps_of(run.id.domain) for run in runs if run.id.regime != PT), default=0)
+        trained = sum(run.id.regime != PT for run in runs) * steps * spec.tokens_per_step
         everything = list(self.study.domains) if self.study.evaluation.domains == "all" else None
         scored = 0
         for run in runs:

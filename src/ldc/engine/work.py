@@ -40,7 +40,9 @@ def run_bank(
     began = time.monotonic()
     trained = {f"{run.id}": run for run in runs if run.id.regime != PT_REGIME}
     members = [
-        Member(name, str(TextKey(run.id.domain, run.id.seed)), run.id.seed, run.components, study.training.total_steps)
+        Member(
+            name, str(TextKey(run.id.domain, run.id.seed)), run.id.seed, run.components, feed.steps_of(run.id.domain)
+        )
         for name, run in trained.items()
     ]
     bank = Bank(base, members, study.adapter.rank, study.adapter.scaling)

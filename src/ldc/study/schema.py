@@ -123,6 +123,8 @@ class TrainingSpec(Record):
     """Optimiser steps of each run. Give this or tokens."""
     tokens: Positive | None = None
     """Training tokens of each run; steps follow from batch, accumulation and block_length."""
+    epochs: Positive | None = None
+    """At most this many passes over the training text: a run on little text ends before its steps or tokens."""
     batch: Positive = 2
     """Rows of block_length tokens in one pass."""
     accumulation: Positive = 4
