@@ -130,7 +130,8 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
 
     path = options.folder / "study.yaml"
     path.write_text(yaml.safe_dump(settings(options)), encoding="utf-8")
-    foreseen = estimate(read_study(path)).models[0]
+    cost = estimate(read_study(path), "cpu")
+    foreseen, terms = cost.models[0], cost.memory[0]
     began = time.perf_counter()
     results = ldc.run(path, options.folder / "out", device="cpu", threads=options.threads)
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -142,6 +143,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - began, 1),
         "peak_bytes": peak,
         "foreseen_bytes": foreseen.memory_bytes,
+        "terms": {k: v for k, v in vars(terms).items() if k.endswith("_bytes")},
         "foreseen_over_peak": round(foreseen.memory_bytes / peak, 3),
     }
 

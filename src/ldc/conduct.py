@@ -12,7 +12,8 @@ from ldc.errors import EnvironmentFault
 from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint
 from ldc.models.headers import read_shape
 from ldc.models.roles import Component
-from ldc.plan.banks import BANK_TOKENS, BankPlan, plan_banks
+from ldc.plan.banks import BankPlan, plan_banks
+from ldc.plan.memory import bank_size
 from ldc.plan.runs import PT, Inputs, Run, check_lengths, check_regimes
 from ldc.progress import Progress
 from ldc.provenance import versions
@@ -94,7 +95,7 @@ def _run(
         worker: _Worker | None = None
         for stage, runs_of in (("stage 1", standing.fixed), ("stage 2", standing.targeted)):
             runs = runs_of(model)
-            banks = _planned(standing, runs)
+            banks = _planned(file, standing, model, runs, device)
             if banks:
                 if worker is None:
                     worker = _Worker(file, standing, domains, model, device, threads, progress)
@@ -169,12 +170,25 @@ def _record(standing: Standing) -> None:
     write_text(standing.store.out / STUDY, resolved_yaml(standing.study))
 
 
-def _planned(standing: Standing, runs: Sequence[Run]) -> list[BankPlan]:
+def _planned(file: StudyFile, standing: Standing, model: str, runs: Sequence[Run], device: str) -> list[BankPlan]:
     """The banks still to be run."""
     done = {run.key for run in runs if standing.store.is_done(run)}
-    training = standing.study.training
-    per_bank = max(1, BANK_TOKENS // (training.batch * training.block_length))
-    return plan_banks(runs, standing.store.banks(), done, per_bank)
+    if all(run.key in done for run in runs):
+        return []
+    return plan_banks(runs, standing.store.banks(), done, _per_bank(file, model, device))
+
+
+def _per_bank(file: StudyFile, model: str, device: str) -> int:
+    """How many trained runs of a model share a bank on this device."""
+    from ldc.engine.device import choose_device, memory_of_device
+    from ldc.models.load import choose_dtype
+
+    chosen, _ = choose_device(device)
+    spec = file.study.models[model]
+    shape = read_shape(resolve_folder(model, spec, file.base))
+    dtype = str(choose_dtype(spec.dtype, shape.model_type, chosen)[0]).removeprefix("torch.")
+    precision = spec.dtype if spec.dtype == "nf4" else dtype
+    return bank_size(shape, file.study, memory_of_device(chosen), precision, chosen.type == "cuda")
 
 
 class _Worker:

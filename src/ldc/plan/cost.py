@@ -9,7 +9,7 @@ from ldc.models.roles import Component
 from ldc.models.shapes import ModelShape
 from ldc.models.sources import ModelSource, plan_shape
 from ldc.plan.machine import Machine, find_machine
-from ldc.plan.memory import PRECISIONS, Memory, bank_size, memory_of
+from ldc.plan.memory import PRECISIONS, Memory, bank_size, memory_of, stage_one_bank
 from ldc.plan.runs import check_lengths, check_regimes, components_of
 from ldc.study.reading import StudyFile
 from ldc.study.regimes import Regime
@@ -118,7 +118,7 @@ def estimate(file: StudyFile, device: str = "auto") -> Estimate:
         rows = [_regime_cost(study, name, shape, regime, r) for regime, r in study.regimes.items()]
         models.append(_model_cost(study, name, shape, rows, scored, machine))
         memory += [
-            MemoryCost.of(name, _memory(study, shape, precision, machine, models[-1].runs))
+            MemoryCost.of(name, _memory(study, shape, precision, machine))
             for precision in (PRECISIONS if machine.on_gpu else PRECISIONS[:2])
         ]
         regimes += rows
@@ -153,7 +153,7 @@ def _model_cost(
     documents = scored * (len(study.domains) if study.evaluation.domains == "all" else 1)
     runs = sum(row.runs for row in rows) + len(study.domains)
     flops = sum(row.runs * row.training_flops for row in rows) + runs * documents * forward_flops(shape)
-    memory = _memory(study, shape, precision, machine, runs)
+    memory = _memory(study, shape, precision, machine)
     seconds = flops / (SHARE_OF_MATMUL_RATE * machine.flops)
     return ModelCost(
         name,
@@ -168,10 +168,10 @@ def _model_cost(
     )
 
 
-def _memory(study: Study, shape: ModelShape, precision: str, machine: Machine, runs: int) -> Memory:
-    """The memory of the banks that would be planned here."""
+def _memory(study: Study, shape: ModelShape, precision: str, machine: Machine) -> Memory:
+    """The memory of the first stage's banks: those of the second hold no more runs, and most join higher up."""
     size = bank_size(shape, study, machine.memory_bytes, precision, machine.on_gpu)
-    return memory_of(shape, study, precision, machine.on_gpu, min(size, runs))
+    return memory_of(shape, study, precision, machine.on_gpu, stage_one_bank(study, size))
 
 
 def _assumptions(study: Study, machine: Machine, models: Sequence[ModelCost]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The machine a study would run on, found without torch: its device, memory and arithmetic, and whence each is known."""
+"""The machine a study would run on, found without torch: its device, memory and rate, and whence each is known."""
 
 from __future__ import annotations
 

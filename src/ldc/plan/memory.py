@@ -21,12 +21,16 @@ NF4_BYTES = 0.5 + 4 / 64
 """Bytes of a weight in NF4: four bits, and a float32 scale for each block of 64."""
 HEAD_CHUNK_TOKENS = 2_048
 """Tokens whose logits are held at once."""
+BACKWARD_ROWS = 16
+"""Fitted: on a CPU the backward thread's temporaries do not come from what the forward pass freed."""
 LIBRARIES_BYTES = 530_000_000
 """Python, torch, transformers and the tables' libraries, resident before a model is loaded."""
 CONTEXT_BYTES = 900_000_000
 """On a GPU: its context, the libraries' kernels and workspaces."""
 SHARE_OF_MEMORY = 0.85
 """Of the memory there is, what a bank may plan with."""
+_FOUR_NORMS = ("gemma2", "gemma3")
+_HEAD_NORMS = ("gemma3", "qwen3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,10 @@ def memory_of(shape: ModelShape, study: Study, precision: str, on_gpu: bool, run
         loading_bytes=0 if on_gpu else shape.weight_bytes,
         adapters_bytes=round(runs * adapter_bytes(shape, study)),
         activations_bytes=round(
-            max(tokens * activation_bytes(shape, precision), scored * passing_bytes(shape, precision))
+            max(
+                tokens * (activation_bytes(shape, study, precision) + backward_bytes(shape, precision)),
+                scored * passing_bytes(shape, precision),
+            )
         ),
         head_bytes=round(min(max(tokens, scored), HEAD_CHUNK_TOKENS) * head_bytes(shape)),
     )
@@ -89,25 +96,35 @@ def adapter_bytes(shape: ModelShape, study: Study) -> float:
     return 16.0 * study.adapter.rank * sum(counted) / len(counted)
 
 
-def activation_bytes(shape: ModelShape, precision: str) -> float:
+def activation_bytes(shape: ModelShape, study: Study, precision: str) -> float:
     """What a training token leaves behind for the backward pass, in all layers.
 
-    In each layer: two residual states (kept in float32 by the norms) and two normed ones; queries; keys, values and the
-    attention's output, widened to the number of queries; gate, activated gate, up, and their product.
+    In each layer: the inputs of the norms, which these keep in float32; two normed states; queries; keys, values and
+    the attention's output, widened to the number of queries; gate, activated gate, up, and their product; the inner
+    states of the adapters; a row of the mask that keeps documents apart, in float32.
     """
-    number = BYTES[precision]
-    layers = shape.layers
-    queries = sum(c.d_in for c in shape.components if c.layer == 0 and c.name.endswith(("o_proj", "out_proj")))
-    wide = max(c.d_in for c in shape.components if c.layer == 0 and c.block == "mlp")
-    norms = 4 if shape.model_type.startswith(("gemma2", "gemma3")) else 2
-    residual = norms * 4 * shape.hidden + (norms * number * shape.hidden)
-    return layers * (residual + number * (4 * (queries or shape.hidden) + 4 * wide))
+    number, layer = BYTES[precision], [c for c in shape.components if c.layer == 0]
+    queries = sum(c.d_in for c in layer if c.name.endswith(("o_proj", "out_proj"))) or shape.hidden
+    keys = sum(c.d_out for c in layer if c.name.endswith("k_proj"))
+    normed = (4 if shape.model_type.startswith(_FOUR_NORMS) else 2) * shape.hidden
+    normed += queries + keys if shape.model_type.startswith(_HEAD_NORMS) else 0
+    inner = study.adapter.rank * len(layer) + study.training.block_length
+    wide = _widest(shape)
+    return shape.layers * (4 * (normed + inner) + number * (2 * shape.hidden + 4 * queries + 4 * wide))
+
+
+def backward_bytes(shape: ModelShape, precision: str) -> float:
+    """What the backward pass holds of a token beside that, in one layer: BACKWARD_ROWS rows as wide as the MLP."""
+    return BACKWARD_ROWS * BYTES[precision] * _widest(shape)
 
 
 def passing_bytes(shape: ModelShape, precision: str) -> float:
     """What a scored token holds while it passes through a layer; nothing is left behind."""
-    wide = max(c.d_in for c in shape.components if c.layer == 0 and c.block == "mlp")
-    return BYTES[precision] * (3 * wide + 6 * shape.hidden)
+    return BYTES[precision] * (3 * _widest(shape) + 6 * shape.hidden)
+
+
+def _widest(shape: ModelShape) -> int:
+    return max(c.d_in for c in shape.components if c.layer == 0 and c.block == "mlp")
 
 
 def head_bytes(shape: ModelShape) -> float:
@@ -129,3 +146,9 @@ def bank_size(
         if memory_of(shape, study, precision, on_gpu, n).total_bytes <= SHARE_OF_MEMORY * available_bytes
     )
     return next(fitting, 1)
+
+
+def stage_one_bank(study: Study, per_bank: int) -> int:
+    """Trained runs in a bank of the first stage: its runs of one model in equal shares. All go through every layer."""
+    runs = max(1, len(study.domains) * len(study.seeds) * sum(not r.targeted for r in study.regimes.values()))
+    return -(-runs // -(-runs // per_bank))
