@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 
 import tiny_models
 from ldc.errors import EnvironmentFault, ExitCode, ModelError
-from ldc.models import headers
-from ldc.models.headers import fingerprint, read_header, read_shape, resolve_folder, tokenizer_fingerprint
-from ldc.models.layout import find_layout, logits_of, map_components, probe, probe_tokens
-from ldc.models.load import choose_dtype, load
+from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint, weight_files
+from ldc.models.headers import read_header, read_shape
+from ldc.models.layout import find_layout, logits_of, probe, probe_tokens
+from ldc.models.load import load
 from ldc.models.roles import Component, block_and_name, components_of, locate
 from ldc.study.schema import ModelSpec
 
@@ -262,53 +262,6 @@ def test_a_mixture_of_experts_is_refused_in_memory_and_on_disk(family: str, tmp_
         read_shape(tiny_models.save_tiny(tmp_path, family, LAYERS))
 
 
-def published(name: str) -> hf.PreTrainedConfig:
-    """The shapes of the four models of the origin."""
-    llama = {"vocab_size": 128256, "intermediate_size": 8192, "num_key_value_heads": 8}
-    gemma = {"head_dim": 256, "vocab_size": 1024}
-    text_4b = {"hidden_size": 2560, "num_hidden_layers": 34, "intermediate_size": 10240, "num_attention_heads": 8}
-    return {
-        "llama-1b": lambda: hf.LlamaConfig(
-            **llama, hidden_size=2048, num_hidden_layers=16, num_attention_heads=32, head_dim=64
-        ),
-        "llama-3b": lambda: hf.LlamaConfig(
-            **llama, hidden_size=3072, num_hidden_layers=28, num_attention_heads=24, head_dim=128
-        ),
-        "gemma-1b": lambda: hf.Gemma3TextConfig(
-            **gemma,
-            hidden_size=1152,
-            num_hidden_layers=26,
-            intermediate_size=6912,
-            num_attention_heads=4,
-            num_key_value_heads=1,
-        ),
-        "gemma-4b": lambda: hf.Gemma3Config(
-            text_config=gemma | text_4b | {"num_key_value_heads": 4},
-            vision_config={"model_type": "siglip_vision_model", "num_hidden_layers": 27},
-        ),
-    }[name]()
-
-
-@pytest.mark.parametrize(
-    ("name", "layers", "attention", "mlp"),
-    [
-        ("llama-1b", 16, 212_992, 491_520),
-        ("llama-3b", 28, 573_440, 946_176),
-        ("gemma-1b", 26, 186_368, 628_992),
-        ("gemma-4b", 34, 557_056, 1_305_600),
-    ],
-)
-def test_lora_parameters_per_rank_of_the_four_published_models(
-    name: str, layers: int, attention: int, mlp: int
-) -> None:
-    with torch.device("meta"):
-        model = hf.AutoModelForCausalLM.from_config(published(name))
-    _, components = map_components(model)
-    sums = {b: sum(c.d_in + c.d_out for c in components if c.block == b) for b in ("attn", "mlp")}
-    assert len(components) == layers * 7
-    assert sums == {"attn": attention, "mlp": mlp}
-
-
 # Files
 
 
@@ -324,7 +277,7 @@ def test_reading_a_shape_imports_no_torch(saved: dict[str, Path]) -> None:
 
 def test_shards_give_the_shape_of_the_single_file(saved: dict[str, Path], tmp_path: Path) -> None:
     tiny_models.build("llama", LAYERS).save_pretrained(tmp_path, max_shard_size="40KB")
-    files = headers.weight_files(tmp_path)
+    files = weight_files(tmp_path)
     assert len(files) > 1
     assert read_shape(tmp_path) == read_shape(saved["llama"])
     files[1].unlink()
@@ -571,8 +524,3 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     tiny_models.tokenizer().save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"the tokenizer knows \d+ tokens, the model 64"):
         load_folder(tmp_path)
-
-
-def test_precision_is_chosen_with_its_reason() -> None:
-    assert choose_dtype("auto", "llama", CPU) == (torch.float32, "float32: the safe choice on cpu")
-    assert choose_dtype("bfloat16", "llama", CPU) == (torch.bfloat16, "bfloat16: the study asks for it")

@@ -40,6 +40,7 @@ RANKING = "model domain block rank layer score seed"
 VALIDATION = ["Domain", "PT", "MLP", "Attn", "Both", "Top-1 MLP", "Top-1 Attn", "Top-3 MLP", "Top-3 Attn"]
 NORM_SUMMARY = ["Domain", "Component Group", "Avg. Full Run Norm", "Avg. Ensemble Norm", "Top Solo Run Norm"]
 RUN_FILES = {
+    "adapter/README.md",
     "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors",
     "norms.parquet",
@@ -80,7 +81,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> MiniStudy:
 
 
 def test_a_stored_run_is_done_and_its_tables_are_read_back(store: Store) -> None:
-    store.write(result(), CONFIG, FACTS)
+    store.write(result(), CONFIG, FACTS, "a card\n")
     assert store.is_done(RUN)
     norms = store.table([RUN], "norms")
     assert norms[["model", "domain", "regime", "seed"]].iloc[0].tolist() == ["tiny", "birds", "attn", 0]
@@ -89,7 +90,7 @@ def test_a_stored_run_is_done_and_its_tables_are_read_back(store: Store) -> None
 
 
 def test_a_folder_without_its_marker_is_not_done(store: Store) -> None:
-    store.write(result(), CONFIG, FACTS)
+    store.write(result(), CONFIG, FACTS, "a card\n")
     (store.folder(RUN.id) / "run.json").unlink()
     assert not store.is_done(RUN)
     assert store.table([RUN], "norms").empty
@@ -99,13 +100,13 @@ def test_the_marker_is_written_last(store: Store, monkeypatch: pytest.MonkeyPatc
     names = []
     move = os.replace
     monkeypatch.setattr(atomic.os, "replace", lambda a, b: (names.append(Path(b).name), move(a, b)))
-    store.write(result(), CONFIG, FACTS)
+    store.write(result(), CONFIG, FACTS, "a card\n")
     assert names[-1] == "run.json"
     assert set(names) == {Path(name).name for name in RUN_FILES}
 
 
 def test_a_run_with_another_key_is_not_done(store: Store) -> None:
-    store.write(result(), CONFIG, FACTS)
+    store.write(result(), CONFIG, FACTS, "a card\n")
     other = replace(RUN, key="4567")
     assert not store.is_done(other)
     assert store.table([other], "norms").empty
@@ -116,13 +117,13 @@ def test_a_half_written_run_is_replaced_whole(store: Store) -> None:
     folder.mkdir(parents=True)
     (folder / "norms.parquet").write_bytes(b"half")
     (folder / "stray.txt").write_text("from another version")
-    store.write(result(), CONFIG, FACTS)
+    store.write(result(), CONFIG, FACTS, "a card\n")
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert found == RUN_FILES
 
 
 def test_while_a_run_is_replaced_the_old_one_no_longer_counts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.write(result(), CONFIG, FACTS)
+    store.write(result(), CONFIG, FACTS, "a card\n")
     done: list[bool] = []
     move = os.replace
     monkeypatch.setattr(atomic.os, "replace", lambda a, b: (done.append(store.is_done(RUN)), move(a, b)))
@@ -133,7 +134,7 @@ def test_while_a_run_is_replaced_the_old_one_no_longer_counts(store: Store, monk
 
 @pytest.mark.parametrize("content", ["", '{"key": "01', "[]", '{"key": "0123"}', "\x00\x00"])
 def test_a_marker_that_is_not_whole_does_not_count(store: Store, content: str) -> None:
-    store.write(result(), CONFIG, FACTS)
+    store.write(result(), CONFIG, FACTS, "a card\n")
     marker = store.folder(RUN.id) / "run.json"
     marker.write_text(content)
     assert read_record(marker) is None
@@ -152,7 +153,7 @@ def test_a_failed_run_is_done_but_gives_no_rows_and_no_adapter(store: Store) -> 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 no table PAR1", None])
 def test_a_corrupted_table_is_an_error_with_its_path_and_a_way_out(store: Store, content: bytes | None) -> None:
-    store.write(result(), CONFIG, FACTS)
+    store.write(result(), CONFIG, FACTS, "a card\n")
     path = store.folder(RUN.id) / "norms.parquet"
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(StoreError) as error:
@@ -231,7 +232,7 @@ def test_an_interrupted_write_leaves_no_litter(tmp_path: Path, monkeypatch: pyte
 
 
 def test_litter_of_killed_writes_is_removed_and_nothing_else(store: Store) -> None:
-    store.write(result(), CONFIG, FACTS)
+    store.write(result(), CONFIG, FACTS, "a card\n")
     litter = store.folder(RUN.id) / ".norms.parquet.x1y2.tmp"
     litter.write_bytes(b"half")
     (store.out / "notes.tmp").write_text("the user's own")
@@ -339,7 +340,7 @@ def test_the_marker_says_what_was_run_and_on_what(finished: MiniStudy) -> None:
 
 def test_no_file_of_a_run_names_a_folder_of_this_machine(finished: MiniStudy) -> None:
     config = json.loads((finished.out / "runs/tiny/birds/all/seed0/adapter/adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == "llama"
+    assert config["base_model_name_or_path"] == "tiny"
     machine = str(finished.folder).encode()
     told = [path for path in finished.out.rglob("*") if path.is_file() and machine in path.read_bytes()]
     assert told == []

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ldc.domains.registry import load_domain
 from ldc.errors import EnvironmentFault
-from ldc.models.headers import fingerprint, read_shape, resolve_folder, tokenizer_fingerprint
+from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint
+from ldc.models.headers import read_shape
 from ldc.models.roles import Component
-from ldc.plan.banks import BANK_TOKENS, BankPlan, plan_banks
+from ldc.plan.banks import BankPlan, plan_banks
+from ldc.plan.memory import bank_size
 from ldc.plan.runs import PT, Inputs, Run, check_lengths, check_regimes
 from ldc.progress import Progress
 from ldc.provenance import versions
@@ -70,6 +72,7 @@ def run_study(
         LdcError: of the kinds in `ldc.errors`, before any run or between runs; finished runs stay.
     """
     store = Store(out)
+    _check_nf4(file, device)
     identities, components = _models(file)
     store.prepare()
     with locked(out):
@@ -92,7 +95,7 @@ def _run(
         worker: _Worker | None = None
         for stage, runs_of in (("stage 1", standing.fixed), ("stage 2", standing.targeted)):
             runs = runs_of(model)
-            banks = _planned(standing, runs)
+            banks = _planned(file, standing, model, runs, device)
             if banks:
                 if worker is None:
                     worker = _Worker(file, standing, domains, model, device, threads, progress)
@@ -121,6 +124,16 @@ def rebuild_report(out: Path, progress: Progress) -> Path:
         raise EnvironmentFault(f"{out}: the report cannot be written ({error.strerror}); the runs stay") from error
     progress.advance(1)
     return page
+
+
+def _check_nf4(file: StudyFile, device: str) -> None:
+    """Refuse an NF4 base that cannot be had here, before anything is read."""
+    asking = [name for name, spec in file.study.models.items() if spec.dtype == "nf4"]
+    if asking:
+        from ldc.engine.device import choose_device
+        from ldc.models.quantised import check_nf4
+
+        check_nf4(asking[0], choose_device(device)[0])
 
 
 def _models(file: StudyFile) -> tuple[dict[str, tuple[str, str]], dict[str, tuple[Component, ...]]]:
@@ -157,12 +170,25 @@ def _record(standing: Standing) -> None:
     write_text(standing.store.out / STUDY, resolved_yaml(standing.study))
 
 
-def _planned(standing: Standing, runs: Sequence[Run]) -> list[BankPlan]:
+def _planned(file: StudyFile, standing: Standing, model: str, runs: Sequence[Run], device: str) -> list[BankPlan]:
     """The banks still to be run."""
     done = {run.key for run in runs if standing.store.is_done(run)}
-    training = standing.study.training
-    per_bank = max(1, BANK_TOKENS // (training.batch * training.block_length))
-    return plan_banks(runs, standing.store.banks(), done, per_bank)
+    if all(run.key in done for run in runs):
+        return []
+    return plan_banks(runs, standing.store.banks(), done, _per_bank(file, model, device))
+
+
+def _per_bank(file: StudyFile, model: str, device: str) -> int:
+    """How many trained runs of a model share a bank on this device."""
+    from ldc.engine.device import choose_device, memory_of_device
+    from ldc.models.load import choose_dtype
+
+    chosen, _ = choose_device(device)
+    spec = file.study.models[model]
+    shape = read_shape(resolve_folder(model, spec, file.base))
+    dtype = str(choose_dtype(spec.dtype, shape.model_type, chosen)[0]).removeprefix("torch.")
+    precision = spec.dtype if spec.dtype == "nf4" else dtype
+    return bank_size(shape, file.study, memory_of_device(chosen), precision, chosen.type == "cuda")
 
 
 class _Worker:
@@ -184,7 +210,8 @@ class _Worker:
         from ldc.engine.device import choose_device, keep_freed_memory
         from ldc.engine.feed import Feed
         from ldc.engine.work import weight_norms
-        from ldc.models.load import choose_dtype, load
+        from ldc.models.load import load
+        from ldc.store.card import base_name
 
         if threads is not None:
             torch.set_num_threads(threads)
@@ -193,10 +220,8 @@ class _Worker:
         spec = file.study.models[model]
         progress.stage(f"loading {model}", 1)
         self.loaded = load(model, spec, file.base, chosen)
-        why_dtype = choose_dtype(spec.dtype, self.loaded.model.config.model_type, chosen)[1]
-        progress.say(f"{model}: on {why}; {why_dtype}")
-        hub = self.loaded.revision is not None
-        self.base_name = spec.source if hub else self.loaded.folder.name  # a path of this machine tells nobody anything
+        progress.say(f"{model}: on {why}; {self.loaded.why_precision}")
+        self.base_name = base_name(model, spec, self.loaded.folder, self.loaded.revision)
         self.base = Base.of(self.loaded.model, self.loaded.layout)
         self.feed = Feed(file.study, domains, self.loaded.tokenizer, chosen)
         self.feed.check()
@@ -208,7 +233,7 @@ class _Worker:
             "base_model": self.base_name,
             "base_revision": self.loaded.revision,
             "device": str(chosen),
-            "dtype": str(self.loaded.dtype).removeprefix("torch."),
+            "dtype": self.loaded.precision,
             "threads": torch.get_num_threads(),
             "versions": versions(),
         }
@@ -218,6 +243,7 @@ class _Worker:
         from ldc.engine.device import is_out_of_memory
         from ldc.engine.work import run_bank
         from ldc.store.adapter import peft_config
+        from ldc.store.card import adapter_card
 
         by_key = {run.key: run for run in runs}
         members = [[by_key[key] for key in bank.keys] for bank in banks]
@@ -237,8 +263,9 @@ class _Worker:
             for result in results:
                 if self.store.is_done(result.run):
                     continue
-                config = peft_config(result.run.components, self.study.adapter, self.base_name, self.loaded.revision)
-                self.store.write(result, config, self.facts)
+                base = (self.base_name, self.loaded.revision)
+                config = peft_config(result.run.components, self.study.adapter, *base)
+                self.store.write(result, config, self.facts, adapter_card(result, self.study, *base))
                 stored += 1
                 if result.failure:
                     self.progress.say(f"{result.run.id}: failed: {result.failure}")
@@ -247,7 +274,8 @@ class _Worker:
     def _tokens(self, runs: Sequence[Run]) -> int:
         """Tokens that a bank will go through, training and scoring."""
         spec = self.study.training
-        trained = sum(run.id.regime != PT for run in runs) * spec.total_steps * spec.tokens_per_step
+        steps = max((self.feed.steps_of(run.id.domain) for run in runs if run.id.regime != PT), default=0)
+        trained = sum(run.id.regime != PT for run in runs) * steps * spec.tokens_per_step
         everything = list(self.study.domains) if self.study.evaluation.domains == "all" else None
         scored = 0
         for run in runs:

@@ -91,7 +91,7 @@ def _study(
     if dry_run:
         from ldc.plan.cost import estimate
 
-        cost = record(estimate(file))
+        cost = record(estimate(file, device.value))
         if as_json:
             console.put_json(cost)
         else:

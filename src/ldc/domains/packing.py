@@ -58,6 +58,17 @@ def rows(documents: Sequence[Document], encoder: Encoder, length: int, name: str
     )
 
 
+def tokens_of(documents: Sequence[Document], encoder: Encoder, cap: int) -> int:
+    """Tokens of one pass over the documents, each framed by BOS and EOS; no more are read once there are `cap`."""
+    frame = (encoder.bos is not None) + (encoder.eos is not None)
+    total = 0
+    for document in documents:
+        if total >= cap:
+            break
+        total += len(encoder.encode(document).ids) + frame
+    return total
+
+
 def _segment(rest: Encoded, encoder: Encoder, room: int) -> tuple[Row, Encoded | None]:
     """The head of a document that fits into `room` tokens, framed, and what is left of it.
 

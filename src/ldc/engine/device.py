@@ -8,6 +8,7 @@ import sys
 import torch
 
 from ldc.errors import EnvironmentFault
+from ldc.plan.machine import host_memory
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -26,6 +27,11 @@ def choose_device(asked: str) -> tuple[torch.device, str]:
         return torch.device("cuda"), f"cuda ({torch.cuda.get_device_name()})"
     why = "asked for" if asked == "cpu" else "no GPU found"
     return torch.device("cpu"), f"cpu ({torch.get_num_threads()} threads; {why})"
+
+
+def memory_of_device(device: torch.device) -> int:
+    """Bytes of memory of a GPU, or of this machine; all of it, not what is free just now."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else host_memory()
 
 
 def keep_freed_memory() -> None:

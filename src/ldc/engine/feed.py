@@ -10,7 +10,7 @@ import torch
 
 from ldc.domains.document import DomainText
 from ldc.domains.encoding import Encoder
-from ldc.domains.packing import Row, rows
+from ldc.domains.packing import Row, rows, tokens_of
 from ldc.domains.windows import HeldOut, held_out
 from ldc.engine.batches import Batch
 from ldc.errors import DataError
@@ -35,6 +35,7 @@ class Feed:
         self.study, self.domains, self.device = study, domains, device
         self.encoders = {n: Encoder(tokenizer, spec.loss == "completion") for n, spec in study.domains.items()}
         self._held_out: dict[str, HeldOut] = {}
+        self._steps: dict[str, int] = {}
 
     def check(self) -> None:
         """Make sure that every domain fills a row and has something to score.
@@ -57,6 +58,17 @@ class Feed:
         spec = self.study.training
         while True:
             yield [self._batch(keys, streams, spec.batch) for _ in range(spec.accumulation)]
+
+    def steps_of(self, domain: str) -> int:
+        """Optimiser steps of a run on a domain: those asked for, or those of its epochs where these are fewer."""
+        spec = self.study.training
+        if spec.epochs is None:
+            return spec.total_steps
+        if domain not in self._steps:
+            cap = -(-spec.total_steps * spec.tokens_per_step // spec.epochs)
+            tokens = spec.epochs * tokens_of(self.domains[domain].train, self.encoders[domain], cap)
+            self._steps[domain] = max(1, min(spec.total_steps, tokens // spec.tokens_per_step))
+        return self._steps[domain]
 
     def held_out(self, domain: str) -> HeldOut:
         """The windows that are scored of a domain's test split.

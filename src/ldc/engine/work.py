@@ -18,6 +18,7 @@ from ldc.engine.feed import Feed, TextKey
 from ldc.engine.members import Member
 from ldc.engine.results import DOCUMENT_COLUMNS, LOSS_COLUMNS, NORM_COLUMNS, Result
 from ldc.engine.train import Course, train
+from ldc.models.quantised import plain_weight
 from ldc.models.roles import Component
 from ldc.plan.runs import PT as PT_REGIME
 from ldc.plan.runs import Run
@@ -39,7 +40,9 @@ def run_bank(
     began = time.monotonic()
     trained = {f"{run.id}": run for run in runs if run.id.regime != PT_REGIME}
     members = [
-        Member(name, str(TextKey(run.id.domain, run.id.seed)), run.id.seed, run.components, study.training.total_steps)
+        Member(
+            name, str(TextKey(run.id.domain, run.id.seed)), run.id.seed, run.components, feed.steps_of(run.id.domain)
+        )
         for name, run in trained.items()
     ]
     bank = Bank(base, members, study.adapter.rank, study.adapter.scaling)
@@ -130,9 +133,9 @@ def _no_losses() -> pd.DataFrame:
 
 
 def weight_norms(base: Base, components: Sequence[Component]) -> dict[str, float]:
-    """Frobenius norm of each component's base weight, summed in float64."""
+    """Frobenius norm of each component's base weight, summed in float64; of an NF4 base, of the dequantised weight."""
     out = {}
     for component in components:
-        module: Any = base.root.get_submodule(component.path)
-        out[component.path] = float(torch.linalg.vector_norm(module.weight.detach(), dtype=torch.float64))
+        weight = plain_weight(base.root.get_submodule(component.path))
+        out[component.path] = float(torch.linalg.vector_norm(weight, dtype=torch.float64))
     return out

@@ -15,15 +15,21 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from ldc.errors import ModelError
-from ldc.models.headers import HARMLESS, fingerprint, read_shape, resolve_folder, tokenizer_fingerprint
+from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint
+from ldc.models.headers import HARMLESS, read_shape
 from ldc.models.layout import Layout, find_layout, probe
+from ldc.models.quantised import NF4, check_nf4, nf4_arguments
 from ldc.models.roles import Component
+from ldc.models.shapes import check_known
 from ldc.study.schema import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A frozen base model in evaluation mode, with its tokenizer, its layout, and what identifies it."""
+    """A frozen base model in evaluation mode, with its tokenizer, its layout, and what identifies it.
+
+    `dtype` is what it computes in; `precision` names how its weights are kept: that dtype, or nf4.
+    """
 
     name: str
     model: PreTrainedModel
@@ -35,6 +41,8 @@ class LoadedModel:
     source: str
     revision: str | None
     dtype: torch.dtype
+    precision: str
+    why_precision: str
 
 
 def load(name: str, spec: ModelSpec, base: Path, device: torch.device, dtype: torch.dtype | None = None) -> LoadedModel:
@@ -50,23 +58,29 @@ def load(name: str, spec: ModelSpec, base: Path, device: torch.device, dtype: to
     Raises:
         ModelError: the files are incomplete or fit the architecture in part only, the layers cannot be mapped, the head
             is not reproduced, the tokenizer is missing or slow, or the precision would overflow.
-        EnvironmentFault: the model is neither a folder nor in the Hub cache.
+        EnvironmentFault: the model is neither a folder nor in the Hub cache, or nf4 cannot be used here.
     """
     folder = resolve_folder(name, spec, base)
     shape = read_shape(folder)
-    chosen = dtype or choose_dtype(spec.dtype, shape.model_type, device)[0]
+    check_known(spec.source, shape, str(folder))
+    if spec.dtype == NF4:
+        check_nf4(name, device)
+    automatic, why = choose_dtype(spec.dtype, shape.model_type, device)
+    chosen = dtype or automatic
     if chosen == torch.float16 and shape.model_type.startswith("gemma3"):
         raise ModelError(f"models.{name}: float16 overflows on Gemma 3; use bfloat16 or float32")
     identity = tokenizer_fingerprint(folder)
     with _quiet():
         tokenizer = _load_tokenizer(folder, spec)
-        model = _load_model(folder, spec, chosen)
+        model = _load_model(folder, spec, chosen, device)
     rows = model.get_input_embeddings().get_parameter("weight").shape[0]
     if len(tokenizer) > rows:
         raise ModelError(
             f"{folder}: the tokenizer knows {len(tokenizer)} tokens, the model {rows}: they do not belong together"
         )
-    model = model.eval().requires_grad_(False).to(device)
+    model = model.eval().requires_grad_(False)
+    if spec.dtype != NF4:
+        model = model.to(device)
     layout = find_layout(model)
     _check_plan(folder, shape.components, layout.components)
     probe(model, layout)
@@ -82,23 +96,29 @@ def load(name: str, spec: ModelSpec, base: Path, device: torch.device, dtype: to
         source=spec.source,
         revision=folder.name if hub else None,
         dtype=chosen,
+        precision=NF4 if spec.dtype == NF4 else str(chosen).removeprefix("torch."),
+        why_precision=why,
     )
 
 
 def choose_dtype(spec_dtype: str, model_type: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """The precision of the frozen base, and the reason, to be printed. Never float16."""
-    if spec_dtype != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[
-            spec_dtype
-        ], f"{spec_dtype}: the study asks for it"
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+    """The precision that the frozen base computes in, and the reason, to be printed. Never float16."""
+    asked = "the study asks for it"
+    if spec_dtype in ("float32", "bfloat16"):
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[spec_dtype], f"{spec_dtype}: {asked}"
+    units = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if spec_dtype == NF4:
+        dtype = torch.bfloat16 if units else torch.float32
+        return dtype, f"nf4 weights, computing in {str(dtype).removeprefix('torch.')}: {asked}"
+    if units:
         return torch.bfloat16, "bfloat16: the GPU computes in it"
     if device.type == "cuda":
         return torch.float32, f"float32: this GPU has no bfloat16, and float16 is not safe for {model_type}"
     return torch.float32, f"float32: the safe choice on {device.type}"
 
 
-def _load_model(folder: Path, spec: ModelSpec, dtype: torch.dtype) -> PreTrainedModel:
+def _load_model(folder: Path, spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    quantised = nf4_arguments(dtype, device) if spec.dtype == NF4 else {}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -109,6 +129,7 @@ def _load_model(folder: Path, spec: ModelSpec, dtype: torch.dtype) -> PreTrained
             attn_implementation="sdpa",
             ignore_mismatched_sizes=True,  # so that they are listed, and refused below
             output_loading_info=True,
+            **quantised,
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError) as cause:
         if isinstance(cause, torch.OutOfMemoryError):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from ldc.models.headers import ModelShape, read_shape, resolve_folder
 from ldc.models.roles import Component
-from ldc.plan.banks import BANK_TOKENS
+from ldc.models.shapes import ModelShape
+from ldc.models.sources import ModelSource, plan_shape
+from ldc.plan.machine import Machine, find_machine
+from ldc.plan.memory import PRECISIONS, Memory, bank_size, memory_of, stage_one_bank
 from ldc.plan.runs import check_lengths, check_regimes, components_of
 from ldc.study.reading import StudyFile
 from ldc.study.regimes import Regime
@@ -19,9 +17,8 @@ from ldc.study.schema import Study
 
 CHARACTERS_PER_TOKEN = 3.0
 SHARE_OF_MATMUL_RATE = 0.30
-"""What the embedded and the corpora study reached of the rate measured here, on two cores (docs/log.md)."""
-HEAD_CHUNK_TOKENS = 2_048
-LIBRARIES_BYTES = 450_000_000
+"""What the embedded and the corpora study reached of the rate measured here, on two cores (docs/log.md).
+On a GPU it is an assumption that nothing has been measured against yet."""
 TABLES_BYTES_PER_RUN = 60_000
 
 
@@ -39,95 +36,167 @@ class RegimeCost:
 
 @dataclass(frozen=True)
 class ModelCost:
-    """One model's part. Memory is the peak while its banks run."""
+    """One model's part, in the precision of its base on this device. Memory is the peak while its banks run."""
 
     model: str
     layers: int
     parameters: int
+    precision: str
     runs: int
+    bank_runs: int
     flops: float
     memory_bytes: int
+    time_seconds: float
+
+
+@dataclass(frozen=True)
+class MemoryCost:
+    """The memory of one model's banks in one precision, term by term."""
+
+    model: str
+    precision: str
+    bank_runs: int
+    libraries_bytes: int
+    weights_bytes: int
+    loading_bytes: int
+    adapters_bytes: int
+    activations_bytes: int
+    head_bytes: int
+    total_bytes: int
+
+    @classmethod
+    def of(cls, model: str, memory: Memory) -> MemoryCost:
+        """A model's memory with its sum."""
+        terms = {name: getattr(memory, name) for name in Memory.__slots__}
+        return cls(model=model, **terms, total_bytes=memory.total_bytes)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The whole study. Nothing is downloaded or trained to make it; the matmul rate is measured on the spot."""
+    """The whole study. Nothing is downloaded or trained to make it; a CPU's matmul rate is measured on the spot."""
 
     study: str
+    device: str
     runs: int
     training_tokens: int
     scored_tokens: int
     flops: float
     memory_bytes: int
     disk_bytes: int
+    download_bytes: int
     time_seconds: float
     matmul_flops: float
     models: list[ModelCost]
     regimes: list[RegimeCost]
+    memory: list[MemoryCost]
+    downloads: list[ModelSource]
     assumptions: list[str]
 
 
-def estimate(file: StudyFile) -> Estimate:
-    """The cost of a study on this machine's CPU.
+def estimate(file: StudyFile, device: str = "auto") -> Estimate:
+    """The cost of a study on the device that a run would use here.
+
+    Args:
+        file: the study.
+        device: auto, cpu or cuda.
 
     Raises:
         ModelError, StudyError: as when it is run.
-        EnvironmentFault: a model is neither in a folder nor in the cache.
+        EnvironmentFault: a model's shape is not to be had without a download, or there is no such device.
     """
-    study = file.study
-    rate = matmul_rate()
+    study, machine = file.study, find_machine(device)
     scored = int(study.evaluation.documents * study.evaluation.characters / CHARACTERS_PER_TOKEN)
     models: list[ModelCost] = []
     regimes: list[RegimeCost] = []
+    memory: list[MemoryCost] = []
+    downloads: list[ModelSource] = []
     disk = 2_000_000
     for name, spec in study.models.items():
-        shape = read_shape(resolve_folder(name, spec, file.base))
+        shape, source = plan_shape(name, spec, file.base)
         check_regimes(study, name, shape.components)
         check_lengths(study, name, shape.context)
         rows = [_regime_cost(study, name, shape, regime, r) for regime, r in study.regimes.items()]
-        per_document_set = scored * (len(study.domains) if study.evaluation.domains == "all" else 1)
-        runs = sum(row.runs for row in rows) + len(study.domains)
-        flops = sum(row.runs * row.training_flops for row in rows) + runs * per_document_set * forward_flops(shape)
+        models.append(_model_cost(study, name, shape, rows, scored, machine))
+        memory += [
+            MemoryCost.of(name, _memory(study, shape, precision, machine))
+            for precision in (PRECISIONS if machine.on_gpu else PRECISIONS[:2])
+        ]
         regimes += rows
-        models.append(ModelCost(name, shape.layers, shape.parameters, runs, flops, _memory(study, shape, rows)))
+        downloads.append(source)
         disk += sum(row.runs * (4 * row.trainable_parameters + TABLES_BYTES_PER_RUN) for row in rows)
     trained = sum(row.runs for row in regimes)
-    total = sum(m.flops for m in models)
     return Estimate(
         study=study.name,
+        device=f"{machine.device} ({machine.name}, {machine.memory_bytes / 1e9:.0f} GB)",
         runs=sum(m.runs for m in models),
         training_tokens=trained * study.training.total_steps * study.training.tokens_per_step,
         scored_tokens=sum(m.runs for m in models) * scored,
-        flops=total,
+        flops=sum(m.flops for m in models),
         memory_bytes=max(m.memory_bytes for m in models),
         disk_bytes=disk,
-        time_seconds=total / (SHARE_OF_MATMUL_RATE * rate),
-        matmul_flops=rate,
+        download_bytes=sum(d.download_bytes for d in downloads),
+        time_seconds=sum(m.time_seconds for m in models),
+        matmul_flops=machine.flops,
         models=models,
         regimes=regimes,
-        assumptions=[
-            f"time: {SHARE_OF_MATMUL_RATE:.0%} of the float32 matmul rate measured just now on {os.cpu_count()} CPUs",
-            "targeted regimes: their layers are not known before the ranking; counted from half depth on",
-            f"scored tokens: {CHARACTERS_PER_TOKEN:g} characters a token",
-        ],
+        memory=memory,
+        downloads=downloads,
+        assumptions=_assumptions(study, machine, models),
     )
+
+
+def _model_cost(
+    study: Study, name: str, shape: ModelShape, rows: Sequence[RegimeCost], scored: int, machine: Machine
+) -> ModelCost:
+    """One model's part of the cost."""
+    precision = machine.precision(study.models[name].dtype)
+    documents = scored * (len(study.domains) if study.evaluation.domains == "all" else 1)
+    runs = sum(row.runs for row in rows) + len(study.domains)
+    flops = sum(row.runs * row.training_flops for row in rows) + runs * documents * forward_flops(shape)
+    memory = _memory(study, shape, precision, machine)
+    seconds = flops / (SHARE_OF_MATMUL_RATE * machine.flops)
+    return ModelCost(
+        name,
+        shape.layers,
+        shape.parameters,
+        precision,
+        runs,
+        memory.bank_runs,
+        flops,
+        memory.total_bytes,
+        seconds,
+    )
+
+
+def _memory(study: Study, shape: ModelShape, precision: str, machine: Machine) -> Memory:
+    """The memory of the first stage's banks: those of the second hold no more runs, and most join higher up."""
+    size = bank_size(shape, study, machine.memory_bytes, precision, machine.on_gpu)
+    return memory_of(shape, study, precision, machine.on_gpu, stage_one_bank(study, size))
+
+
+def _assumptions(study: Study, machine: Machine, models: Sequence[ModelCost]) -> list[str]:
+    """What the figures rest on, and what does not fit."""
+    told = [
+        f"time: {SHARE_OF_MATMUL_RATE:.0%} of {machine.why_flops}"
+        + (", an assumption not measured yet" if machine.on_gpu else ""),
+        "targeted regimes: their layers are not known before the ranking; counted from half depth on",
+        f"scored tokens: {CHARACTERS_PER_TOKEN:g} characters a token",
+    ]
+    if study.training.epochs is not None:
+        told.append("training tokens: the cap; a domain whose text ends sooner takes less")
+    told += [
+        f"{m.model}: {m.memory_bytes / 1e9:.3g} GB do not fit into the {machine.memory_bytes / 1e9:.3g} GB there are; "
+        "see the other precisions, or lower training.batch or training.block_length"
+        for m in models
+        if m.memory_bytes > machine.memory_bytes
+    ]
+    return told
 
 
 def forward_flops(shape: ModelShape, first_layer: int = 0) -> float:
     """FLOPs for one token through the layers from `first_layer` on and the head: two for each weight."""
     weights = sum(c.d_in * c.d_out for c in shape.components if c.layer >= first_layer)
     return 2.0 * (weights + shape.hidden * shape.vocabulary)
-
-
-def matmul_rate(size: int = 1_024, repeats: int = 5) -> float:
-    """FLOP per second of this machine's float32 matrix product: the best of a few."""
-    a = np.ones((size, size), np.float32)
-    best = float("inf")
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - began)
-    return 2.0 * size**3 / best
 
 
 def _regime_cost(study: Study, model: str, shape: ModelShape, name: str, regime: Regime) -> RegimeCost:
@@ -148,15 +217,3 @@ def _components(study: Study, model: str, shape: ModelShape, name: str, regime: 
     if study.selection.unit == "component":
         return block[-regime.top :]
     return [c for c in block if c.layer >= shape.layers - regime.top]
-
-
-def _memory(study: Study, shape: ModelShape, rows: Sequence[RegimeCost]) -> int:
-    """Peak bytes: weights, the activations of a bank's pass, its adapters with AdamW's state, and a chunk of logits."""
-    training = study.training
-    per_run = training.batch * training.block_length
-    members = min(max(1, BANK_TOKENS // per_run), max(row.runs for row in rows) * len(rows))
-    weights = 4 * shape.parameters
-    per_token = 4 * sum(c.d_in + c.d_out for c in shape.components) + 4 * 6 * shape.hidden * shape.layers
-    adapters = 16 * members * max(row.trainable_parameters for row in rows)
-    logits = 3 * 4 * HEAD_CHUNK_TOKENS * shape.vocabulary
-    return LIBRARIES_BYTES + weights + members * per_run * per_token + adapters + logits

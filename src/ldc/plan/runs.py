@@ -174,8 +174,15 @@ def _run(study: Study, inputs: Inputs, identity: RunId, components: tuple[Compon
             "text": (inputs.domains[identity.domain], domain.loss),
             "components": [c.path for c in components],
             "adapter": study.adapter.model_dump(),
-            "training": study.training.model_dump(exclude={"steps", "tokens"}) | {"steps": study.training.total_steps},
+            "training": _training(study),
             "seed": identity.seed,
         }
     text = json.dumps(what, sort_keys=True, separators=(",", ":"))
     return Run(identity, components, hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
+
+
+def _training(study: Study) -> dict[str, Any]:
+    """The training settings of a key. An epoch's steps follow from the text and the tokenizer, which are in it too."""
+    training = study.training
+    settings = training.model_dump(exclude={"steps", "tokens", "epochs"}) | {"steps": training.total_steps}
+    return settings if training.epochs is None else settings | {"epochs": training.epochs}

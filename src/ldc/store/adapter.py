@@ -17,7 +17,7 @@ from ldc.norms import update_norms
 from ldc.store.atomic import write_bytes, write_text
 from ldc.study.schema import AdapterSpec
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 
 
 def tensor_name(path: str, factor: str) -> str:
@@ -46,17 +46,22 @@ def peft_config(
     }
 
 
-def write_adapter(folder: Path, config: Mapping[str, Any], factors: Mapping[str, tuple[Any, Any]]) -> None:
-    """Write both files into `folder`, which is made if absent. Saving touches no network.
+def write_adapter(
+    folder: Path, config: Mapping[str, Any], factors: Mapping[str, tuple[Any, Any]], card: str = ""
+) -> None:
+    """Write both files, and the card if there is one, into `folder`, made if absent. Saving touches no network.
 
     Args:
         factors: component path -> (A [rank, in], B [out, rank]).
+        card: the text of README.md.
     """
     folder.mkdir(parents=True, exist_ok=True)
     named = {tensor_name(path, which): x for path, pair in factors.items() for which, x in zip("AB", pair, strict=True)}
     arrays = {name: np.ascontiguousarray(named[name], dtype=np.float32) for name in sorted(named)}
     write_bytes(folder / WEIGHTS, save(arrays, metadata={"format": "pt"}))
     write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
+    if card:
+        write_text(folder / CARD, card)
 
 
 def adapter_norms(folder: Path) -> list[dict[str, Any]]:

@@ -88,12 +88,13 @@ class Store:
         record = self.record(run.id)
         return record is not None and record["key"] == run.key
 
-    def write(self, result: Result, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    def write(self, result: Result, config: Mapping[str, Any], facts: Mapping[str, Any], card: str = "") -> None:
         """Store a run: everything else first, the marker last. What was there before is replaced.
 
         Args:
             config: the adapter's configuration in PEFT's format.
             facts: provenance, as far as it is the same for every run.
+            card: the text of the adapter's README.md.
 
         Raises:
             EnvironmentFault: it cannot be written.
@@ -109,7 +110,7 @@ class Store:
                 f"{folder}: cannot be replaced ({error.strerror}); mend this, and the same command continues"
             ) from error
         if result.factors and result.failure is None:
-            write_adapter(folder / "adapter", config, result.factors)
+            write_adapter(folder / "adapter", config, result.factors, card)
         for name, frame in (("norms", result.norms), ("losses", result.losses), ("evaluation", result.documents)):
             write_parquet(folder / f"{name}.parquet", frame)
         record = {

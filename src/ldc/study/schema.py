@@ -29,6 +29,14 @@ def _bare_source(value: object) -> object:
     return {"source": value} if isinstance(value, str) else value
 
 
+def _no_float16(value: object) -> object:
+    if isinstance(value, str) and value.lower() in ("float16", "fp16", "half"):
+        raise ValueError(
+            "float16 overflows on Gemma 3, and elsewhere small gradients vanish in it; use bfloat16, float32 or auto"
+        )
+    return value
+
+
 class Record(BaseModel):
     """Frozen, with unknown keys refused and each field's docstring as its description."""
 
@@ -42,8 +50,10 @@ class ModelSpec(Record):
     """`embedded`, a folder, or a Hub id such as `meta-llama/Llama-3.2-1B`."""
     revision: Text | None = None
     """Commit, tag or branch on the Hub."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the frozen base; `auto` is float32 on a CPU, bfloat16 on a GPU."""
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "nf4"], BeforeValidator(_no_float16)] = "auto"
+    """Precision of the frozen base; `auto` is float32 on a CPU, bfloat16 on a GPU; `nf4` keeps it in four bits."""
+    published_as: Annotated[Text, Field(pattern=r"^(folder|\w[\w.-]*/\w[\w.-]*)$")] | None = None
+    """For a folder: the Hub id that adapters name as their base, or `folder` for its path; default: the short name."""
     trust_remote_code: Annotated[bool, Field(strict=True)] = False
     """Run code that comes with the model. Dangerous: only for a source you trust."""
 
@@ -113,6 +123,8 @@ class TrainingSpec(Record):
     """Optimiser steps of each run. Give this or tokens."""
     tokens: Positive | None = None
     """Training tokens of each run; steps follow from batch, accumulation and block_length."""
+    epochs: Positive | None = None
+    """At most this many passes over the training text: a run on little text ends before its steps or tokens."""
     batch: Positive = 2
     """Rows of block_length tokens in one pass."""
     accumulation: Positive = 4

@@ -1,0 +1,154 @@
+"""Peak memory of a model's banks as a sum of named terms, and from it how many runs a bank may hold. Pure arithmetic.
+
+Each term is one function or one line here: when the engine changes what it keeps, this is the file that follows it.
+Measured against: benchmarks/true_shape.py (CPU), benchmarks/gpu_models.py (GPU); figures in docs/log.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ldc.models.shapes import ModelShape
+from ldc.plan.banks import BANK_TOKENS
+from ldc.plan.runs import components_of
+from ldc.study.regimes import Regime
+from ldc.study.schema import Study
+
+PRECISIONS = ("float32", "bfloat16", "nf4")
+BYTES = {"float32": 4.0, "bfloat16": 2.0, "nf4": 2.0}
+"""Bytes of a number that is computed with."""
+NF4_BYTES = 0.5 + 4 / 64
+"""Bytes of a weight in NF4: four bits, and a float32 scale for each block of 64."""
+HEAD_CHUNK_TOKENS = 2_048
+"""Tokens whose logits are held at once."""
+BACKWARD_ROWS = 16
+"""Fitted: on a CPU the backward thread's temporaries do not come from what the forward pass freed."""
+LIBRARIES_BYTES = 530_000_000
+"""Python, torch, transformers and the tables' libraries, resident before a model is loaded."""
+CONTEXT_BYTES = 900_000_000
+"""On a GPU: its context, the libraries' kernels and workspaces."""
+SHARE_OF_MEMORY = 0.85
+"""Of the memory there is, what a bank may plan with."""
+_FOUR_NORMS = ("gemma2", "gemma3")
+_HEAD_NORMS = ("gemma3", "qwen3")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Peak bytes of one model on its device, by what they hold. `loading` is a peak of its own, before training."""
+
+    precision: str
+    bank_runs: int
+    libraries_bytes: int
+    weights_bytes: int
+    loading_bytes: int
+    adapters_bytes: int
+    activations_bytes: int
+    head_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Libraries and weights, with whichever is larger: loading, or training and scoring a bank."""
+        work = self.adapters_bytes + self.activations_bytes + self.head_bytes
+        return self.libraries_bytes + self.weights_bytes + max(self.loading_bytes, work)
+
+
+def memory_of(shape: ModelShape, study: Study, precision: str, on_gpu: bool, runs: int) -> Memory:
+    """The memory of a bank of `runs` trained runs with the study's settings.
+
+    Args:
+        shape: the model's.
+        precision: float32, bfloat16 or nf4.
+        on_gpu: whether the memory is a GPU's; loading then maps no file into it.
+        runs: trained runs in the bank.
+    """
+    training, evaluation = study.training, study.evaluation
+    tokens = runs * training.batch * training.block_length
+    scored = evaluation.batch_tokens
+    return Memory(
+        precision=precision,
+        bank_runs=runs,
+        libraries_bytes=CONTEXT_BYTES if on_gpu else LIBRARIES_BYTES,
+        weights_bytes=weights_bytes(shape, precision),
+        loading_bytes=0 if on_gpu else shape.weight_bytes,
+        adapters_bytes=round(runs * adapter_bytes(shape, study)),
+        activations_bytes=round(
+            max(
+                tokens * (activation_bytes(shape, study, precision) + backward_bytes(shape, precision)),
+                scored * passing_bytes(shape, precision),
+            )
+        ),
+        head_bytes=round(min(max(tokens, scored), HEAD_CHUNK_TOKENS) * head_bytes(shape)),
+    )
+
+
+def weights_bytes(shape: ModelShape, precision: str) -> int:
+    """The frozen base. In NF4 the projections take four bits; embeddings, norms and whatever else stay bfloat16."""
+    if precision == "nf4":
+        return round(NF4_BYTES * shape.linear_parameters + 2 * (shape.parameters - shape.linear_parameters))
+    return round(BYTES[precision] * shape.parameters)
+
+
+def adapter_bytes(shape: ModelShape, study: Study) -> float:
+    """Of one run, the mean over the study's fixed regimes: factors, gradients and AdamW's two moments in float32."""
+    regimes = [r for r in study.regimes.values() if not r.targeted] or [Regime(block="all")]
+    counted = [sum(c.d_in + c.d_out for c in components_of(r, "", "", shape.components)) for r in regimes]
+    return 16.0 * study.adapter.rank * sum(counted) / len(counted)
+
+
+def activation_bytes(shape: ModelShape, study: Study, precision: str) -> float:
+    """What a training token leaves behind for the backward pass, in all layers.
+
+    In each layer: the inputs of the norms, which these keep in float32; two normed states; queries; keys, values and
+    the attention's output, widened to the number of queries; gate, activated gate, up, and their product; the inner
+    states of the adapters; a row of the mask that keeps documents apart, in float32.
+    """
+    number, layer = BYTES[precision], [c for c in shape.components if c.layer == 0]
+    queries = sum(c.d_in for c in layer if c.name.endswith(("o_proj", "out_proj"))) or shape.hidden
+    keys = sum(c.d_out for c in layer if c.name.endswith("k_proj"))
+    normed = (4 if shape.model_type.startswith(_FOUR_NORMS) else 2) * shape.hidden
+    normed += queries + keys if shape.model_type.startswith(_HEAD_NORMS) else 0
+    inner = study.adapter.rank * len(layer) + study.training.block_length
+    wide = _widest(shape)
+    return shape.layers * (4 * (normed + inner) + number * (2 * shape.hidden + 4 * queries + 4 * wide))
+
+
+def backward_bytes(shape: ModelShape, precision: str) -> float:
+    """What the backward pass holds of a token beside that, in one layer: BACKWARD_ROWS rows as wide as the MLP."""
+    return BACKWARD_ROWS * BYTES[precision] * _widest(shape)
+
+
+def passing_bytes(shape: ModelShape, precision: str) -> float:
+    """What a scored token holds while it passes through a layer; nothing is left behind."""
+    return BYTES[precision] * (3 * _widest(shape) + 6 * shape.hidden)
+
+
+def _widest(shape: ModelShape) -> int:
+    return max(c.d_in for c in shape.components if c.layer == 0 and c.block == "mlp")
+
+
+def head_bytes(shape: ModelShape) -> float:
+    """Of one token of a chunk: its logits in float32, and a second row of that size while their sum is formed."""
+    return 8.0 * shape.vocabulary
+
+
+def bank_size(
+    shape: ModelShape, study: Study, available_bytes: int, precision: str = "float32", on_gpu: bool = False
+) -> int:
+    """How many trained runs share a bank: as many as fill it with BANK_TOKENS tokens, fewer where memory ends first.
+
+    At least one: a study whose single run does not fit is for the user to lower.
+    """
+    most = max(1, BANK_TOKENS // (study.training.batch * study.training.block_length))
+    fitting = (
+        n
+        for n in range(most, 1, -1)
+        if memory_of(shape, study, precision, on_gpu, n).total_bytes <= SHARE_OF_MEMORY * available_bytes
+    )
+    return next(fitting, 1)
+
+
+def stage_one_bank(study: Study, per_bank: int) -> int:
+    """Trained runs in a bank of the first stage: its runs of one model in equal shares. All go through every layer."""
+    runs = max(1, len(study.domains) * len(study.seeds) * sum(not r.targeted for r in study.regimes.values()))
+    return -(-runs // -(-runs // per_bank))

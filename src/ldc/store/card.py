@@ -1,0 +1,109 @@
+"""The model card of an adapter: what it is, how it came about and how to load it. No time, no path of a machine."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ldc.domains.registry import is_synthetic
+from ldc.engine.results import Result
+from ldc.models.folders import HUB_ID
+from ldc.study.schema import ModelSpec, Study
+
+_LOADING = """```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+base = AutoModelForCausalLM.from_pretrained({base}{revision})
+model = PeftModel.from_pretrained(base, "path/to/this/folder")
+```"""
+
+
+def base_name(name: str, spec: ModelSpec, folder: Path, revision: str | None) -> str:
+    """What adapters call their base model: its Hub id; for a folder what `published_as` says, else its short name.
+
+    Args:
+        name: the model's short name in the study.
+        folder: where its files are.
+        revision: the commit, for a model from the Hub; None for a folder.
+    """
+    if spec.published_as == "folder":
+        return str(folder)
+    return spec.published_as or (spec.source if revision is not None else name)
+
+
+def adapter_card(result: Result, study: Study, base_model: str, revision: str | None) -> str:
+    """The text of an adapter's README.md; the same run gives the same text."""
+    run = result.run.id
+    synthetic = is_synthetic(run.domain, study.domains[run.domain])
+    published = HUB_ID.fullmatch(base_model) is not None and (revision is not None or "/" in base_model)
+    front: dict[str, Any] = {"base_model": base_model} if published else {}
+    front |= {"library_name": "peft", "tags": ["lora", "layer-domain-control"]}
+    text = f"{run.domain}, synthetic text (made by a generator of the package)" if synthetic else run.domain
+    at = f" at revision `{revision}`" if revision else ""
+    facts = {
+        "Base model": f"`{base_model}`{at}",
+        "Study": study.name,
+        "Domain": text,
+        "Regime": f"{run.regime}: {_where(result)}",
+        "Seed": run.seed,
+        "Trainable parameters": f"{result.trainable_parameters:,}",
+        "Adapter": _settings(study.adapter.model_dump()),
+        "Training": _settings(study.training.model_dump(exclude_none=True)),
+        "Held-out bits per byte": _held_out(result, synthetic),
+    }
+    lines = [
+        "---",
+        yaml.safe_dump(front, sort_keys=False).strip(),
+        "---",
+        "",
+        f"# {run.model} on {run.domain}, {run.regime}, seed {run.seed}",
+        "",
+        "A LoRA adapter from a study of where a domain is written in a language model. It was made to be measured, not "
+        "to be used: a short training on one kind of text.",
+        "",
+        *(f"- {what}: {value}" for what, value in facts.items()),
+        "",
+        "## Loading",
+        "",
+        _LOADING.format(
+            base=f'"{base_model}"' if published else '"path/to/the/base/model"',
+            revision=f', revision="{revision}"' if revision else "",
+        ),
+        "",
+        "## Components",
+        "",
+        *(f"- `{component.path}`" for component in result.run.components),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _where(result: Result) -> str:
+    """Blocks and layers in words."""
+    components = result.run.components
+    layers = sorted({c.layer for c in components})
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    told = ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]} to {r[-1]}" for r in runs)
+    blocks = " and ".join(sorted({c.block for c in components}))
+    return f"{len(components)} projections of {blocks} in layer{'s' if len(layers) > 1 else ''} {told}"
+
+
+def _settings(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _held_out(result: Result, synthetic: bool) -> str:
+    """Bits per byte = nll / (ln 2 x bytes) on each scored domain; lower is better."""
+    told = []
+    for domain, rows in result.documents.groupby("eval_domain", sort=False):
+        bits = float(rows["nll"].sum()) / (math.log(2) * int(rows["bytes"].sum()))
+        told.append(f"{bits:.4f} on {domain} ({len(rows)} documents)")
+    return "; ".join(told) + (" of synthetic text" if synthetic and len(told) == 1 else "") + " (lower is better)"
