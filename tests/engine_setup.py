@@ -162,9 +162,10 @@ def run(
     reading: Reading | None = None,
     trunk: bool = True,
     disturb: Disturb = lambda _step, _bank: None,
+    compiled: bool = False,
 ) -> dict[str, Outcome]:
     """Train a bank and return what became of each member, by name. `disturb` is called before gradients are kept."""
-    bank = Bank(base, members, RANK, SCALING, trunk=trunk)
+    bank = Bank(base, members, RANK, SCALING, trunk=trunk, compiled=compiled)
     first: list[Factors] = []
 
     def watch(step: int, bank: Bank) -> None:

@@ -20,7 +20,19 @@ from ldc.cli import app, main
 from ldc.errors import DataError, EnvironmentFault, ExitCode, ModelError, StoreError, StudyError
 from ldc.study.example import example_text
 
-STUDY_OPTIONS = ["--device", "--dry-run", "--help", "--json", "--out", "--quiet", "--threads", "-h", "-o", "-q"]
+STUDY_OPTIONS = [
+    "--compile",
+    "--device",
+    "--dry-run",
+    "--help",
+    "--json",
+    "--out",
+    "--quiet",
+    "--threads",
+    "-h",
+    "-o",
+    "-q",
+]
 SURFACE = {
     "demo": STUDY_OPTIONS,
     "init": ["--force", "--help", "-h", "path"],
@@ -218,13 +230,13 @@ def test_run_hands_over_what_was_asked_and_prints_the_page(
 ) -> None:
     seen: list[tuple[Any, ...]] = []
 
-    def run_study(file: Any, out: Path, progress: Any, device: str, threads: int | None) -> Outcome:
-        seen.append((file.path, file.base, out, device, threads))
+    def run_study(file: Any, out: Path, progress: Any, device: str, threads: int | None, compiled: Any) -> Outcome:
+        seen.append((file.path, file.base, out, device, threads, compiled))
         return Outcome(out / "report.html")
 
     backend("ldc.conduct", run_study=run_study)
     assert main(["run", study, "-o", "out", "--device", "cpu", "--threads", "2", "-q"]) == 0
-    assert seen == [(Path(study), Path(study).parent, Path("out"), "cpu", 2)]
+    assert seen == [(Path(study), Path(study).parent, Path("out"), "cpu", 2, None)]
     assert capsys.readouterr() == (f"{Path('out/report.html')}\n", "2 runs are done, 2 of them now\n")
 
 

@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from safetensors.numpy import load_file, save_file
 
@@ -595,18 +597,53 @@ def test_the_package_runs_as_a_module() -> None:
     assert done.stderr == "ldc: error: none: holds no study; run one with: ldc run study.yaml -o none\n"
 
 
-def test_memory_that_runs_out_is_told_with_what_to_lower_and_the_study_goes_on_afterwards(
+EXHAUSTED = "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"
+
+
+def test_memory_that_runs_out_with_one_run_is_told_with_what_to_lower_and_the_study_goes_on_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     study = mini_study(tmp_path, ("birds",), ("all",))
 
     def exhausted(*_: object) -> None:
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+        raise RuntimeError(EXHAUSTED)
 
     with monkeypatch.context() as patch:
         patch.setattr(work, "run_bank", exhausted)
         assert main(study.command()) == 4
     told = capsys.readouterr().err
-    assert "out of memory with 2 runs side by side; lower training.batch" in told
+    assert "out of memory with a single run; lower training.batch" in told
     assert "Traceback" not in told
     assert main(study.command()) == 0
+
+
+def test_a_bank_that_does_not_fit_is_halved_until_it_does_with_the_same_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    whole, halved = mini_study(tmp_path / "whole"), mini_study(tmp_path / "halved")
+    whole.run()
+    run_bank = work.run_bank
+    sizes: list[int] = []
+
+    def narrow(base: Any, feed: Any, study: Any, runs: Any, *rest: Any) -> Any:
+        if len(runs) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(runs))
+        return run_bank(base, feed, study, runs, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "run_bank", narrow)
+        assert main(halved.command()) == 0
+    assert re.search(
+        r"stage 1: out of memory with \d runs side by side; going on with half as many", capsys.readouterr().err
+    )
+    assert len(sizes) > 3
+    tables = [pd.read_parquet(s.out / "tables" / "norms.parquet") for s in (whole, halved)]
+    named = [t.drop(columns="frobenius").select_dtypes(exclude="float") for t in tables]
+    pd.testing.assert_frame_equal(*named)
+    np.testing.assert_allclose(tables[0]["frobenius"], tables[1]["frobenius"], rtol=1e-4, atol=1e-7)
+    recorded = json.loads((halved.out / "plan.json").read_text())["banks"]
+    assert all(len(bank["runs"]) <= 2 for bank in recorded), "a resumed study repeats the halves"
+    before = results(halved.out)
+    assert main(halved.command()) == 0
+    assert results(halved.out) == before

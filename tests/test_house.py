@@ -23,6 +23,7 @@ LEVELS = (
     ("analysis",),
     ("report",),
     ("standing",),
+    ("worker",),
     ("conduct",),
     ("results", "models.tiny"),
     ("console",),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ldc.domains.registry import load_domain
 from ldc.errors import EnvironmentFault
@@ -13,8 +13,10 @@ from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprin
 from ldc.models.headers import read_shape
 from ldc.models.roles import Component
 from ldc.plan.banks import BankPlan, plan_banks
+from ldc.plan.compiling import compiling_pays
+from ldc.plan.machine import find_machine
 from ldc.plan.memory import bank_size
-from ldc.plan.runs import PT, Inputs, Run, check_lengths, check_regimes
+from ldc.plan.runs import Inputs, Run, check_lengths, check_regimes
 from ldc.progress import Progress
 from ldc.provenance import versions
 from ldc.report import RunLine, write_report
@@ -24,7 +26,7 @@ from ldc.store.lock import locked
 from ldc.store.runs import STUDY, Store, remove_litter
 from ldc.study.reading import StudyFile, resolved_yaml
 from ldc.study.same import check_same_study
-from ldc.study.schema import Study
+from ldc.worker import Means, Worker
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,7 +59,12 @@ class Outcome:
 
 
 def run_study(
-    file: StudyFile, out: Path, progress: Progress, device: str = "auto", threads: int | None = None
+    file: StudyFile,
+    out: Path,
+    progress: Progress,
+    device: str = "auto",
+    threads: int | None = None,
+    compiled: bool | None = None,
 ) -> Outcome:
     """Run what is not done yet, and report on all of it.
 
@@ -67,6 +74,7 @@ def run_study(
         progress: told what happens.
         device: auto, cpu or cuda.
         threads: CPU threads; None leaves torch's choice.
+        compiled: whether decoder layers are compiled; None leaves it to the plan. Banks planned before stay as planned.
 
     Raises:
         LdcError: of the kinds in `ldc.errors`, before any run or between runs; finished runs stay.
@@ -78,7 +86,7 @@ def run_study(
     with locked(out):
         domains = _domains(file, store, progress)
         inputs = Inputs(identities, {name: text.fingerprint for name, text in domains.items()}, components)
-        return _run(file, Standing(file.study, inputs, store), domains, progress, device, threads)
+        return _run(file, Standing(file.study, inputs, store), domains, progress, Means(device, threads, compiled))
 
 
 def _run(
@@ -86,19 +94,18 @@ def _run(
     standing: Standing,
     domains: Mapping[str, DomainText],
     progress: Progress,
-    device: str,
-    threads: int | None,
+    means: Means,
 ) -> Outcome:
     """Both stages of every model, then the report."""
     computed = 0
     for model in file.study.models:
-        worker: _Worker | None = None
+        worker: Worker | None = None
         for stage, runs_of in (("stage 1", standing.fixed), ("stage 2", standing.targeted)):
             runs = runs_of(model)
-            banks = _planned(file, standing, model, runs, device)
+            banks = _planned(file, standing, model, runs, means, progress)
             if banks:
                 if worker is None:
-                    worker = _Worker(file, standing, domains, model, device, threads, progress)
+                    worker = Worker(file, standing.store, domains, model, means, progress)
                     _record(standing)
                 standing.store.record_banks(banks)
                 computed += worker.work(f"{model}, {stage}", runs, banks)
@@ -170,115 +177,25 @@ def _record(standing: Standing) -> None:
     write_text(standing.store.out / STUDY, resolved_yaml(standing.study))
 
 
-def _planned(file: StudyFile, standing: Standing, model: str, runs: Sequence[Run], device: str) -> list[BankPlan]:
+def _planned(
+    file: StudyFile, standing: Standing, model: str, runs: Sequence[Run], means: Means, progress: Progress
+) -> list[BankPlan]:
     """The banks still to be run."""
     done = {run.key for run in runs if standing.store.is_done(run)}
     if all(run.key in done for run in runs):
         return []
-    return plan_banks(runs, standing.store.banks(), done, _per_bank(file, model, device))
-
-
-def _per_bank(file: StudyFile, model: str, device: str) -> int:
-    """How many trained runs of a model share a bank on this device."""
+    from ldc.engine.compiled import can_compile
     from ldc.engine.device import choose_device, memory_of_device
     from ldc.models.load import choose_dtype
 
-    chosen, _ = choose_device(device)
+    chosen, _ = choose_device(means.device)
     spec = file.study.models[model]
     shape = read_shape(resolve_folder(model, spec, file.base))
     dtype = str(choose_dtype(spec.dtype, shape.model_type, chosen)[0]).removeprefix("torch.")
     precision = spec.dtype if spec.dtype == "nf4" else dtype
-    return bank_size(shape, file.study, memory_of_device(chosen), precision, chosen.type == "cuda")
-
-
-class _Worker:
-    """A loaded model that runs banks and stores what comes of them."""
-
-    def __init__(
-        self,
-        file: StudyFile,
-        standing: Standing,
-        domains: Mapping[str, DomainText],
-        model: str,
-        device: str,
-        threads: int | None,
-        progress: Progress,
-    ) -> None:
-        import torch
-
-        from ldc.engine.bank import Base
-        from ldc.engine.device import choose_device, keep_freed_memory
-        from ldc.engine.feed import Feed
-        from ldc.engine.work import weight_norms
-        from ldc.models.load import load
-        from ldc.store.card import base_name
-
-        if threads is not None:
-            torch.set_num_threads(threads)
-        keep_freed_memory()
-        chosen, why = choose_device(device)
-        spec = file.study.models[model]
-        progress.stage(f"loading {model}", 1)
-        self.loaded = load(model, spec, file.base, chosen)
-        progress.say(f"{model}: on {why}; {self.loaded.why_precision}")
-        self.base_name = base_name(model, spec, self.loaded.folder, self.loaded.revision)
-        self.base = Base.of(self.loaded.model, self.loaded.layout)
-        self.feed = Feed(file.study, domains, self.loaded.tokenizer, chosen)
-        self.feed.check()
-        self.weight_norms = weight_norms(self.base, self.loaded.layout.components)
-        self.study: Study = file.study
-        self.store, self.progress = standing.store, progress
-        progress.advance(1)
-        self.facts: dict[str, Any] = {
-            "base_model": self.base_name,
-            "base_revision": self.loaded.revision,
-            "device": str(chosen),
-            "dtype": self.loaded.precision,
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-        }
-
-    def work(self, stage: str, runs: Sequence[Run], banks: Sequence[BankPlan]) -> int:
-        """Run banks, store their runs one by one; the number of runs newly stored."""
-        from ldc.engine.device import is_out_of_memory
-        from ldc.engine.work import run_bank
-        from ldc.store.adapter import peft_config
-        from ldc.store.card import adapter_card
-
-        by_key = {run.key: run for run in runs}
-        members = [[by_key[key] for key in bank.keys] for bank in banks]
-        self.progress.stage(stage, sum(self._tokens(bank) for bank in members))
-        stored = 0
-        for bank in members:
-            advance: Callable[[int], None] = lambda tokens: self.progress.advance(tokens, tokens)  # noqa: E731
-            try:
-                results = run_bank(self.base, self.feed, self.study, bank, self.weight_norms, advance)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                raise EnvironmentFault(
-                    f"{stage}: out of memory with {len(bank)} runs side by side; lower training.batch or "
-                    "training.block_length, or free memory; finished runs stay"
-                ) from error
-            for result in results:
-                if self.store.is_done(result.run):
-                    continue
-                base = (self.base_name, self.loaded.revision)
-                config = peft_config(result.run.components, self.study.adapter, *base)
-                self.store.write(result, config, self.facts, adapter_card(result, self.study, *base))
-                stored += 1
-                if result.failure:
-                    self.progress.say(f"{result.run.id}: failed: {result.failure}")
-        return stored
-
-    def _tokens(self, runs: Sequence[Run]) -> int:
-        """Tokens that a bank will go through, training and scoring."""
-        spec = self.study.training
-        steps = max((self.feed.steps_of(run.id.domain) for run in runs if run.id.regime != PT), default=0)
-        trained = sum(run.id.regime != PT for run in runs) * steps * spec.tokens_per_step
-        everything = list(self.study.domains) if self.study.evaluation.domains == "all" else None
-        scored = 0
-        for run in runs:
-            for name in everything or [run.id.domain]:
-                scored += sum(len(w.tokens) for w in self.feed.held_out(name).windows)
-        return trained + scored
+    per_bank = bank_size(shape, file.study, memory_of_device(chosen), precision, chosen.type == "cuda")
+    compiled = bool(means.compiled)
+    if means.compiled is None:
+        compiled, why = compiling_pays(file.study, shape, runs, find_machine(means.device), can_compile(chosen))
+        progress.say(f"{model}: decoder layers {'compiled' if compiled else 'not compiled'}: {why}")
+    return plan_banks(runs, standing.store.banks(), done, per_bank, compiled)

@@ -17,6 +17,14 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class Compile(StrEnum):
+    """Whether decoder layers are compiled."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file.", show_default=False)]
 OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="OUT", help="Folder for the results.", show_default=False)
@@ -29,3 +37,6 @@ Threads = Annotated[
     int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads; default: all.", show_default=False)
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+CompileOption = Annotated[
+    Compile, typer.Option("--compile", help="Compile decoder layers; auto does if it pays for its own warm-up.")
+]

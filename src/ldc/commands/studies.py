@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ldc import console
-from ldc.commands.options import AsJson, Device, DeviceOption, DryRun, OutOption, OutPath, Quiet, StudyPath, Threads
+from ldc.commands.options import (
+    AsJson,
+    Compile,
+    CompileOption,
+    Device,
+    DeviceOption,
+    DryRun,
+    OutOption,
+    OutPath,
+    Quiet,
+    StudyPath,
+    Threads,
+)
 from ldc.commands.shown import put_record, record
 from ldc.errors import ExitCode
 
@@ -36,12 +48,13 @@ def run(
     as_json: AsJson = False,
     device: DeviceOption = Device.AUTO,
     threads: Threads = None,
+    compiled: CompileOption = Compile.AUTO,
     quiet: Quiet = False,
 ) -> None:
     """Run a study, or go on with it, and report. The same command again continues."""
     from ldc.study.reading import read_study
 
-    _study(read_study(study), out, dry_run, as_json, device, threads, quiet)
+    _study(read_study(study), out, dry_run, as_json, device, threads, compiled, quiet)
 
 
 def demo(
@@ -50,12 +63,13 @@ def demo(
     as_json: AsJson = False,
     device: DeviceOption = Device.AUTO,
     threads: Threads = None,
+    compiled: CompileOption = Compile.AUTO,
     quiet: Quiet = False,
 ) -> None:
     """Run the embedded study; nothing is downloaded."""
     from ldc.study.example import demo_study
 
-    _study(demo_study(), out, dry_run, as_json, device, threads, quiet)
+    _study(demo_study(), out, dry_run, as_json, device, threads, compiled, quiet)
 
 
 def status(out: OutPath, as_json: AsJson = False) -> None:
@@ -84,7 +98,14 @@ def report(out: OutPath, quiet: Quiet = False) -> None:
 
 
 def _study(
-    file: StudyFile, out: Path | None, dry_run: bool, as_json: bool, device: Device, threads: int | None, quiet: bool
+    file: StudyFile,
+    out: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    device: Device,
+    threads: int | None,
+    compiled: Compile,
+    quiet: bool,
 ) -> None:
     """Estimate or conduct a study and print what came of it."""
 
@@ -102,7 +123,8 @@ def _study(
     from ldc.conduct import run_study
 
     with console.ConsoleProgress(quiet) as progress:
-        outcome = run_study(file, out, progress, device.value, threads)
+        asked = {Compile.ON: True, Compile.OFF: False}.get(compiled)
+        outcome = run_study(file, out, progress, device.value, threads, asked)
     _print_outcome(outcome, as_json)
     if outcome.failed:
         raise typer.Exit(ExitCode.FAILED_RUNS)

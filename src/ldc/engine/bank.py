@@ -34,6 +34,7 @@ class Base:
         final_norm: what the hidden states go through after the last layer; None for nothing.
         head: from there to losses.
         root: the module in which the paths of components are looked up.
+        paths: those of all components.
         returns_tuple: whether a layer's output is a tuple.
         masked: whether the decoder must be given a mask to keep packed documents apart.
     """
@@ -43,6 +44,7 @@ class Base:
     layers: tuple[nn.Module, ...]
     final_norm: nn.Module | None
     head: Head
+    paths: tuple[str, ...]
     returns_tuple: bool = False
     masked: bool = False
 
@@ -61,6 +63,7 @@ class Base:
             layers=tuple(model.get_submodule(path) for path in layout.layers),
             final_norm=None if layout.final_norm is None else model.get_submodule(layout.final_norm),
             head=Head(head.weight, getattr(head, "bias", None), layout.softcap),
+            paths=tuple(c.path for c in layout.components),
             returns_tuple=layout.returns_tuple,
             masked=needs_mask(decoder, head.weight.device),
         )
@@ -90,9 +93,12 @@ class Bank:
         self.adapters = Adapters(self.members, rank, scaling, base.device, dtype, computed)
         self._anchor = torch.zeros((), dtype=computed, device=base.device, requires_grad=True)
         self._sites = [Site(stack, scaling) for stack in self.adapters.stacks.values()]
+        places = dict(zip(self.adapters.stacks, self._sites, strict=True))
+        if compiled:  # one code for all layers of all banks: the same kinds of modules everywhere, adapted or not
+            self._idle = {path: Site(None, 0.0) for path in base.paths if path not in places}
+            places |= self._idle
         self._stand_ins = {
-            path: adapted(base.root.get_submodule(path), site, self._anchor)
-            for path, site in zip(self.adapters.stacks, self._sites, strict=True)
+            path: adapted(base.root.get_submodule(path), site, self._anchor) for path, site in places.items()
         }
         self._spans: dict[tuple[int, ...], list[tuple[Span, ...]]] = {}
         self.trunk = Trunk(base.decoder, base.layers, base.returns_tuple, base.masked)
@@ -162,7 +168,7 @@ class Bank:
     def _seat(self, present: tuple[int, ...]) -> None:
         """Tell every site who is in the batch from here on."""
         if present not in self._spans:
-            self._spans[present] = [spans_of(site.stack.members, present) for site in self._sites]
+            self._spans[present] = [spans_of(stack.members, present) for stack in self.adapters.stacks.values()]
         keep = torch.is_grad_enabled()
         for site, spans in zip(self._sites, self._spans[present], strict=True):
             site.spans, site.members, site.keep = spans, len(present), keep

@@ -26,7 +26,7 @@ _NUMBERS = count()
 
 
 class Site:
-    """A component of a bank at work: its stack, and who is in the batch.
+    """A component of a bank at work: its stack, None where nobody adapts it, and who is in the batch.
 
     Attributes:
         spans: the stretches of members present that adapt the component.
@@ -34,7 +34,7 @@ class Site:
         keep: whether x A' is kept for a backward pass.
     """
 
-    def __init__(self, stack: Stack, scaling: float) -> None:
+    def __init__(self, stack: Stack | None, scaling: float) -> None:
         self.stack, self.scaling = stack, scaling
         self.spans: Sequence[Span] = ()
         self.members, self.keep = 1, False
@@ -44,6 +44,8 @@ class Site:
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """y[span] += s x[span] A' B', in place; x is [.., I], y [.., O]."""
+        if self.stack is None:
+            return
         x_MPI, y_MPO = x.reshape(self.members, -1, x.shape[-1]), y.view(self.members, -1, y.shape[-1])
         hidden = []
         for span in self.spans:
@@ -55,6 +57,8 @@ class Site:
 
     def add_backward(self, dy: Tensor, x: Tensor, dx: Tensor | None) -> None:
         """Add to the gradients of A and B, each from its member's rows alone, and to dx, where it is wanted."""
+        if self.stack is None:
+            return
         members, spans, hidden = self._kept
         x_MPI, dy_MPO = x.reshape(members, -1, x.shape[-1]), dy.reshape(members, -1, dy.shape[-1])
         dx_MPI = None if dx is None else dx.view(members, -1, dx.shape[-1])

@@ -28,7 +28,13 @@ Advance = Callable[[int], None]
 
 
 def run_bank(
-    base: Base, feed: Feed, study: Study, runs: Sequence[Run], weight_norms: Mapping[str, float], advance: Advance
+    base: Base,
+    feed: Feed,
+    study: Study,
+    runs: Sequence[Run],
+    weight_norms: Mapping[str, float],
+    advance: Advance,
+    compiled: bool = False,
 ) -> list[Result]:
     """Train and score the runs of one bank.
 
@@ -36,6 +42,7 @@ def run_bank(
         runs: of one model; PT runs ride along without training.
         weight_norms: component path -> Frobenius norm of the base weight.
         advance: told the number of tokens after each piece of work.
+        compiled: whether decoder layers are called compiled in training.
     """
     began = time.monotonic()
     trained = {f"{run.id}": run for run in runs if run.id.regime != PT_REGIME}
@@ -45,7 +52,7 @@ def run_bank(
         )
         for name, run in trained.items()
     ]
-    bank = Bank(base, members, study.adapter.rank, study.adapter.scaling)
+    bank = Bank(base, members, study.adapter.rank, study.adapter.scaling, compiled=compiled)
     courses: list[Course] = []
     if members:
         keys = sorted({TextKey(r.id.domain, r.id.seed) for r in trained.values()}, key=str)

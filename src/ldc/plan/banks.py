@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from ldc.plan.runs import PT, Run
@@ -15,10 +15,11 @@ BANK_TOKENS = 8_192
 
 @dataclass(frozen=True, slots=True)
 class BankPlan:
-    """Runs of one model that are trained and scored together, by key."""
+    """Runs of one model that are trained and scored together, by key, and whether by compiled code."""
 
     model: str
     keys: tuple[str, ...]
+    compiled: bool = False
 
     @property
     def name(self) -> str:
@@ -27,7 +28,7 @@ class BankPlan:
 
 
 def plan_banks(
-    runs: Sequence[Run], recorded: Sequence[BankPlan], done: Collection[str], per_bank: int
+    runs: Sequence[Run], recorded: Sequence[BankPlan], done: Collection[str], per_bank: int, compiled: bool = False
 ) -> list[BankPlan]:
     """The banks that must be run so that every run is done.
 
@@ -40,7 +41,13 @@ def plan_banks(
     kept = [bank for bank in kept if any(key not in done for key in bank.keys)]
     covered = {key for bank in kept for key in bank.keys}
     loose = [run for run in runs if run.key not in covered and run.key not in done]
-    return kept + _grouped(loose, per_bank)
+    return kept + [replace(bank, compiled=compiled) for bank in _grouped(loose, per_bank)]
+
+
+def halves(bank: BankPlan) -> list[BankPlan]:
+    """The same runs in two banks."""
+    middle = (len(bank.keys) + 1) // 2
+    return [replace(bank, keys=bank.keys[:middle]), replace(bank, keys=bank.keys[middle:])]
 
 
 def _grouped(runs: Sequence[Run], per_bank: int) -> list[BankPlan]:

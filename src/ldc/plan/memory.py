@@ -19,7 +19,7 @@ BYTES = {"float32": 4.0, "bfloat16": 2.0, "nf4": 2.0}
 """Bytes of a number that is computed with."""
 NF4_BYTES = 0.5 + 4 / 64
 """Bytes of a weight in NF4: four bits, and a float32 scale for each block of 64."""
-HEAD_CHUNK_TOKENS = 2_048
+HEAD_CHUNK_TOKENS = {"cpu": 512, "cuda": 2_048}
 """Tokens whose logits are held at once."""
 BACKWARD_ROWS = 16
 """Fitted: on a CPU the backward thread's temporaries do not come from what the forward pass freed."""
@@ -78,7 +78,7 @@ def memory_of(shape: ModelShape, study: Study, precision: str, on_gpu: bool, run
                 scored * passing_bytes(shape, precision),
             )
         ),
-        head_bytes=round(min(max(tokens, scored), HEAD_CHUNK_TOKENS) * head_bytes(shape)),
+        head_bytes=round(min(max(tokens, scored), HEAD_CHUNK_TOKENS["cuda" if on_gpu else "cpu"]) * head_bytes(shape)),
     )
 
 

@@ -170,7 +170,7 @@ class Store:
 
     def banks(self) -> list[BankPlan]:
         """The banks recorded so far."""
-        return [BankPlan(b["model"], tuple(b["runs"])) for b in self._plan().get("banks", [])]
+        return [BankPlan(b["model"], tuple(b["runs"]), b.get("compiled", False)) for b in self._plan().get("banks", [])]
 
     def record_inputs(self, inputs: Inputs) -> None:
         """Record what the runs are planned by."""
@@ -187,7 +187,15 @@ class Store:
     def record_banks(self, banks: Sequence[BankPlan]) -> None:
         """Record banks beside those recorded before."""
         known = {bank.keys: bank for bank in [*self.banks(), *banks]}
-        self._write_plan(self._plan() | {"banks": [{"model": b.model, "runs": list(b.keys)} for b in known.values()]})
+        self._write_banks(list(known.values()))
+
+    def replace_bank(self, bank: BankPlan, parts: Sequence[BankPlan]) -> None:
+        """Record banks in the place of one that did not fit into memory."""
+        self._write_banks([b for known in self.banks() for b in (parts if known.keys == bank.keys else [known])])
+
+    def _write_banks(self, banks: Sequence[BankPlan]) -> None:
+        records = [{"model": b.model, "runs": list(b.keys), "compiled": b.compiled} for b in banks]
+        self._write_plan(self._plan() | {"banks": records})
 
     def _plan(self) -> dict[str, Any]:
         path = self.out / PLAN

@@ -1,0 +1,163 @@
+"""The worker: a loaded model that runs banks and stores what comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ldc.errors import EnvironmentFault
+from ldc.plan.banks import BankPlan, halves
+from ldc.plan.runs import PT, Run
+from ldc.progress import Progress
+from ldc.provenance import versions
+from ldc.store.runs import Store
+from ldc.study.reading import StudyFile
+from ldc.study.schema import Study
+
+if TYPE_CHECKING:
+    from ldc.domains.document import DomainText
+    from ldc.engine.results import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """With what a study is computed; no result depends on it.
+
+    Attributes:
+        device: auto, cpu or cuda.
+        threads: CPU threads; None leaves torch's choice.
+        compiled: whether decoder layers are compiled; None leaves it to the plan.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+    compiled: bool | None = None
+
+
+class Worker:
+    """A loaded model that runs banks and stores what comes of them."""
+
+    def __init__(
+        self,
+        file: StudyFile,
+        store: Store,
+        domains: Mapping[str, DomainText],
+        model: str,
+        means: Means,
+        progress: Progress,
+    ) -> None:
+        import torch
+
+        from ldc.engine.bank import Base
+        from ldc.engine.device import choose_device, keep_freed_memory
+        from ldc.engine.feed import Feed
+        from ldc.engine.work import weight_norms
+        from ldc.models.load import load
+        from ldc.store.card import base_name
+
+        if means.threads is not None:
+            torch.set_num_threads(means.threads)
+        keep_freed_memory()
+        chosen, why = choose_device(means.device)
+        spec = file.study.models[model]
+        progress.stage(f"loading {model}", 1)
+        self.loaded = load(model, spec, file.base, chosen)
+        progress.say(f"{model}: on {why}; {self.loaded.why_precision}")
+        self.base_name = base_name(model, spec, self.loaded.folder, self.loaded.revision)
+        self.base = Base.of(self.loaded.model, self.loaded.layout)
+        self.feed = Feed(file.study, domains, self.loaded.tokenizer, chosen)
+        self.feed.check()
+        self.weight_norms = weight_norms(self.base, self.loaded.layout.components)
+        self.study: Study = file.study
+        self.store, self.progress = store, progress
+        progress.advance(1)
+        self.facts: dict[str, Any] = {
+            "base_model": self.base_name,
+            "base_revision": self.loaded.revision,
+            "device": str(chosen),
+            "dtype": self.loaded.precision,
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+        }
+
+    def work(self, stage: str, runs: Sequence[Run], banks: Sequence[BankPlan]) -> int:
+        """Run banks, store their runs one by one; the number of runs newly stored.
+
+        Raises:
+            EnvironmentFault: memory ran out with a single run.
+        """
+        by_key = {run.key: run for run in runs}
+        self.progress.stage(stage, sum(self._tokens([by_key[key] for key in bank.keys]) for bank in banks))
+        waiting, stored = list(banks), 0
+        while waiting:
+            bank = waiting.pop(0)
+            results = self._results(bank, [by_key[key] for key in bank.keys])
+            if results is None:
+                waiting = self._halved(stage, bank, sum(by_key[key].id.regime != PT for key in bank.keys)) + waiting
+                continue
+            stored += sum(self._store(result, bank) for result in results)
+        return stored
+
+    def _results(self, bank: BankPlan, runs: Sequence[Run]) -> list[Result] | None:
+        """What came of a bank; None if memory ran out."""
+        from ldc.engine.device import is_out_of_memory
+        from ldc.engine.work import run_bank
+
+        told = 0
+
+        def advance(tokens: int) -> None:
+            nonlocal told
+            told += tokens
+            self.progress.advance(tokens, tokens)
+
+        try:
+            return run_bank(self.base, self.feed, self.study, runs, self.weight_norms, advance, bank.compiled)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        self.progress.advance(-told, 0)
+        return None
+
+    def _halved(self, stage: str, bank: BankPlan, trained: int) -> list[BankPlan]:
+        """Two banks in the place of one for which memory did not suffice. A run's result is the same in any bank."""
+        from ldc.engine.device import free_memory
+
+        free_memory()
+        if trained <= 1:
+            raise EnvironmentFault(
+                f"{stage}: out of memory with a single run; lower training.batch or training.block_length, or free "
+                "memory; finished runs stay"
+            )
+        parts = halves(bank)
+        self.store.replace_bank(bank, parts)
+        self.progress.say(f"{stage}: out of memory with {trained} runs side by side; going on with half as many")
+        return parts
+
+    def _store(self, result: Result, bank: BankPlan) -> bool:
+        """Store a run, unless it is there; whether it was stored."""
+        from ldc.store.adapter import peft_config
+        from ldc.store.card import adapter_card
+
+        if self.store.is_done(result.run):
+            return False
+        base = (self.base_name, self.loaded.revision)
+        config = peft_config(result.run.components, self.study.adapter, *base)
+        self.store.write(
+            result, config, self.facts | {"compiled": bank.compiled}, adapter_card(result, self.study, *base)
+        )
+        if result.failure:
+            self.progress.say(f"{result.run.id}: failed: {result.failure}")
+        return True
+
+    def _tokens(self, runs: Sequence[Run]) -> int:
+        """Tokens that a bank will go through, training and scoring."""
+        spec = self.study.training
+        steps = max((self.feed.steps_of(run.id.domain) for run in runs if run.id.regime != PT), default=0)
+        trained = sum(run.id.regime != PT for run in runs) * steps * spec.tokens_per_step
+        everything = list(self.study.domains) if self.study.evaluation.domains == "all" else None
+        scored = 0
+        for run in runs:
+            for name in everything or [run.id.domain]:
+                scored += sum(len(w.tokens) for w in self.feed.held_out(name).windows)
+        return trained + scored
