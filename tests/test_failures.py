@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import transformers as hf
 import yaml
 from safetensors.numpy import load_file, save_file
 
@@ -209,6 +210,22 @@ def cut(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def encoder(folder: Path) -> None:
+    """Puts an encoder, which writes no text, in the model's place."""
+    config = hf.BertConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, vocab_size=320
+    )
+    hf.BertModel(config).save_pretrained(folder)
+
+
+def lone_shard(folder: Path) -> None:
+    """Shards the weights and loses one."""
+    model = hf.AutoModelForCausalLM.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="8KB")
+    sorted(folder.glob("model-*.safetensors"))[1].unlink()
+
+
 NORM = "model.layers.1.input_layernorm.weight"
 MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "without weights": (
@@ -230,6 +247,11 @@ MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "without embeddings": (without("model.embed_tokens.weight"), "broken: no token embeddings among the weights"),
     "cut short": (cut, r"broken/model\.safetensors: [\d,]+ bytes, but its header speaks of .* fetch the file again"),
+    "of another kind": (encoder, r"broken: no decoder layers found\. LDC looks for a numbered list called layers, h"),
+    "that lacks a shard": (
+        lone_shard,
+        r"broken: 1 of \d+ shards named in model\.safetensors\.index\.json are missing: ",
+    ),
     "without configuration": (lambda folder: (folder / "config.json").unlink(), r"broken: no config\.json, so this"),
     "with half a configuration": (
         lambda folder: (folder / "config.json").write_text("{"),
