@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class Keeper:
         self._temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
         self.count = 0
 
-    def passing(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def passing(self, rows: Iterable[dict[str, Any]]) -> Generator[dict[str, Any]]:
         """The same rows, each written before it is handed on.
 
         Raises:
