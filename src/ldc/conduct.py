@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ldc.access.fetch import ready
 from ldc.domains.registry import load_domain
 from ldc.errors import EnvironmentFault
 from ldc.models.headers import fingerprint, read_shape, resolve_folder, tokenizer_fingerprint
@@ -70,6 +71,7 @@ def run_study(
         LdcError: of the kinds in `ldc.errors`, before any run or between runs; finished runs stay.
     """
     store = Store(out)
+    ready(file, out, device, progress)
     identities, components = _models(file)
     store.prepare()
     with locked(out):
@@ -146,6 +148,8 @@ def _domains(file: StudyFile, store: Store, progress: Progress) -> dict[str, Dom
     for name, domain in file.study.domains.items():
         domains[name] = load_domain(name, domain, file.base)
         progress.advance(1)
+        for note in domains[name].notes:
+            progress.say(note)
     remove_litter(store.out)
     return domains
 

@@ -15,7 +15,7 @@ from ldc.domains.document import SPLITS, Document, DomainText, Split
 from ldc.domains.formats import Columns
 from ldc.domains.readers import document_of
 from ldc.domains.splits import assemble, split_by_source
-from ldc.errors import DataError, EnvironmentFault
+from ldc.errors import DataError, EnvironmentFault, LdcError
 from ldc.study.schema import DomainSpec
 
 CHARACTERS = 10_000_000
@@ -272,25 +272,22 @@ def _refuse_columns(name: str, asked: str, spec: DomainSpec, choice: Choice) -> 
         )
 
 
-def local_problem(asked: HubDomain, split: HubSplit) -> EnvironmentFault | None:
+def local_problem(asked: HubDomain, split: HubSplit) -> LdcError | None:
     """Why a split cannot be read from this disk; None where it can. Reads no more than the rows kept here.
 
     A snapshot of the Hub cache counts as whole unless its files tell otherwise.
     """
-    found = kept.find(split)
-    if found is not None:
-        if found.whole:
-            return None
-        taking = _Taking(split, asked.characters)
-        taking.take(found.read(), asked.name)
-        if taking.full:
-            return None
     try:
+        found = kept.find(split)
+        if found is not None and not found.whole:
+            taking = _Taking(split, asked.characters)
+            taking.take(found.read(), asked.name)
+        if found is not None and (found.whole or taking.full):
+            return None
         if (snapshot := snapshot_of(split)) is None:
             read_local(asked, split)
         else:
             streaming.check_files(asked.name, split, snapshot)
-    except EnvironmentFault as fault:
+    except LdcError as fault:
         return fault
     return None
-

@@ -33,8 +33,7 @@ def read_documents(path: Path, columns: Columns = Columns()) -> Iterator[Documen
         for file in files:
             yield from read_documents(file, columns)
         return
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder; paths start from the folder of the study file")
+    check_there(path)
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty; give one with text")
     kind = _kind(path)
@@ -46,6 +45,16 @@ def read_documents(path: Path, columns: Columns = Columns()) -> Iterator[Documen
         yield Document(source=path.as_posix(), text=_text(path))
     else:
         raise DataError(f"{path}: unknown kind of file; LDC reads {', '.join(SUFFIXES)}, and .gz of these")
+
+
+def check_there(path: Path) -> None:
+    """Make sure that a file or folder exists.
+
+    Raises:
+        DataError: it does not.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; paths start from the folder of the study file")
 
 
 def _kind(path: Path) -> str:

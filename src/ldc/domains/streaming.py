@@ -60,15 +60,7 @@ def from_snapshot(domain: str, split: HubSplit, snapshot: Path) -> Stream:
         DataError: the data set needs a script, or lacks the configuration or split.
         EnvironmentFault: files are missing, or the library `datasets` is.
     """
-    names = [path.relative_to(snapshot).as_posix() for path in sorted(snapshot.rglob("*"))]
-    refuse_script(domain, split, names)
-    dangling = [name for name in names if not (snapshot / name).exists()]
-    if dangling:
-        raise _incomplete(domain, split, dangling)
-    if not any(name.endswith(_DATA) for name in names):
-        raise _incomplete(domain, split, ["its data files"])
-    if split.folder is not None and not (snapshot / split.folder).is_dir():
-        raise _incomplete(domain, split, [f"{split.folder}/"])
+    check_files(domain, split, snapshot)
     stream = _stream(domain, split, str(snapshot), None)
     if gaps := _missing_shards(stream.files, within=True):
         raise _incomplete(domain, split, gaps)
@@ -85,12 +77,20 @@ def from_hub(domain: str, split: HubSplit, commit: str) -> Stream:
 
 
 def check_files(domain: str, split: HubSplit, snapshot: Path) -> None:
-    """Make sure that a snapshot has the files of a split from the first on, and no script; reads none of them.
+    """Make sure that a snapshot has data, no link that leads nowhere, and no script; reads nothing.
 
     Raises:
         DataError, EnvironmentFault: as `from_snapshot`.
     """
-    from_snapshot(domain, split, snapshot)
+    names = [path.relative_to(snapshot).as_posix() for path in sorted(snapshot.rglob("*"))]
+    refuse_script(domain, split, names)
+    dangling = [name for name in names if not (snapshot / name).exists()]
+    if dangling:
+        raise _incomplete(domain, split, dangling)
+    if not any(name.endswith(_DATA) for name in names):
+        raise _incomplete(domain, split, ["its data files"])
+    if split.folder is not None and not (snapshot / split.folder).is_dir():
+        raise _incomplete(domain, split, [f"{split.folder}/"])
 
 
 def refuse_script(domain: str, split: HubSplit, names: Iterable[str]) -> None:

@@ -67,15 +67,18 @@ class Estimate:
     assumptions: list[str]
 
 
-def estimate(file: StudyFile) -> Estimate:
+def estimate(file: StudyFile, rate: float | None = None) -> Estimate:
     """The cost of a study on this machine's CPU.
+
+    Args:
+        rate: FLOP per second of its matrix product; None measures it.
 
     Raises:
         ModelError, StudyError: as when it is run.
         EnvironmentFault: a model is neither in a folder nor in the cache.
     """
     study = file.study
-    rate = matmul_rate()
+    rate = rate or matmul_rate()
     scored = int(study.evaluation.documents * study.evaluation.characters / CHARACTERS_PER_TOKEN)
     models: list[ModelCost] = []
     regimes: list[RegimeCost] = []
