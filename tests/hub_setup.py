@@ -110,7 +110,9 @@ class FakeHub:
             return _refused(request, 404, "RevisionNotFound")
         if what[:1] == ["tree"]:
             under = "/".join(what[2:])
-            return httpx2.Response(200, json=_tree(files, under, request.url.params.get("recursive") in ("true", "True")))
+            return httpx2.Response(
+                200, json=_tree(files, under, request.url.params.get("recursive") in ("true", "True"))
+            )
         if what[:1] == ["paths-info"]:
             wanted = json.loads(request.content or b"{}").get("paths", [])
             wanted = [wanted] if isinstance(wanted, str) else wanted
@@ -157,7 +159,9 @@ class FakeHub:
         if partial and request.method == "GET":
             headers["content-range"] = f"bytes {first}-{last}/{len(content)}"
         code = 206 if partial and request.method == "GET" else 200
-        return httpx2.Response(code, headers=headers, content=b"" if request.method == "HEAD" else body, request=request)
+        return httpx2.Response(
+            code, headers=headers, content=b"" if request.method == "HEAD" else body, request=request
+        )
 
 
 def _refused(request: httpx2.Request, status: int, code: str) -> httpx2.Response:

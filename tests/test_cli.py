@@ -22,7 +22,9 @@ from ldc.study.example import example_text
 
 STUDY_OPTIONS = ["--device", "--dry-run", "--help", "--json", "--out", "--quiet", "--threads", "-h", "-o", "-q"]
 SURFACE = {
+    "doctor": ["--help", "--json", "--markdown", "-h"],
     "demo": STUDY_OPTIONS,
+    "fetch": ["--dry-run", "--help", "--json", "--quiet", "-h", "-q", "study"],
     "init": ["--force", "--help", "-h", "path"],
     "norms": ["--help", "--json", "-h", "adapter"],
     "report": ["--help", "--quiet", "-h", "-q", "out"],

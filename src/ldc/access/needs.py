@@ -85,8 +85,10 @@ def _model(name: str, spec: ModelSpec, base: Path) -> Need:
 def _domain(name: str, spec: DomainSpec, base: Path) -> list[Need]:
     key = f"domains.{name}"
     if spec.source == "embedded":
-        problem = None if name in EMBEDDED_DOMAINS else DataError(
-            f"{key}: no embedded domain has this name; there are {', '.join(EMBEDDED_DOMAINS)}"
+        problem = (
+            None
+            if name in EMBEDDED_DOMAINS
+            else DataError(f"{key}: no embedded domain has this name; there are {', '.join(EMBEDDED_DOMAINS)}")
         )
         return [Need(key, "embedded", problem=problem)]
     if spec.on_hub:

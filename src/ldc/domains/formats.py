@@ -93,9 +93,7 @@ def _has(record: Mapping[str, Any], part: str) -> bool:
     """Whether the columns of a part are there, whatever they hold."""
     if not _is_template(part):
         return part in record
-    return all(
-        m.group(1) in record or m.group(1).split(".")[0] in record for m in _PLACE.finditer(part) if m.group(1)
-    )
+    return all(m.group(1) in record or m.group(1).split(".")[0] in record for m in _PLACE.finditer(part) if m.group(1))
 
 
 def _value(record: Mapping[str, Any], part: str) -> Any:
@@ -137,7 +135,9 @@ def _flat(value: Any, path: str) -> str:
     if isinstance(value, (list, tuple)):
         return "\n".join(_flat(item, path) for item in value)
     if isinstance(value, Mapping):
-        raise UnfitRecord(f"text in {path!r}, which holds fields ({', '.join(map(str, value))}); name one as {path}.FIELD")
+        raise UnfitRecord(
+            f"text in {path!r}, which holds fields ({', '.join(map(str, value))}); name one as {path}.FIELD"
+        )
     raise UnfitRecord(f"text in {path!r}, which holds {type(value).__name__}")
 
 
