@@ -1,4 +1,4 @@
-"""Repositories as the Hub's client lays them out in its cache, and a Hub that answers from a folder, with no network."""
+"""Repositories as the Hub's client lays them out in its cache, and a Hub that answers without a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bring what a study lacks to this disk: files of models, and text up to its cap. What is here already is not asked for."""
+"""Bring what a study lacks to this disk: files of models, text up to its cap, nothing twice."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _counting(advance: Callable[[int], None]) -> Any:
     """A bar for the Hub's client that shows nothing and counts."""
     from huggingface_hub.utils import tqdm
 
-    class Counting(tqdm):  # type: ignore[misc]
+    class Counting(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **{**options, "disable": True})
 

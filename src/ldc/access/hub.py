@@ -120,7 +120,7 @@ def refusals_in_words(repository: Repository) -> Iterator[None]:
         EnvironmentFault: instead of any error of access.
     """
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+    from huggingface_hub.utils import httpx
 
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a study needs that may be elsewhere: each model, and each split of each domain; and whether it is on this disk."""
+"""What a study needs that may be elsewhere, each model and each split of a domain: is it on this disk?"""
 
 from __future__ import annotations
 

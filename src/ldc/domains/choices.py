@@ -5,9 +5,12 @@ Columns and licences are as the data sets' cards state them. No revision is pinn
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ldc.domains.formats import Columns
+
+
+_PLAIN = Columns()
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +19,7 @@ class HubSplit:
 
     id: str
     split: str
-    columns: Columns = Columns()
+    columns: Columns = _PLAIN
     configuration: str | None = None
     folder: str | None = None
     revision: str | None = None
@@ -36,6 +39,11 @@ class Choice:
     test: HubSplit | None = None
     validation: HubSplit | None = None
     note: str = ""
+
+
+def _three(licence: str, train: HubSplit, note: str) -> Choice:
+    """A data set with all three splits of its own, by their usual names."""
+    return Choice(licence, train, replace(train, split="test"), replace(train, split="validation"), note)
 
 
 _GSM8K = Columns(prompt="Question: {question}\nAnswer: ", completion="{answer}")
@@ -74,11 +82,7 @@ CHOICES: dict[str, Choice] = {
         _GSM8K_TEST,
         note="made from the training questions of gsm8k and MATH; scored on the test split of gsm8k",
     ),
-    "science": Choice(
-        "cc-by-nc-3.0",
-        *(HubSplit("allenai/sciq", split, _SCIQ) for split in ("train", "test", "validation")),
-        note="not for commercial use",
-    ),
+    "science": _three("cc-by-nc-3.0", HubSplit("allenai/sciq", "train", _SCIQ), "not for commercial use"),
     "science-2": Choice(
         "cc-by-nc-4.0",
         HubSplit(
@@ -87,13 +91,10 @@ CHOICES: dict[str, Choice] = {
         note="not for commercial use; written by a language model",
     ),
     "finance": Choice("none stated", HubSplit("gbharti/finance-alpaca", "train", _ALPACA)),
-    "finance-2": Choice(
+    "finance-2": _three(
         "apache-2.0",
-        *(
-            HubSplit("eloukas/edgar-corpus", split, _EDGAR, folder="year_2020", revision="refs/convert/parquet")
-            for split in ("train", "test", "validation")
-        ),
-        note="read from the Hub's own Parquet copy, since the set itself needs a script",
+        HubSplit("eloukas/edgar-corpus", "train", _EDGAR, folder="year_2020", revision="refs/convert/parquet"),
+        "read from the Hub's own Parquet copy, since the set itself needs a script",
     ),
     "medical": Choice("mit", HubSplit("qiaojin/PubMedQA", "train", _PUBMED, "pqa_artificial")),
     "medical-2": Choice(

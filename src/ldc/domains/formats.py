@@ -20,7 +20,7 @@ class UnfitRecord(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Where a record keeps its parts: `text`, or `prompt` and `completion`, each a column or a template, or a format."""
+    """Where a record keeps its parts: `text`, or `prompt` and `completion`, columns or templates, or a format."""
 
     text: str = "text"
     prompt: str = "prompt"
@@ -38,7 +38,7 @@ class Columns:
 
 
 def prompt_and_rest(record: Mapping[str, Any], columns: Columns) -> tuple[str, str] | None:
-    """The prompt (empty for plain text) and what follows it; None where the record has the columns, but no text in them.
+    """The prompt (empty for plain text) and what follows it; None where the columns are there, but empty.
 
     Raises:
         UnfitRecord: a column is missing, or holds no text.

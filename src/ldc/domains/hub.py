@@ -107,7 +107,7 @@ def hub_domain(name: str, spec: DomainSpec) -> HubDomain:
         )
     _refuse_columns(name, asked, spec, choice)
     splits = {"train": choice.train}
-    splits |= {s: c for s, c in (("validation", choice.validation), ("test", choice.test)) if c is not None}
+    splits |= {s: c for s, c in _own(choice) if c is not None}
     if spec.revision is not None:
         splits = {s: replace(c, revision=spec.revision) if c.id == choice.train.id else c for s, c in splits.items()}
     return HubDomain(name, splits, cap, spec.validation_share, spec.test_share, choice.licence, choice.note)
@@ -231,6 +231,11 @@ def _origin(asked: HubDomain, read: Mapping[Split, Read]) -> dict[str, Any]:
             for split, part in asked.splits.items()
         },
     }
+
+
+def _own(choice: Choice) -> list[tuple[Split, HubSplit | None]]:
+    """The splits that a built-in choice has beside that for training."""
+    return [("validation", choice.validation), ("test", choice.test)]
 
 
 def _shares(asked: HubDomain) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""How much of the held-out text is in the training text: whole documents, and runs of 13 words, within and between domains.
+"""How much of the held-out text is in the training text: whole documents, and runs of 13 words.
 
 Thirteen words are the usual length in reports on contamination. Words are lower-cased runs of letters, digits and
 underscores. Runs are compared by 64-bit hashes: two different ones collide with a chance of 5e-20 for each pair.
@@ -144,7 +144,7 @@ def _whole(document: Document) -> bytes:
 
 
 def sentences(rows: Iterable[Overlap]) -> list[str]:
-    """What a reader should hear of: pairs with whole documents in common, or shared runs in a tenth of the documents."""
+    """What a reader should hear of: whole documents in common, or shared runs in a tenth of the documents."""
     out = []
     for row in rows:
         if row.exact_documents:

@@ -18,7 +18,10 @@ LINE_SUFFIXES = (".jsonl", ".ndjson")
 SUFFIXES = (*LINE_SUFFIXES, ".parquet", *TEXT_SUFFIXES)
 
 
-def read_documents(path: Path, columns: Columns = Columns()) -> Iterator[Document]:
+PLAIN = Columns()
+
+
+def read_documents(path: Path, columns: Columns = PLAIN) -> Iterator[Document]:
     """Every document of a file, or of the readable files of a folder in order of their paths.
 
     Raises:

@@ -1,6 +1,6 @@
 """Rows of a data set through the `datasets` library, one after the other: from the Hub, or from a snapshot on disk.
 
-The same code of that library finds the files, configurations and splits either way, and none of the data set's own runs.
+The same code of that library finds the files, configurations and splits either way; no code of the data set runs.
 """
 
 from __future__ import annotations
