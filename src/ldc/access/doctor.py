@@ -47,7 +47,7 @@ def _machine() -> dict[str, Any]:
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
         "python from": machine.tilde(sys.prefix),
         "cpus": cores,
-        "memory": machine.size(memory) if memory else "unknown",
+        "memory": machine.size(memory),
         "compiler": compiler or "none (torch.compile needs g++ or clang++)",
     }
 

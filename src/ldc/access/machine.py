@@ -24,9 +24,10 @@ def memory_bytes() -> int | None:
     return total
 
 
-def free_disk_bytes(path: Path) -> int:
-    """Free bytes where a path is, or will be."""
-    return shutil.disk_usage(_existing(path)).free
+def free_disk_bytes(path: Path) -> int | None:
+    """Free bytes where a path is, or will be; None where there is no disk, as in /proc."""
+    usage = shutil.disk_usage(_existing(path))
+    return usage.free if usage.total else None
 
 
 def same_disk(a: Path, b: Path) -> bool:
@@ -45,8 +46,10 @@ def tilde(path: Path | str) -> str:
     return f"~{text.removeprefix(home)}" if home != "/" and (text == home or text.startswith(home + os.sep)) else text
 
 
-def size(count: float) -> str:
+def size(count: float | None) -> str:
     """Bytes in units of 1000, for messages."""
+    if count is None:
+        return "unknown"
     for unit in ("B", "kB", "MB"):
         if count < 999.5:
             return f"{count:.3g} {unit}"

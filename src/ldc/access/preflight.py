@@ -81,7 +81,7 @@ def fits(file: StudyFile, out: Path, device: str) -> list[LdcError]:
     problems: list[LdcError] = []
     stored = sum(path.stat().st_size for path in (out / "runs").rglob("*") if path.is_file())
     needed, free = max(0, cost.disk_bytes - stored), machine.free_disk_bytes(out)
-    if needed > free:
+    if free is not None and needed > free:
         problems.append(
             EnvironmentFault(
                 f"{out}: the results need about {machine.size(needed)}, and {machine.size(free)} are free; "
@@ -190,7 +190,7 @@ def _room(wanted: Sequence[Wanted]) -> list[LdcError]:
     problems: list[LdcError] = []
     for place, count in needed.items():
         free = machine.free_disk_bytes(place)
-        if count > free:
+        if free is not None and count > free:
             problems.append(
                 EnvironmentFault(
                     f"{machine.tilde(place)}: {machine.size(count)} are to be fetched, and {machine.size(free)} are "

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 from ldc.domains.formats import Columns
 
-
 _PLAIN = Columns()
 
 

@@ -29,6 +29,13 @@ class Columns:
     format: str = "columns"
 
     @property
+    def wanted(self) -> str:
+        """What a record must have, in words."""
+        if self.format != "columns":
+            return f"text for format: {self.format}"
+        return f"a text column {self.text!r}, or {self.prompt!r} and {self.completion!r}"
+
+    @property
     def names(self) -> tuple[str, ...] | None:
         """The columns that are read; None where the format looks for them itself."""
         if self.format != "columns":
@@ -50,10 +57,9 @@ def prompt_and_rest(record: Mapping[str, Any], columns: Columns) -> tuple[str, s
         if isinstance(pair[0], str) and isinstance(pair[1], str):
             return pair[0], pair[1]
     if not _is_template(columns.text) and not _has(record, columns.text):
-        pair_wanted = f"or {columns.prompt!r} and {columns.completion!r}"
         if _has(record, columns.prompt) and _has(record, columns.completion):
             return None
-        raise UnfitRecord(f"a text column {columns.text!r}, {pair_wanted}")
+        raise UnfitRecord(columns.wanted)
     text = _value(record, columns.text)
     if text is None:
         return None

@@ -119,7 +119,7 @@ def _parquet(path: Path, columns: Columns) -> Iterator[Document]:
 def _document(record: dict[str, Any], columns: Columns, where: str, default_source: str) -> Document:
     document = document_of(record, columns, where, default_source)
     if document is None:
-        raise DataError(f"{where}: wanted text, and its columns are empty; {found_columns(record)}")
+        raise DataError(f"{where}: wanted {columns.wanted}; {found_columns(record)}")
     return document
 
 
