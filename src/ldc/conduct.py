@@ -151,6 +151,8 @@ def _domains(file: StudyFile, store: Store, progress: Progress) -> dict[str, Dom
         for note in domains[name].notes:
             progress.say(note)
     remove_litter(store.out)
+    for sentence in store.record_domains(domains):
+        progress.say(sentence)
     return domains
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ldc import console
+from ldc.commands.fetch import need_row
 from ldc.commands.options import AsJson, Device, DeviceOption, DryRun, OutOption, OutPath, Quiet, StudyPath, Threads
 from ldc.commands.shown import put_record, record
 from ldc.errors import ExitCode
@@ -89,9 +90,10 @@ def _study(
     """Estimate or conduct a study and print what came of it."""
 
     if dry_run:
+        from ldc.access.needs import needs
         from ldc.plan.cost import estimate
 
-        cost = record(estimate(file))
+        cost = record(estimate(file)) | {"sources": [need_row(need) for need in needs(file)]}
         if as_json:
             console.put_json(cost)
         else:

@@ -145,8 +145,8 @@ def read_local(asked: HubDomain, split: HubSplit) -> Read:
             f"and for {repository.folder}). Bring it where there is access: ldc fetch STUDY"
         )
     taking = _Taking(split, asked.characters)
-    stream = streaming.from_snapshot(asked.name, split, snapshot)
     with streaming.faults_in_words(asked.name, split):
+        stream = streaming.from_snapshot(asked.name, split, snapshot)
         taking.take(stream.rows, asked.name)
     if not taking.full:
         stream.check_whole(len(taking.documents) + taking.empty)
