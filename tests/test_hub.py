@@ -428,3 +428,14 @@ def test_the_doctor_names_no_token_and_no_user(
     assert str(tmp_path) not in told
     assert main(["doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["packages"]["datasets"][0].isdigit()
+
+
+def test_what_a_study_read_and_how_much_of_it_overlaps_is_recorded(home: Path, tmp_path: Path) -> None:
+    cached(home / "hub", "openai/gsm8k", GSM8K_FILES)
+    out = tmp_path / "out"
+    path = study_file(tmp_path, "hub")
+    assert main(["run", str(path), "-o", str(out), "-q", "--device", "cpu", "--threads", "1"]) == 0
+    record = json.loads((out / "domains.json").read_text())
+    assert record["domains"]["math"]["origin"]["licence"] == "mit"
+    assert record["domains"]["math"]["documents"] == {"train": 60, "validation": 0, "test": 5}
+    assert (out / "tables" / "overlap.csv").read_text().splitlines()[1].startswith("math,math,5,0,0,")

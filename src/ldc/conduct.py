@@ -98,10 +98,10 @@ def _run(
             if banks:
                 if worker is None:
                     worker = _Worker(file, standing, domains, model, device, threads, progress)
-                    _record(standing)
+                    _record(standing, domains, progress)
                 standing.store.record_banks(banks)
                 computed += worker.work(f"{model}, {stage}", runs, banks)
-    _record(standing)
+    _record(standing, domains, progress)
     page = rebuild_report(standing.store.out, progress)
     lines = standing.lines()
     return Outcome(sum(line.status == "done" for line in lines), computed, undone(lines), page)
@@ -151,16 +151,16 @@ def _domains(file: StudyFile, store: Store, progress: Progress) -> dict[str, Dom
         for note in domains[name].notes:
             progress.say(note)
     remove_litter(store.out)
-    for sentence in store.record_domains(domains):
-        progress.say(sentence)
     return domains
 
 
-def _record(standing: Standing) -> None:
+def _record(standing: Standing, domains: Mapping[str, DomainText], progress: Progress) -> None:
     """Make this the study of the folder. Not before a model is loaded and has tokenised its text: a study that cannot
     begin leaves the folder to the one that was there, or to its own corrected version."""
     standing.store.record_inputs(standing.inputs)
     write_text(standing.store.out / STUDY, resolved_yaml(standing.study))
+    for sentence in standing.store.record_domains(domains):
+        progress.say(sentence)
 
 
 def _planned(standing: Standing, runs: Sequence[Run]) -> list[BankPlan]:

@@ -191,16 +191,20 @@ class Store:
             }
             for name, text in domains.items()
         }
-        path = self.out / DOMAINS
+        path, tables = self.out / DOMAINS, self.out / "tables" / "overlap.parquet"
         try:
-            if json.loads(path.read_text(encoding="utf-8"))["domains"] == texts:
+            if json.loads(path.read_text(encoding="utf-8"))["domains"] == texts and tables.with_suffix(".csv").exists():
                 return []
         except (OSError, ValueError, KeyError, TypeError):
             pass
         rows = measure(domains)
         table = pd.DataFrame([asdict(row) for row in rows])
-        write_parquet(self.out / "tables" / "overlap.parquet", table)
-        write_text(self.out / "tables" / "overlap.csv", table.to_csv(index=False, lineterminator="\n"))
+        try:
+            tables.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentFault(f"{tables.parent}: cannot be made ({error.strerror}); mend this") from error
+        write_parquet(tables, table)
+        write_text(tables.with_suffix(".csv"), table.to_csv(index=False, lineterminator="\n"))
         write_text(path, json.dumps({"domains": texts, "overlap": [asdict(r) for r in rows]}, indent=2) + "\n")
         return sentences(rows)
 
