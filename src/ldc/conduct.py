@@ -17,6 +17,7 @@ from ldc.plan.runs import PT, Inputs, Run, check_lengths, check_regimes
 from ldc.progress import Progress
 from ldc.provenance import versions
 from ldc.report import RunLine, write_report
+from ldc.report.tables import write_overlap
 from ldc.standing import Standing, undone
 from ldc.store.atomic import write_text
 from ldc.store.lock import locked
@@ -119,6 +120,7 @@ def rebuild_report(out: Path, progress: Progress) -> Path:
     frames, lines = standing.frames(), standing.lines()
     try:
         page = write_report(out, standing.study, frames, lines, versions(), standing.synthetic())
+        write_overlap(out, standing.store.overlap())
     except OSError as error:
         raise EnvironmentFault(f"{out}: the report cannot be written ({error.strerror}); the runs stay") from error
     progress.advance(1)

@@ -93,7 +93,9 @@ def _study(
         from ldc.access.needs import needs
         from ldc.plan.cost import estimate
 
-        cost = record(estimate(file)) | {"sources": [need_row(need) for need in needs(file)]}
+        cost = record(estimate(file))
+        if sources := [need_row(need) for need in needs(file) if need.repository]:
+            cost["from the Hub"] = sources
         if as_json:
             console.put_json(cost)
         else:

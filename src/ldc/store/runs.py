@@ -191,22 +191,29 @@ class Store:
             }
             for name, text in domains.items()
         }
-        path, tables = self.out / DOMAINS, self.out / "tables" / "overlap.parquet"
+        path = self.out / DOMAINS
         try:
-            if json.loads(path.read_text(encoding="utf-8"))["domains"] == texts and tables.with_suffix(".csv").exists():
+            if json.loads(path.read_text(encoding="utf-8"))["domains"] == texts:
                 return []
         except (OSError, ValueError, KeyError, TypeError):
             pass
         rows = measure(domains)
-        table = pd.DataFrame([asdict(row) for row in rows])
-        try:
-            tables.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EnvironmentFault(f"{tables.parent}: cannot be made ({error.strerror}); mend this") from error
-        write_parquet(tables, table)
-        write_text(tables.with_suffix(".csv"), table.to_csv(index=False, lineterminator="\n"))
         write_text(path, json.dumps({"domains": texts, "overlap": [asdict(r) for r in rows]}, indent=2) + "\n")
         return sentences(rows)
+
+    def overlap(self) -> pd.DataFrame:
+        """The recorded overlap of test and training text; empty where none is recorded.
+
+        Raises:
+            StoreError: the record cannot be read.
+        """
+        path = self.out / DOMAINS
+        if not path.exists():
+            return pd.DataFrame()
+        try:
+            return pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))["overlap"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path}: cannot be read ({error}); delete it and run the study again") from error
 
     def banks(self) -> list[BankPlan]:
         """The banks recorded so far."""
