@@ -34,7 +34,9 @@ STUDY_OPTIONS = [
     "-q",
 ]
 SURFACE = {
+    "doctor": ["--help", "--json", "--markdown", "-h"],
     "demo": STUDY_OPTIONS,
+    "fetch": ["--dry-run", "--help", "--json", "--quiet", "-h", "-q", "study"],
     "init": ["--force", "--help", "-h", "path"],
     "norms": ["--help", "--json", "-h", "adapter"],
     "report": ["--help", "--quiet", "-h", "-q", "out"],

@@ -283,9 +283,11 @@ def test_a_hub_model_that_is_not_here_is_a_lack_of_the_machine(
     earlier: MiniStudy, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(earlier.folder / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     told = refused(earlier, {"models": {"tiny": "./llama", "other": "org/large"}}, 4, capsys)
     assert told.startswith("models.other: org/large (revision main) is neither a folder (org/large) nor in the Hub")
-    assert told.endswith("where there is access: hf download org/large")
+    assert "where there is access: hf download org/large" in told
+    assert "HF_HUB_OFFLINE forbids access to the network" in told
 
 
 REGIMES: dict[str, tuple[dict[str, Any], str]] = {

@@ -16,8 +16,9 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LEVELS = (
     ("errors", "progress", "norms", "engine_version", "provenance"),
     ("study",),
-    ("models", "domains"),
+    ("models", "domains", "access.hub"),
     ("plan",),
+    ("access",),
     ("engine",),
     ("store",),
     ("analysis",),

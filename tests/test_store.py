@@ -274,7 +274,16 @@ def test_what_a_study_stopped_before_its_plan_leaves_is_not_foreign(store: Store
 def test_every_file_of_the_contract_is_there(finished: MiniStudy) -> None:
     out = finished.out
     top = {path.name for path in out.iterdir()}
-    assert top == {"study.yaml", "plan.json", "runs", "tables", "figures", "report.html", "summary.json"}
+    assert top == {
+        "study.yaml",
+        "plan.json",
+        "domains.json",
+        "runs",
+        "tables",
+        "figures",
+        "report.html",
+        "summary.json",
+    }
     assert {path.name for path in (out / "tables").iterdir()} == {
         "README.md",
         *(f"{name}.{kind}" for name in ("norms", "evaluation", "ranking") for kind in ("parquet", "csv")),

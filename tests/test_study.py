@@ -163,7 +163,9 @@ def test_the_examples_lines_that_are_off_are_valid_too() -> None:
     lines = [re.sub(r"^  # (?=\S|  )", "  ", line) for line in example_text().splitlines() if "tokens: 1e6" not in line]
     study = read("\n".join(lines))
     assert set(study.models) == {"tiny-llama", "llama-1b", "my-model", "gemma-1b"}
-    assert set(study.domains) == {"python", "math", "medical", "contracts", "exercises"}
+    assert set(study.domains) == {
+        *("python", "math", "medical", "contracts", "reports", "science", "medicine", "questions", "exercises")
+    }
     assert study.regimes["early-mlp"].layers == (0, 1, 2, 3)
 
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ldc.commands.doctor import doctor
+from ldc.commands.fetch import fetch
 from ldc.commands.norms import norms
 from ldc.commands.studies import demo, init, report, run, status
 from ldc.errors import EnvironmentFault, ExitCode, LdcError
@@ -46,7 +48,7 @@ def _ldc(
     """
 
 
-for command in (init, run, demo, status, report, norms):
+for command in (init, run, demo, status, report, norms, fetch, doctor):
     app.command()(command)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ldc.access.fetch import ready
 from ldc.domains.registry import load_domain
 from ldc.errors import EnvironmentFault
 from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint
@@ -20,6 +21,7 @@ from ldc.plan.runs import Inputs, Run, check_lengths, check_regimes
 from ldc.progress import Progress
 from ldc.provenance import versions
 from ldc.report import RunLine, write_report
+from ldc.report.tables import write_overlap
 from ldc.standing import Standing, undone
 from ldc.store.atomic import write_text
 from ldc.store.lock import locked
@@ -81,6 +83,7 @@ def run_study(
     """
     store = Store(out)
     _check_nf4(file, device)
+    ready(file, out, device, progress)
     identities, components = _models(file)
     store.prepare()
     with locked(out):
@@ -106,10 +109,10 @@ def _run(
             if banks:
                 if worker is None:
                     worker = Worker(file, standing.store, domains, model, means, progress)
-                    _record(standing)
+                    _record(standing, domains, progress)
                 standing.store.record_banks(banks)
                 computed += worker.work(f"{model}, {stage}", runs, banks)
-    _record(standing)
+    _record(standing, domains, progress)
     page = rebuild_report(standing.store.out, progress)
     lines = standing.lines()
     return Outcome(sum(line.status == "done" for line in lines), computed, undone(lines), page)
@@ -127,6 +130,7 @@ def rebuild_report(out: Path, progress: Progress) -> Path:
     frames, lines = standing.frames(), standing.lines()
     try:
         page = write_report(out, standing.study, frames, lines, versions(), standing.synthetic())
+        write_overlap(out, standing.store.overlap())
     except OSError as error:
         raise EnvironmentFault(f"{out}: the report cannot be written ({error.strerror}); the runs stay") from error
     progress.advance(1)
@@ -166,15 +170,19 @@ def _domains(file: StudyFile, store: Store, progress: Progress) -> dict[str, Dom
     for name, domain in file.study.domains.items():
         domains[name] = load_domain(name, domain, file.base)
         progress.advance(1)
+        for note in domains[name].notes:
+            progress.say(note)
     remove_litter(store.out)
     return domains
 
 
-def _record(standing: Standing) -> None:
+def _record(standing: Standing, domains: Mapping[str, DomainText], progress: Progress) -> None:
     """Make this the study of the folder. Not before a model is loaded and has tokenised its text: a study that cannot
     begin leaves the folder to the one that was there, or to its own corrected version."""
     standing.store.record_inputs(standing.inputs)
     write_text(standing.store.out / STUDY, resolved_yaml(standing.study))
+    for sentence in standing.store.record_domains(domains):
+        progress.say(sentence)
 
 
 def _planned(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ldc import console
+from ldc.commands.fetch import need_row
 from ldc.commands.options import (
     AsJson,
     Compile,
@@ -110,9 +111,12 @@ def _study(
     """Estimate or conduct a study and print what came of it."""
 
     if dry_run:
+        from ldc.access.needs import needs
         from ldc.plan.cost import estimate
 
         cost = record(estimate(file, device.value))
+        if sources := [need_row(need) for need in needs(file) if need.repository]:
+            cost["from the Hub"] = sources
         if as_json:
             console.put_json(cost)
         else:

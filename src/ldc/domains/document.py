@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -31,7 +32,12 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class DomainText:
-    """A domain's documents by split, with a fingerprint of every character in them."""
+    """A domain's documents by split, with a fingerprint of every character in them.
+
+    Attributes:
+        notes: what the user should hear about how the text was made.
+        origin: where it came from, with licence and revision, as far as they are known.
+    """
 
     name: str
     train: tuple[Document, ...]
@@ -39,6 +45,8 @@ class DomainText:
     test: tuple[Document, ...]
     fingerprint: str
     synthetic: bool = False
+    notes: tuple[str, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def split(self, name: Split) -> tuple[Document, ...]:
         """The documents of one split."""

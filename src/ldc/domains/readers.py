@@ -6,11 +6,11 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ldc.domains.document import Document
+from ldc.domains.formats import Columns, UnfitRecord, formats_that_fit, prompt_and_rest
 from ldc.errors import DataError
 
 TEXT_SUFFIXES = (".txt", ".md", ".rst", ".tex", ".py", ".c", ".cc", ".cpp", ".h", ".hpp", ".java", ".js", ".rs", ".go")
@@ -18,17 +18,10 @@ LINE_SUFFIXES = (".jsonl", ".ndjson")
 SUFFIXES = (*LINE_SUFFIXES, ".parquet", *TEXT_SUFFIXES)
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The names under which a record keeps its parts; a record has `text`, or `prompt` and `completion`, or both."""
-
-    text: str = "text"
-    prompt: str = "prompt"
-    completion: str = "completion"
-    source: str = "doc"
+PLAIN = Columns()
 
 
-def read_documents(path: Path, columns: Columns = Columns()) -> Iterator[Document]:
+def read_documents(path: Path, columns: Columns = PLAIN) -> Iterator[Document]:
     """Every document of a file, or of the readable files of a folder in order of their paths.
 
     Raises:
@@ -43,8 +36,7 @@ def read_documents(path: Path, columns: Columns = Columns()) -> Iterator[Documen
         for file in files:
             yield from read_documents(file, columns)
         return
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder; paths start from the folder of the study file")
+    check_there(path)
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty; give one with text")
     kind = _kind(path)
@@ -56,6 +48,16 @@ def read_documents(path: Path, columns: Columns = Columns()) -> Iterator[Documen
         yield Document(source=path.as_posix(), text=_text(path))
     else:
         raise DataError(f"{path}: unknown kind of file; LDC reads {', '.join(SUFFIXES)}, and .gz of these")
+
+
+def check_there(path: Path) -> None:
+    """Make sure that a file or folder exists.
+
+    Raises:
+        DataError: it does not.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; paths start from the folder of the study file")
 
 
 def _kind(path: Path) -> str:
@@ -105,7 +107,7 @@ def _parquet(path: Path, columns: Columns) -> Iterator[Document]:
 
     try:
         file = pq.ParquetFile(path)
-        names = (columns.text, columns.prompt, columns.completion, columns.source)
+        names = file.schema_arrow.names if columns.names is None else columns.names
         wanted = [name for name in names if name in file.schema_arrow.names]
         records = [record for batch in file.iter_batches(columns=wanted or None) for record in batch.to_pylist()]
     except (pa.ArrowException, OSError) as error:
@@ -115,23 +117,41 @@ def _parquet(path: Path, columns: Columns) -> Iterator[Document]:
 
 
 def _document(record: dict[str, Any], columns: Columns, where: str, default_source: str) -> Document:
+    document = document_of(record, columns, where, default_source)
+    if document is None:
+        raise DataError(f"{where}: wanted {columns.wanted}; {found_columns(record)}")
+    return document
+
+
+def document_of(record: dict[str, Any], columns: Columns, where: str, default_source: str) -> Document | None:
+    """A record as a document; None where its columns are there, but empty.
+
+    Raises:
+        DataError: a column is missing; names those wanted and those found.
+    """
     source = record.get(columns.source)
     source = default_source if source is None else str(source)
-    prompt, completion = record.get(columns.prompt), record.get(columns.completion)
-    text = record.get(columns.text)
-    if isinstance(prompt, str) and isinstance(completion, str):
-        document = Document(source=source, text=prompt + completion, prompt_characters=len(prompt))
-    elif isinstance(text, str):
-        document = Document(source=source, text=text)
-    else:
-        found = ", ".join(f"{key} ({type(value).__name__})" for key, value in sorted(record.items()))
-        raise DataError(
-            f"{where}: wanted a text column {columns.text!r}, or {columns.prompt!r} and {columns.completion!r}; "
-            f"found {found or 'nothing'}. Other names can be given under the domain as text, prompt and completion"
-        )
+    try:
+        parts = prompt_and_rest(record, columns)
+    except UnfitRecord as unfit:
+        raise DataError(f"{where}: wanted {unfit}; {found_columns(record)}") from unfit
+    if parts is None:
+        return None
+    document = Document(source=source, text=parts[0] + parts[1], prompt_characters=len(parts[0]))
     if not _is_unicode(document.source + document.text):
         raise DataError(f"{where}: holds half a surrogate pair (such as \\ud800), which is not text; remove it")
     return document
+
+
+def found_columns(record: dict[str, Any]) -> str:
+    """What a record has, and how to name it under the domain."""
+    found = ", ".join(f"{key} ({type(value).__name__})" for key, value in sorted(record.items()))
+    fitting = formats_that_fit(list(record))
+    hint = f", or format: {fitting[0]}, which fits these columns" if fitting else ""
+    return (
+        f"found {found or 'nothing'}. Other names can be given under the domain as text, prompt and completion, "
+        f"each a column or a template with columns in braces{hint}"
+    )
 
 
 def _is_unicode(text: str) -> bool:

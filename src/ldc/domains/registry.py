@@ -1,4 +1,4 @@
-"""From a domain of the study to its text: embedded, local files with splits, or local files that are split here."""
+"""From a domain of the study to its text: embedded, local files with or without splits, or a data set on the Hub."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from pathlib import Path
 
 from ldc.domains.document import Document, DomainText, Split
 from ldc.domains.embedded import EMBEDDED_DOMAINS, SYNTHETIC_DOMAINS, embedded_domain
-from ldc.domains.readers import Columns, read_documents
+from ldc.domains.formats import Columns
+from ldc.domains.hub import load_hub_domain
+from ldc.domains.readers import read_documents
 from ldc.domains.splits import assemble, split_by_source
 from ldc.errors import DataError
 from ldc.study.schema import DomainSpec
@@ -22,6 +24,7 @@ def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
 
     Raises:
         DataError: a file is missing or unreadable, a split is empty, or a document lies in two splits.
+        EnvironmentFault: a data set of the Hub is not on this disk; nothing is fetched here.
     """
     if spec.source == "embedded":
         if name not in EMBEDDED_DOMAINS:
@@ -29,13 +32,18 @@ def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
                 f"domains.{name}: no embedded domain has this name; there are {', '.join(EMBEDDED_DOMAINS)}"
             )
         return embedded_domain(name)
-    columns = Columns(spec.text, spec.prompt, spec.completion, spec.document)
+    if spec.on_hub:
+        return load_hub_domain(name, spec)
+    columns = Columns(spec.text, spec.prompt, spec.completion, spec.document, spec.format)
     if spec.source is not None:
-        documents = _documents(name, base, spec.source, columns)
+        documents = _capped(_documents(name, base, spec.source, columns), spec.characters)
         splits = split_by_source(documents, spec.validation_share, spec.test_share)
     else:
         paths: dict[Split, str | None] = {"train": spec.train, "validation": spec.validation, "test": spec.test}
-        splits = {split: [] if path is None else _documents(name, base, path, columns) for split, path in paths.items()}
+        splits = {
+            split: [] if path is None else _capped(_documents(name, base, path, columns), spec.characters)
+            for split, path in paths.items()
+        }
     for split in ("train", "test"):
         if not splits[split]:
             raise DataError(
@@ -56,3 +64,16 @@ def _documents(name: str, base: Path, path: str, columns: Columns) -> list[Docum
         return [d for d in read_documents(base / Path(path).expanduser(), columns) if d.text.strip()]
     except DataError as error:
         raise DataError(f"domains.{name}: {error}") from error
+
+
+def _capped(documents: list[Document], characters: int | None) -> list[Document]:
+    """The first documents, up to the one with which they reach so many characters."""
+    if characters is None:
+        return documents
+    total, out = 0, []
+    for document in documents:
+        if total >= characters:
+            break
+        out.append(document)
+        total += len(document.text)
+    return out

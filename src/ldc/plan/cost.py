@@ -93,18 +93,19 @@ class Estimate:
     assumptions: list[str]
 
 
-def estimate(file: StudyFile, device: str = "auto") -> Estimate:
+def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -> Estimate:
     """The cost of a study on the device that a run would use here.
 
     Args:
         file: the study.
         device: auto, cpu or cuda.
+        rate: FLOP per second of its matrix product, where it is known; a CPU's is measured otherwise.
 
     Raises:
         ModelError, StudyError: as when it is run.
         EnvironmentFault: a model's shape is not to be had without a download, or there is no such device.
     """
-    study, machine = file.study, find_machine(device)
+    study, machine = file.study, find_machine(device, rate)
     scored = int(study.evaluation.documents * study.evaluation.characters / CHARACTERS_PER_TOKEN)
     models: list[ModelCost] = []
     regimes: list[RegimeCost] = []

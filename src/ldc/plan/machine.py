@@ -56,11 +56,12 @@ class Machine:
         return "bfloat16" if self.on_gpu and self.bf16 else "float32"
 
 
-def find_machine(asked: str = "auto") -> Machine:
+def find_machine(asked: str = "auto", rate: float | None = None) -> Machine:
     """The device that a run would use; its CPU's rate is measured on the spot.
 
     Args:
         asked: auto, cpu or cuda, as of `--device`.
+        rate: of a CPU, where it is known.
 
     Raises:
         EnvironmentFault: a GPU was asked for, and none is found.
@@ -72,7 +73,7 @@ def find_machine(asked: str = "auto") -> Machine:
         raise EnvironmentFault("--device cuda: nvidia-smi finds no GPU that may be used; use --device cpu")
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     why = f"the float32 matmul rate measured just now on {cpus} CPUs"
-    return Machine("cpu", f"{cpus} CPUs", host_memory(), matmul_rate(), why, bf16=False)
+    return Machine("cpu", f"{cpus} CPUs", host_memory(), rate or matmul_rate(), why, bf16=False)
 
 
 def host_memory() -> int:

@@ -175,3 +175,13 @@ def write_tables(
         text(f"norm_summary_{model}.md", norm_summary_markdown(model, summary, study.selection.regime, synthetic))
     text("README.md", tables_readme())
     return written
+
+
+def write_overlap(out: Path, overlap: pd.DataFrame) -> None:
+    """Write `tables/overlap`: how much of each test split is in each training split; nothing where it is not known."""
+    if overlap.empty:
+        return
+    names = ("train_domain", "eval_domain")
+    schema = pa.schema([(n, pa.string() if n in names else pa.int64()) for n in overlap.columns])
+    write_bytes(out / "tables" / "overlap.parquet", parquet_bytes(overlap, schema))
+    write_text(out / "tables" / "overlap.csv", csv_text(overlap))

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ldc.domains.document import SPLITS, DomainText
+from ldc.domains.overlap import measure, sentences
 from ldc.engine.results import Result
 from ldc.errors import EnvironmentFault, StoreError
 from ldc.models.roles import Component
@@ -27,6 +29,7 @@ SCHEMA_VERSION = 1
 MARKER = "run.json"
 PLAN = "plan.json"
 STUDY = "study.yaml"
+DOMAINS = "domains.json"
 _ANEW = "delete it and run the study again, which plans anew and keeps the runs that are done"
 
 
@@ -167,6 +170,51 @@ class Store:
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{self.out / PLAN}: is not a plan; {_ANEW}") from error
+
+    def record_domains(self, domains: Mapping[str, DomainText]) -> list[str]:
+        """Record where the text is from, and how much of each test split is in training text, which is measured anew
+        only where the text is new.
+
+        Returns:
+            What the user should hear of the overlap; nothing where it was recorded before.
+
+        Raises:
+            EnvironmentFault: it cannot be written.
+        """
+        texts = {
+            name: {
+                "fingerprint": text.fingerprint,
+                "synthetic": text.synthetic,
+                "documents": {split: len(text.split(split)) for split in SPLITS},
+                "characters": {split: sum(len(d.text) for d in text.split(split)) for split in SPLITS},
+                "notes": list(text.notes),
+                "origin": dict(text.origin),
+            }
+            for name, text in domains.items()
+        }
+        path = self.out / DOMAINS
+        try:
+            if json.loads(path.read_text(encoding="utf-8"))["domains"] == texts:
+                return []
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        rows = measure(domains)
+        write_text(path, json.dumps({"domains": texts, "overlap": [asdict(r) for r in rows]}, indent=2) + "\n")
+        return sentences(rows)
+
+    def overlap(self) -> pd.DataFrame:
+        """The recorded overlap of test and training text; empty where none is recorded.
+
+        Raises:
+            StoreError: the record cannot be read.
+        """
+        path = self.out / DOMAINS
+        if not path.exists():
+            return pd.DataFrame()
+        try:
+            return pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))["overlap"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path}: cannot be read ({error}); delete it and run the study again") from error
 
     def banks(self) -> list[BankPlan]:
         """The banks recorded so far."""

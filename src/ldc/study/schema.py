@@ -61,26 +61,37 @@ class ModelSpec(Record):
 
 
 class DomainSpec(Record):
-    """A domain: embedded, one source that LDC splits, or one source for each split."""
+    """A domain: embedded, one source that LDC splits, one source for each split, or a data set on the Hub."""
 
     source: Text | None = None
-    """`embedded`, or a file or folder to be split by source document."""
+    """`embedded`, a file or folder to be split by source document, or `hub:` and a data set's id; `hub` alone takes the
+    built-in choice for the domain's name."""
+    configuration: Text | None = None
+    """Configuration of a Hub data set, where it has several."""
+    folder: Text | None = None
+    """Folder of a Hub data set to read, where it has folders instead of configurations."""
+    revision: Text | None = None
+    """Commit, tag or branch of a Hub data set; the newest by default."""
     train: Text | None = None
-    """File or folder of the training split, where the splits exist already."""
+    """File or folder of the training split, where the splits exist already; for a Hub data set its split's name."""
     validation: Text | None = None
-    """File or folder of the validation split."""
+    """File or folder of the validation split; for a Hub data set its split's name."""
     test: Text | None = None
-    """File or folder of the test split."""
+    """File or folder of the test split; for a Hub data set its split's name, without which LDC splits `train`."""
+    format: Literal["columns", "alpaca", "question", "choices", "chat"] = "columns"
+    """How a record becomes text: by the columns below, or as instructions, questions, questions with choices, chats."""
     text: Text = "text"
-    """Name of the column that holds plain text."""
+    """Column that holds plain text, or a template with columns in braces: `{title}: {body}`."""
     prompt: Text = "prompt"
-    """Name of the column that holds a prompt."""
+    """Column that holds a prompt, or a template."""
     completion: Text = "completion"
-    """Name of the column that holds the completion of the prompt."""
+    """Column that holds the completion of the prompt, or a template."""
     document: Text = "doc"
     """Name of the column that names the source document; records without it are documents of their own."""
     loss: Literal["all", "completion"] = "all"
     """Which tokens of a prompt and completion are trained on and scored."""
+    characters: Positive | None = None
+    """Reading a split ends with the document that reaches so many; for the Hub 10 million by default, else no end."""
     validation_share: Share = 0.05
     """Share of source documents for validation, where LDC makes the splits."""
     test_share: Share = 0.1
@@ -88,12 +99,22 @@ class DomainSpec(Record):
 
     _bare = model_validator(mode="before")(_bare_source)
 
+    @property
+    def on_hub(self) -> bool:
+        """Whether the text comes from a data set on the Hub."""
+        return self.source is not None and (self.source == "hub" or self.source.startswith("hub:"))
+
     @model_validator(mode="after")
     def _one_way_or_the_other(self) -> DomainSpec:
         parts = [self.train, self.test]
-        if self.source is not None and any(p is not None for p in (*parts, self.validation)):
+        if self.on_hub:
+            if self.validation is not None and self.test is None:
+                raise ValueError("name the test split too, or leave validation out and LDC splits by document")
+        elif given := [k for k in ("configuration", "folder", "revision") if getattr(self, k) is not None]:
+            raise ValueError(f"{given[0]} is for data sets on the Hub, which are named as `source: hub:org/name`")
+        elif self.source is not None and any(p is not None for p in (*parts, self.validation)):
             raise ValueError("give either source, which LDC splits, or train and test, not both")
-        if self.source is None and any(p is None for p in parts):
+        elif self.source is None and any(p is None for p in parts):
             raise ValueError("give source, which LDC splits, or both train and test")
         if self.validation_share + self.test_share >= 1:
             raise ValueError("validation_share and test_share leave nothing to train on; their sum must be below 1")

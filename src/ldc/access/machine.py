@@ -1,0 +1,64 @@
+"""Disk and memory of this machine, read without importing anything heavy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+_CGROUP = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
+
+
+def memory_bytes() -> int | None:
+    """Memory in all, or what this process's group may have of it; None where the system does not say."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+    for path in _CGROUP:
+        try:
+            return min(total, int(path.read_text()))
+        except (OSError, ValueError):
+            continue
+    return total
+
+
+def free_disk_bytes(path: Path) -> int | None:
+    """Free bytes where a path is, or will be; None where there is no disk, as in /proc."""
+    usage = shutil.disk_usage(_existing(path))
+    return usage.free if usage.total else None
+
+
+def same_disk(a: Path, b: Path) -> bool:
+    """Whether two paths, there or not, lie on one file system."""
+    return _existing(a).stat().st_dev == _existing(b).stat().st_dev
+
+
+def has_gpu() -> bool:
+    """Whether a GPU's driver is there; not whether torch can use it."""
+    return any(path.exists() for path in _GPU_DEVICES)
+
+
+def tilde(path: Path | str) -> str:
+    """A path as it may be shown to others: the home folder as `~`."""
+    text, home = str(path), str(Path.home())
+    return f"~{text.removeprefix(home)}" if home != "/" and (text == home or text.startswith(home + os.sep)) else text
+
+
+def size(count: float | None) -> str:
+    """Bytes in units of 1000, for messages."""
+    if count is None:
+        return "unknown"
+    for unit in ("B", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path

@@ -1,0 +1,239 @@
+"""A record into prompt and completion, or plain text: by columns, by templates, or in a usual instruction format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_PLACE = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
+_ROLES = {"user": "User", "human": "User", "assistant": "Assistant", "gpt": "Assistant", "system": "System"}
+_OPTIONS = ("choices", "options")
+_ANSWERS = ("answer", "answerKey", "cop", "label")
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+class UnfitRecord(Exception):
+    """A record lacks what its format needs; the text says what that is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Where a record keeps its parts: `text`, or `prompt` and `completion`, columns or templates, or a format."""
+
+    text: str = "text"
+    prompt: str = "prompt"
+    completion: str = "completion"
+    source: str = "doc"
+    format: str = "columns"
+
+    @property
+    def wanted(self) -> str:
+        """What a record must have, in words."""
+        if self.format != "columns":
+            return f"text for format: {self.format}"
+        return f"a text column {self.text!r}, or {self.prompt!r} and {self.completion!r}"
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The columns that are read; None where the format looks for them itself."""
+        if self.format != "columns":
+            return None
+        found = [name for part in (self.text, self.prompt, self.completion) for name in _places(part)]
+        return tuple(dict.fromkeys([*found, self.source]))
+
+
+def prompt_and_rest(record: Mapping[str, Any], columns: Columns) -> tuple[str, str] | None:
+    """The prompt (empty for plain text) and what follows it; None where the columns are there, but empty.
+
+    Raises:
+        UnfitRecord: a column is missing, or holds no text.
+    """
+    if columns.format != "columns":
+        return _FORMATS[columns.format](record)
+    if not _is_template(columns.text):
+        pair = _value(record, columns.prompt), _value(record, columns.completion)
+        if isinstance(pair[0], str) and isinstance(pair[1], str):
+            return pair[0], pair[1]
+    if not _is_template(columns.text) and not _has(record, columns.text):
+        if _has(record, columns.prompt) and _has(record, columns.completion):
+            return None
+        raise UnfitRecord(columns.wanted)
+    text = _value(record, columns.text)
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise UnfitRecord(f"text in the column {columns.text!r}, which holds {type(text).__name__}")
+    return "", text
+
+
+def formats_that_fit(names: Sequence[str]) -> list[str]:
+    """The formats whose columns are among `names`, to be suggested."""
+    have = set(names)
+    found = []
+    if {"instruction", "output"} <= have:
+        found.append("alpaca")
+    if have & {"messages", "conversations"}:
+        found.append("chat")
+    if "question" in have and (have & set(_OPTIONS) or "opa" in have):
+        found.append("choices")
+    elif {"question", "answer"} <= have:
+        found.append("question")
+    return found
+
+
+def _is_template(part: str) -> bool:
+    return "{" in part
+
+
+def _places(part: str) -> list[str]:
+    """The top-level columns of a column name or template."""
+    if not _is_template(part):
+        return [part]
+    names = [m.group(1) for m in _PLACE.finditer(part) if m.group(1)]
+    return [form for name in names for form in dict.fromkeys((name, name.split(".")[0]))]
+
+
+def _has(record: Mapping[str, Any], part: str) -> bool:
+    """Whether the columns of a part are there, whatever they hold."""
+    if not _is_template(part):
+        return part in record
+    return all(m.group(1) in record or m.group(1).split(".")[0] in record for m in _PLACE.finditer(part) if m.group(1))
+
+
+def _value(record: Mapping[str, Any], part: str) -> Any:
+    """A column's value, or a template filled in; None where nothing is in it."""
+    if not _is_template(part):
+        return record.get(part)
+    filled = False
+
+    def fill(match: re.Match[str]) -> str:
+        nonlocal filled
+        if match.group(1) is None:
+            return match.group()[0]
+        text = _flat(_find(record, match.group(1)), match.group(1))
+        filled = filled or bool(text.strip())
+        return text
+
+    text = _PLACE.sub(fill, part)
+    return text.lstrip("\n") if filled else None
+
+
+def _find(record: Mapping[str, Any], path: str) -> Any:
+    """The value of a column, or of a field within one: `context.contexts`."""
+    if path in record:
+        return record[path]
+    value: Any = record
+    for step in path.split("."):
+        if not isinstance(value, Mapping) or step not in value:
+            raise UnfitRecord(f"a column {path!r}")
+        value = value[step]
+    return value
+
+
+def _flat(value: Any, path: str) -> str:
+    """A value as text: lists line by line."""
+    if value is None:
+        return ""
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return "\n".join(_flat(item, path) for item in value)
+    if isinstance(value, Mapping):
+        raise UnfitRecord(
+            f"text in {path!r}, which holds fields ({', '.join(map(str, value))}); name one as {path}.FIELD"
+        )
+    raise UnfitRecord(f"text in {path!r}, which holds {type(value).__name__}")
+
+
+def _required(record: Mapping[str, Any], *names: str) -> list[str] | None:
+    """The text of columns that must be there; None where one is empty."""
+    if missing := [name for name in names if name not in record]:
+        raise UnfitRecord(f"the columns {' and '.join(map(repr, names))}, of which {missing[0]!r} is missing")
+    values = [_flat(record[name], name) for name in names]
+    return values if all(value.strip() for value in values) else None
+
+
+def _alpaca(record: Mapping[str, Any]) -> tuple[str, str] | None:
+    texts = _required(record, "instruction", "output")
+    if texts is None:
+        return None
+    given = _flat(record.get("input"), "input").strip()
+    middle = f"### Input:\n{given}\n\n" if given else ""
+    return f"### Instruction:\n{texts[0].strip()}\n\n{middle}### Response:\n", texts[1]
+
+
+def _question(record: Mapping[str, Any]) -> tuple[str, str] | None:
+    texts = _required(record, "question", "answer")
+    return None if texts is None else (f"Question: {texts[0].strip()}\nAnswer: ", texts[1])
+
+
+def _choices(record: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Choices in a list, in a mapping of texts and labels, or in opa to opd; the answer by place, letter or text."""
+    texts = _required(record, "question")
+    options, labels = _options(record)
+    key = next((name for name in _ANSWERS if name in record), None)
+    if key is None:
+        raise UnfitRecord(f"an answer in one of the columns {', '.join(map(repr, _ANSWERS))}")
+    place = _place(record[key], options, labels)
+    if texts is None or place is None:
+        return None
+    lines = [f"{letter}. {option}" for letter, option in zip(_LETTERS, options)]
+    return f"Question: {texts[0].strip()}\n" + "\n".join(lines) + "\nAnswer: ", lines[place]
+
+
+def _options(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    labels = list(_LETTERS)
+    for name in _OPTIONS:
+        value = record.get(name)
+        if isinstance(value, Mapping) and "text" in value:
+            return [_flat(v, name) for v in value["text"]], [str(v) for v in value.get("label") or labels]
+        if isinstance(value, Mapping):
+            return [_flat(v, name) for v in value.values()], [str(k) for k in value]
+        if isinstance(value, (list, tuple)):
+            return [_flat(v, name) for v in value], labels
+    if "opa" in record:
+        return [_flat(record.get(f"op{c}"), f"op{c}") for c in "abcd"], labels
+    raise UnfitRecord(f"choices in one of the columns {', '.join(map(repr, _OPTIONS))}, or in 'opa' to 'opd'")
+
+
+def _place(answer: Any, options: Sequence[str], labels: Sequence[str]) -> int | None:
+    """Which choice is meant; None for no answer, such as -1 in a test split that hides them."""
+    if isinstance(answer, int):
+        return answer if 0 <= answer < len(options) else None
+    text = _flat(answer, "answer").strip()
+    for names in (list(labels)[: len(options)], [label.lower() for label in labels][: len(options)], list(options)):
+        if text in names:
+            return names.index(text)
+    return None
+
+
+def _chat(record: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Turns with role and content, or from and value; the completion is the assistant's last turn."""
+    turns = record.get("messages", record.get("conversations"))
+    if not isinstance(turns, (list, tuple)):
+        raise UnfitRecord("a list of turns in the column 'messages' or 'conversations'")
+    said: list[tuple[str, str]] = []
+    for turn in turns:
+        if not isinstance(turn, Mapping):
+            raise UnfitRecord("turns with 'role' and 'content', or 'from' and 'value'")
+        role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+        if isinstance(content, (list, tuple)):
+            content = [part.get("text", "") if isinstance(part, Mapping) else part for part in content]
+        if not isinstance(role, str):
+            raise UnfitRecord("turns with 'role' and 'content', or 'from' and 'value'")
+        said.append((_ROLES.get(role.lower(), role.capitalize()), _flat(content, "content").strip()))
+    last = max((at for at, (role, text) in enumerate(said) if role == "Assistant" and text), default=None)
+    if last is None:
+        return None
+    before = "".join(f"{role}: {text}\n\n" for role, text in said[:last] if text)
+    return f"{before}Assistant: ", said[last][1]
+
+
+_FORMATS: dict[str, Callable[[Mapping[str, Any]], tuple[str, str] | None]] = {
+    "alpaca": _alpaca,
+    "question": _question,
+    "choices": _choices,
+    "chat": _chat,
+}
