@@ -21,8 +21,26 @@ from ldc.errors import DataError, EnvironmentFault, ExitCode, ModelError, StoreE
 from ldc.study.example import example_text
 
 STUDY_OPTIONS = ["--device", "--dry-run", "--help", "--json", "--out", "--quiet", "--threads", "-h", "-o", "-q"]
+EXPORT_OPTIONS = [
+    *(
+        "--domain",
+        "--force",
+        "--help",
+        "--json",
+        "--list",
+        "--model",
+        "--out",
+        "--regime",
+        "--seed",
+        "--to",
+        "-h",
+        "-o",
+    ),
+    "out",
+]
 SURFACE = {
     "demo": STUDY_OPTIONS,
+    "export": EXPORT_OPTIONS,
     "init": ["--force", "--help", "-h", "path"],
     "norms": ["--help", "--json", "-h", "adapter"],
     "report": ["--help", "--quiet", "-h", "-q", "out"],

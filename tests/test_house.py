@@ -23,6 +23,7 @@ LEVELS = (
     ("analysis",),
     ("report",),
     ("standing",),
+    ("export",),
     ("conduct",),
     ("results", "models.tiny"),
     ("console",),
