@@ -1,4 +1,4 @@
-"""axolotl: a file for `axolotl train`. The list goes to PEFT as it stands, if `lora_target_linear` adds nothing to it."""
+"""axolotl: a file for `axolotl train`. The list goes to PEFT as it stands, as long as `lora_target_linear` is off."""
 
 from __future__ import annotations
 

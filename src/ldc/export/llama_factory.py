@@ -1,7 +1,7 @@
 """LLaMA-Factory: a file for `llamafactory-cli train`. `lora_target` is one text of names between commas.
 
-For a model with a vision tower it takes every module whose path contains a name, outside of the tower; else PEFT's rule.
-A full path means one module by either.
+For a model with a vision tower it takes every module outside of the tower whose path contains a name; else PEFT's rule
+holds. A full path means one module by either.
 """
 
 from __future__ import annotations

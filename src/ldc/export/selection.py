@@ -1,4 +1,4 @@
-"""What is exported: the components of one model, domain and regime, with the base and the settings they were found by."""
+"""What is exported: the components of one model, domain and regime, with the base and settings they were found by."""
 
 from __future__ import annotations
 

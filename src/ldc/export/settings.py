@@ -19,8 +19,7 @@ NOTES = (
 def optimisation(selection: Selection) -> dict[str, Any]:
     """Length, rate and AdamW of a run, by the keys of `transformers.TrainingArguments`.
 
-    Warm-up is a whole number of steps. Where the trainer counts from rate zero, the study's first step had 1 / (n + 1) of
-    the peak.
+    Warm-up is a whole number of steps n. These trainers begin it at rate zero, the study at 1 / (n + 1) of the peak.
     """
     t = selection.training
     warmup = round(t.warmup * t.total_steps)
