@@ -1,5 +1,5 @@
-"""What each trainer adapts, given the exported configuration, is what the plan adapts: by PEFT itself, by each trainer's
-own rule stated again (versions and files in `docs/decisions.md`), and by the trainer's code where it is installed."""
+"""What each trainer adapts, given the exported file, is what the plan adapts: by PEFT itself, by each trainer's own
+rule stated again (versions and files in `docs/decisions.md`), and by the trainer's code where it is installed."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def trl_rule(config: dict[str, Any], _: str) -> Targets:
 
 
 def axolotl_rule(config: dict[str, Any], _: str) -> Targets:
-    """`_build_peft_lora_config` hands the list to PEFT, with every linear's name added if `lora_target_linear` is set."""
+    """`_build_peft_lora_config` hands the list to PEFT; `lora_target_linear` would add every linear."""
     assert config["lora_target_linear"] is False
     assert not {"peft_layers_to_transform", "peft_layers_pattern"} & set(config)
     found: list[str] = config["lora_target_modules"]
@@ -80,7 +80,7 @@ def axolotl_rule(config: dict[str, Any], _: str) -> Targets:
 
 
 def llama_factory_rule(config: dict[str, Any], family: str) -> Targets:
-    """`split_arg`, then for a composite model `patch_target_modules`: whatever contains a name, outside of the tower."""
+    """`split_arg`, then, with a tower, `patch_target_modules`: whatever contains a name outside of it."""
     found = [item.strip() for item in config["lora_target"].split(",")]
     if family != "gemma3":
         return found
