@@ -33,10 +33,28 @@ STUDY_OPTIONS = [
     "-o",
     "-q",
 ]
+EXPORT_OPTIONS = [
+    *(
+        "--domain",
+        "--force",
+        "--help",
+        "--json",
+        "--list",
+        "--model",
+        "--out",
+        "--regime",
+        "--seed",
+        "--to",
+        "-h",
+        "-o",
+    ),
+    "out",
+]
 SURFACE = {
     "doctor": ["--help", "--json", "--markdown", "-h"],
     "demo": STUDY_OPTIONS,
     "fetch": ["--dry-run", "--help", "--json", "--quiet", "-h", "-q", "study"],
+    "export": EXPORT_OPTIONS,
     "init": ["--force", "--help", "-h", "path"],
     "norms": ["--help", "--json", "-h", "adapter"],
     "report": ["--help", "--quiet", "-h", "-q", "out"],

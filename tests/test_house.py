@@ -25,6 +25,7 @@ LEVELS = (
     ("report",),
     ("standing",),
     ("worker",),
+    ("export",),
     ("conduct",),
     ("results", "models.tiny"),
     ("console",),

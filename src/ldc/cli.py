@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ldc.commands.doctor import doctor
+from ldc.commands.export import export
 from ldc.commands.fetch import fetch
 from ldc.commands.norms import norms
 from ldc.commands.studies import demo, init, report, run, status
@@ -48,7 +49,7 @@ def _ldc(
     """
 
 
-for command in (init, run, demo, status, report, norms, fetch, doctor):
+for command in (init, run, demo, status, report, norms, export, fetch, doctor):
     app.command()(command)
 
 

@@ -1,0 +1,1 @@
+"""The selected layers of a study as a configuration for the trainer that a user already has."""

@@ -1,0 +1,268 @@
+"""Which model, domain and regime of a study's folder are meant, and the components that follow."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+import pandas as pd
+
+from ldc.analysis.ranking import select
+from ldc.errors import StoreError, StudyError
+from ldc.export.selection import Base, Selection, ranges, where
+from ldc.models.headers import EMBEDDED
+from ldc.models.roles import Component
+from ldc.plan.runs import PT, RunId, components_of
+from ldc.report.facts import listed, own_domain
+from ldc.standing import Standing
+from ldc.study.regimes import ORIGIN_REGIMES, Regime, regime_from_text
+
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_SCORES = {"frobenius": "raw S", "relative": "S / norm(W)", "rms": "S / sqrt(d_in d_out)"}
+
+
+def choose(
+    standing: Standing, model: str | None, domain: str | None, regime: str | None, seed: int | None
+) -> tuple[Selection, str]:
+    """The selection asked for, and the reason for the regime where none was named (else empty).
+
+    Args:
+        standing: the study's folder.
+        model, domain: names of the study; None where it has only one.
+        regime: a regime of the study, or a known name such as `top5-mlp`; None for the top-k regime that scored best.
+        seed: rank by the runs of this seed alone; None for the mean over seeds.
+
+    Raises:
+        StudyError: no such name, or several where none was given.
+        StoreError: nothing is done or ranked yet.
+    """
+    study = standing.study
+    model = _one("model", model, study.models, standing)
+    domain = _one("domain", domain, study.domains, standing)
+    record = _record(standing, model, domain)
+    scores = _scores(standing.frames().evaluation, model, domain)
+    reason = ""
+    if regime is None:
+        regime, reason = _best(standing, model, domain, scores)
+    components, how = _components(standing, model, domain, regime, seed)
+    selection = Selection(
+        study=study.name,
+        model=model,
+        domain=domain,
+        regime=regime,
+        components=components,
+        base=_base(standing, model, record),
+        adapter=study.adapter,
+        training=study.training,
+        seed=study.seeds[0] if seed is None else seed,
+        how=how,
+        scored=_scored(scores, regime) if seed is None else "",
+        completion_only=study.domains[domain].loss == "completion",
+    )
+    return selection, reason
+
+
+def exportable(standing: Standing, model: str | None, domain: str | None) -> list[dict[str, Any]]:
+    """A record for each regime of each model and domain: its layers, held-out score, and whether seeds agree.
+
+    Raises:
+        StudyError: the study has no such model or domain.
+    """
+    study, evaluation = standing.study, standing.frames().evaluation
+    rows = []
+    for name in [_one("model", model, study.models, standing)] if model else study.models:
+        ranking = standing.ranking(name)
+        for text in [_one("domain", domain, study.domains, standing)] if domain else study.domains:
+            means = _scores(evaluation, name, text).mean()
+            for regime_name, regime in study.regimes.items():
+                found = _layers(standing, name, text, regime_name, regime, ranking, None)
+                rows.append(
+                    {
+                        "model": name,
+                        "domain": text,
+                        "regime": regime_name,
+                        "layers": where(found) if found else None,
+                        "modules": len(found) if found else None,
+                        "by_seed": _by_seed(standing, name, text, regime_name, regime, ranking),
+                        "bits_per_byte": float(means[regime_name]) if regime_name in means else None,
+                    }
+                )
+    return rows
+
+
+def _one(kind: str, wanted: str | None, names: Iterable[str], standing: Standing) -> str:
+    known = list(names)
+    if wanted is None:
+        if len(known) == 1:
+            return known[0]
+        raise StudyError(f"{standing.store.out}: has several {kind}s: {', '.join(known)}; give one with --{kind}")
+    if wanted in known:
+        return wanted
+    near = get_close_matches(wanted, known, n=1)
+    raise StudyError(
+        f"{standing.store.out}: no {kind} is called `{wanted}`"
+        + (f"; did you mean `{near[0]}`?" if near else "")
+        + f" (it has {', '.join(known)})"
+    )
+
+
+def _record(standing: Standing, model: str, domain: str) -> dict[str, Any]:
+    """What a run of this model and domain says of its base; any that is done will do."""
+    study, store = standing.study, standing.store
+    for name, seeds in {PT: (0,), **dict.fromkeys(study.regimes, study.seeds)}.items():
+        for seed in seeds:
+            record = store.record(RunId(model, domain, name, seed))
+            if record is not None and record["status"] == "done":
+                return record
+    raise _undone(standing, model, domain)
+
+
+def _undone(standing: Standing, model: str, domain: str) -> StoreError:
+    out, ranked = standing.store.out, standing.study.selection.regime
+    return StoreError(
+        f"{out}: nothing is selected yet: no `{ranked}` run of {model} on {domain} is done. Go on with "
+        f"ldc run STUDY -o {out}; ldc status {out} says what is missing"
+    )
+
+
+def _components(
+    standing: Standing, model: str, domain: str, name: str, seed: int | None
+) -> tuple[tuple[Component, ...], str]:
+    """The components of a regime, and how its layers were chosen."""
+    study = standing.study
+    regime = study.regimes.get(name) or _known(name, study.regimes)
+    if regime.top is None:
+        if seed is not None:
+            raise StudyError(f"--seed {seed}: the layers of {name} are fixed; only those of top-k regimes are ranked")
+        return components_of(regime, name, model, standing.inputs.components[model]), "fixed, not ranked"
+    ranking = standing.ranking(model)
+    own = ranking[ranking["domain"] == domain]
+    if own.empty:
+        raise _undone(standing, model, domain)
+    seeds = sorted(int(s) for s in own["seed"].dropna().unique())
+    if seed is not None and seed not in seeds:
+        raise StudyError(
+            f"--seed {seed}: no `{study.selection.regime}` run of {model} on {domain} with this seed is done; "
+            f"ranked: {', '.join(map(str, seeds))}"
+        )
+    found = _layers(standing, model, domain, name, regime, ranking, seed)
+    if found is None:
+        raise StudyError(
+            f"{name}: {model} has fewer than {regime.top} {study.selection.unit}s of {regime.block} to rank"
+        )
+    of_seeds = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean over seeds {ranges(seeds)}"
+    unit = "" if study.selection.unit == "block" else ", single components"
+    score = _SCORES[study.selection.score]
+    how = f"ranked by {score} of the `{study.selection.regime}` runs, {of_seeds if seed is None else f'seed {seed}'}"
+    return found, how + unit + ("" if name in study.regimes else "; not a regime of the study")
+
+
+def _layers(
+    standing: Standing,
+    model: str,
+    domain: str,
+    name: str,
+    regime: Regime,
+    ranking: pd.DataFrame,
+    seed: int | None,
+) -> tuple[Component, ...] | None:
+    """The components of a regime by the ranking of one seed, or of the mean over seeds; None where not ranked."""
+    components = standing.inputs.components[model]
+    if regime.top is None:
+        return components_of(regime, name, model, components)
+    if seed is not None:
+        ranking = ranking[ranking["seed"] == seed].assign(seed=pd.NA)
+    return select(ranking, domain, regime, components)
+
+
+def _by_seed(
+    standing: Standing, model: str, domain: str, name: str, regime: Regime, ranking: pd.DataFrame
+) -> str | None:
+    """`same` where every seed ranks the same units to the top, else the layers of each; None for fixed layers."""
+    seeds = sorted(int(s) for s in ranking.loc[ranking["domain"] == domain, "seed"].dropna().unique())
+    if regime.top is None or len(seeds) < 2:
+        return None
+    found = {s: _layers(standing, model, domain, name, regime, ranking, s) for s in seeds}
+    if len(set(found.values())) == 1:
+        return "same"
+    return " | ".join(f"{s}: {where(units) if units else 'not ranked'}" for s, units in found.items())
+
+
+def _known(name: str, own: Iterable[str]) -> Regime:
+    known = list(own)
+    if name == PT:
+        raise StudyError(f"{PT} is the model before adaptation: it has no adapters; it has {', '.join(known)}")
+    try:
+        return regime_from_text(name)
+    except ValueError:
+        near = get_close_matches(name, [*known, *ORIGIN_REGIMES], n=1)
+        raise StudyError(
+            f"no regime is called `{name}`"
+            + (f"; did you mean `{near[0]}`?" if near else "")
+            + f" (the study has {', '.join(known)}; also top<k>-mlp and top<k>-attn for any k)"
+        ) from None
+
+
+def _scores(evaluation: pd.DataFrame, model: str, domain: str) -> pd.DataFrame:
+    """Held-out bits per byte on the run's own domain: seeds x regimes. PT, which has no seed, stands in every row."""
+    rows = own_domain(evaluation, model)
+    rows = rows[rows["domain"] == domain]
+    table = rows[rows["regime"] != PT].pivot(index="seed", columns="regime", values="bits_per_byte").astype("float64")
+    bare = rows.loc[rows["regime"] == PT, "bits_per_byte"]
+    return table.assign(**{PT: float(bare.iloc[0]) if len(bare) else math.nan})
+
+
+def _best(standing: Standing, model: str, domain: str, scores: pd.DataFrame) -> tuple[str, str]:
+    """The top-k regime with the lowest held-out bits per byte over the seeds that all scored ones share, and why."""
+    study = standing.study
+    targeted = [name for name, regime in study.regimes.items() if regime.top is not None]
+    scored = [name for name in targeted if name in scores]
+    compared = scores[scored].dropna()
+    if not scored or compared.empty:
+        if standing.ranking(model).query("domain == @domain").empty:
+            raise _undone(standing, model, domain)
+        raise StoreError(
+            f"{standing.store.out}: no top-k regime of {model} on {domain} is scored, so none is the best; name one, "
+            f"such as --regime {next(iter(targeted), 'top3-mlp')}"
+        )
+    mean = compared.mean()
+    best = str(mean.idxmin())
+    told = listed(f"{name} {mean[name]:.4f}" for name in sorted(scored, key=lambda name: float(mean[name])))
+    bare = float(scores[PT].iloc[0])
+    worse = f"; none is better than the model before adaptation, {bare:.4f}" if mean[best] >= bare else ""
+    rest = [name for name in targeted if name not in scored]
+    absent = f"; not scored: {', '.join(rest)}" if rest else ""
+    seeds = _seeds(len(compared))
+    return best, f"regime {best}: lowest held-out bits per byte of the top-k regimes, {seeds} ({told}){worse}{absent}"
+
+
+def _scored(scores: pd.DataFrame, regime: str) -> str:
+    """Bits per byte of the regime beside PT and the run that adapts everything, over the seeds it has."""
+    if regime not in scores:
+        return ""
+    own = scores[scores[regime].notna()]
+    if own.empty:
+        return ""
+    others = [f"{name} {own[name].mean():.4f}" for name in (PT, "all") if name in own and name != regime]
+    beside = f" ({', '.join(others)})" if others else ""
+    return f"{own[regime].mean():.4f} bits per byte{beside}; lower is better, {_seeds(len(own))}"
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"mean over {count} seeds"
+
+
+def _base(standing: Standing, model: str, record: dict[str, Any]) -> Base:
+    """The base by its Hub id and revision; a folder by its path, with a note that says so."""
+    spec = standing.study.models[model]
+    name, revision, dtype = str(record["base_model"]), record["base_revision"], str(record["dtype"])
+    if revision is not None or (spec.source not in ("embedded", name) and _HUB_ID.fullmatch(name)):
+        return Base(name, revision, dtype, "", spec.trust_remote_code)
+    if spec.source == "embedded":
+        folder = str(EMBEDDED / model)
+        return Base(folder, None, dtype, f"the embedded model {model}, a folder of this machine's installation")
+    note = "a folder, as the study file has it, of the machine on which the study ran"
+    return Base(spec.source, None, dtype, note, spec.trust_remote_code)

@@ -1,0 +1,44 @@
+"""The trainers that can be exported to, each a function from the selection to the text of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ldc.errors import EnvironmentFault, StudyError
+from ldc.export import axolotl, llama_factory, peft, trl, unsloth
+from ldc.export.selection import Selection
+
+TARGETS: dict[str, Callable[[Selection], str]] = {
+    "peft": peft.config_text,
+    "trl": trl.config_text,
+    "axolotl": axolotl.config_text,
+    "llama-factory": llama_factory.config_text,
+    "unsloth": unsloth.config_text,
+}
+
+
+def exported(selection: Selection, target: str, path: Path | None) -> str:
+    """The text for a target. For PEFT a path that ends in `.json` asks for an `adapter_config.json`."""
+    if target == "peft" and path is not None and path.suffix == ".json":
+        return peft.config_json(selection)
+    return TARGETS[target](selection)
+
+
+def write_new(path: Path, text: str, force: bool = False) -> None:
+    """Write a file, in a folder that is made if need be.
+
+    Raises:
+        StudyError: the path is a folder, or the file is there and `force` is false.
+        EnvironmentFault: the file cannot be written.
+    """
+    if path.is_dir():
+        raise StudyError(f"{path}: this is a folder; name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w" if force else "x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise StudyError(f"{path}: exists already; name another file, or replace it with --force") from error
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be written ({error.strerror})") from error
