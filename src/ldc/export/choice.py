@@ -13,7 +13,7 @@ import pandas as pd
 from ldc.analysis.ranking import select
 from ldc.errors import StoreError, StudyError
 from ldc.export.selection import Base, Selection, ranges, where
-from ldc.models.headers import EMBEDDED
+from ldc.models.folders import EMBEDDED
 from ldc.models.roles import Component
 from ldc.plan.runs import PT, RunId, components_of
 from ldc.report.facts import listed, own_domain
