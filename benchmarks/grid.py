@@ -94,7 +94,7 @@ def runs_of(layout: Layout, texts: int = TEXTS, layers: Sequence[int] | None = N
     )
 
 
-def embedded(training: Training = Training(), texts: int = TEXTS) -> Grid:  # noqa: B008 (frozen)
+def embedded(training: Training = Training(), texts: int = TEXTS) -> Grid:
     """The package's own tiny Llama: d = 128, 12 layers, vocabulary 4,096."""
     loaded = load("tiny-llama", ModelSpec(source="embedded"), Path(), torch.device("cpu"), torch.float32)
     runs = runs_of(loaded.layout, texts)
@@ -108,7 +108,7 @@ def llama(
     intermediate: int,
     heads: int,
     vocabulary: int = 8_192,
-    training: Training = Training(),  # noqa: B008 (frozen)
+    training: Training = Training(),
     texts: int = TEXTS,
 ) -> Grid:
     """A Llama with random weights and tied embeddings, in float32."""

@@ -12,7 +12,7 @@ from ldc.engine.adapters import initial_a
 from ldc.engine.bank import Bank, Base
 from ldc.engine.batches import Batch
 from ldc.engine.device import keep_freed_memory
-from ldc.engine.head import IGNORED
+from ldc.engine.head import IGNORED, Head
 from ldc.engine.members import Member
 from ldc.engine.train import bank_norms, train
 from ldc.models.roles import Component
@@ -94,3 +94,9 @@ def norms_of_bank(bank: Bank) -> dict[str, list[float]]:
     """S of every component of every run, by the run's name."""
     found = bank_norms(bank, range(len(bank.members)))
     return {member.name: found[k].frobenius.tolist() for k, member in enumerate(bank.members)}
+
+
+def head_loss(hidden_ND: Tensor, weight_VD: Tensor, labels_N: Tensor) -> Tensor:
+    """The engine's mean loss from hidden states, to be differentiated to them."""
+    weight_N = torch.full(labels_N.shape, 1.0 / labels_N.numel(), device=hidden_ND.device)
+    return Head(weight_VD, None, None).loss(hidden_ND, labels_N, weight_N)[0]

@@ -129,7 +129,10 @@ def head_row(name: str, pairs: int) -> Row:
                 "target": 1.05,
                 "holds": 1 / times.median <= 1.05,
             },
-            "seconds": {"ours": round(statistics.median(times.ours), 2), "full": round(statistics.median(times.baseline), 2)},
+            "seconds": {
+                "ours": round(statistics.median(times.ours), 2),
+                "full": round(statistics.median(times.baseline), 2),
+            },
             "process": "a fresh one for each measurement, alternating",
         },
     )

@@ -185,5 +185,3 @@ def crossover(baseline: dict[int, float], ours: dict[int, float], gain: float = 
     still = [n for n in ours if baseline[n] / ours[n] >= gain]
     after = [n for n in lost if n > max(still, default=0)]
     return min(after, default=None)
-
-
