@@ -1,4 +1,4 @@
-"""`python -m benchmarks [ROW ...]`: measure rows on this machine's CPU, and write `docs/benchmarks/cpu.json` and its page.
+"""`python -m benchmarks [ROW ...]`: measure rows on this machine's CPU, and write `docs/benchmarks/cpu.json`.
 
 All rows take about half an hour on two cores; each prints what it takes. Rows that are measured replace those of the
 same name; the others stay.

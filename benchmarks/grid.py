@@ -18,6 +18,7 @@ from ldc.study.schema import ModelSpec
 
 REGIMES = {"attn": ("attn",), "mlp": ("mlp",), "all": ("attn", "mlp")}
 TEXTS = 6
+SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,13 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One fine-tuning: which text it reads and which projections it adapts. Its seed is 0."""
+    """One fine-tuning: which text it reads, which projections it adapts, and the seed of its start."""
 
     name: str
     text: str
     regime: str
     components: tuple[Component, ...]
+    seed: int = SEED
 
     @property
     def lowest(self) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks import flops, users
 from benchmarks.console import say
 from benchmarks.grid import Grid
-from benchmarks.machine import sgemm_ceiling
+from benchmarks.machine import matmul_ceiling, synchronise
 from benchmarks.ours import Factors, train_in_bank
 from benchmarks.pairs import Pairs, assert_parity
 from benchmarks.tuned import Tuned
@@ -32,7 +32,7 @@ SPARE = 3
 
 @dataclass
 class Arm:
-    """A way to train a grid, measured: `block` takes its next steps and returns its seconds for one step of the grid."""
+    """A way to train a grid: `block` takes its next steps and returns the seconds of one step of the whole grid."""
 
     block: Callable[[], float]
     factors: Callable[[], dict[str, Factors]]
@@ -85,10 +85,10 @@ def measure(
     """
     arms = {name: _arm(name, grid, steps, warm, users_block) for name in names}
     session = _Session(grid, arms, pairs, steps, warm, users_block)
-    ceiling = sgemm_ceiling()
+    ceiling = matmul_ceiling(grid.model.device, grid.model.dtype)
     with suppress(_Enough):
         train_in_bank(grid, warm + (pairs + SPARE) * steps + 1, session.pause)
-    ceiling = max(ceiling, sgemm_ceiling())
+    ceiling = max(ceiling, matmul_ceiling(grid.model.device, grid.model.dtype))
     parity = {}
     for name, arm in arms.items():
         compared = session.last if name.startswith("tuned") else session.early
@@ -150,7 +150,8 @@ class _Session:
             self._mark()
             seconds.append(arm.block())
             shares.append(self._elapsed()[1])
-        if min(shares) < LEAST_SHARE and self._rounds - len(self.ours) <= SPARE:
+        on_cpu = self.grid.model.device.type == "cpu"
+        if on_cpu and min(shares) < LEAST_SHARE and self._rounds - len(self.ours) <= SPARE:
             self.disturbed += 1
             say("  a round was disturbed from outside; it is measured again")
             return
@@ -164,6 +165,7 @@ class _Session:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def _elapsed(self) -> tuple[float, float]:
+        synchronise(self.grid.model.device)
         seconds = time.perf_counter() - self._wall
         return seconds, (time.process_time() - self._cpu) / max(seconds, 1e-9)
 

@@ -48,15 +48,23 @@ def _version(name: str) -> str | None:
         return None
 
 
-def sgemm_ceiling(size: int = 2_048, tries: int = 3) -> float:
-    """FLOP/s of the best of `tries` float32 products of two square matrices, with torch's threads as they are."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    out = torch.empty(size, size)
+def matmul_ceiling(device: torch.device, dtype: torch.dtype, tries: int = 3) -> float:
+    """FLOP/s of the best of `tries` products of two large square matrices, with torch's threads as they are."""
+    size = 2_048 if device.type == "cpu" else 8_192
+    a, b, out = (torch.randn(size, size, device=device).to(dtype) for _ in range(3))
     torch.mm(a, b, out=out)
     best = float("inf")
     for _ in range(tries):
+        synchronise(device)
         began = time.perf_counter()
         torch.mm(a, b, out=out)
         torch.mm(a, b, out=out)
+        synchronise(device)
         best = min(best, (time.perf_counter() - began) / 2)
     return 2.0 * size**3 / best
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for what was asked of a GPU; nothing on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

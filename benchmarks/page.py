@@ -48,19 +48,19 @@ def _head(record: dict[str, Any]) -> str:
     took = sum(record.get("wall_seconds", {}).values()) / 60
     return f"""# Benchmarks on a CPU
 
-Written by `make bench`; one row alone: `python -m benchmarks stage1-T`. Numbers: [cpu.json](cpu.json); machine and curves:
-[cpu-record.json](cpu-record.json). These rows took {took:.0f} minutes.
+Written by `make bench`; one row alone: `python -m benchmarks stage1-T`. Numbers: [cpu.json](cpu.json); machine and
+curves: [cpu-record.json](cpu-record.json). These rows took {took:.0f} minutes.
 
-Machine of the last measurement ({facts.get("date")}): {facts.get("cpu")} (family/model {facts.get("cpu_family_model")}),
-{facts.get("cores")} cores, {facts.get("threads")} threads, {facts.get("memory_gb")} GB; {flags}; load average at the start
-{facts.get("load_average_at_start")}. {facts.get("blas")}; Python {facts.get("python")}; {versions}.
+Machine of the last measurement ({facts.get("date")}): {facts.get("cpu")}, family/model {facts.get("cpu_family_model")};
+{facts.get("cores")} cores, {facts.get("threads")} threads, {facts.get("memory_gb")} GB; {flags}; load average at the
+start {facts.get("load_average_at_start")}; {facts.get("blas")}; Python {facts.get("python")}; {versions}.
 
-All arms of a row run in one process, block by block (A B A B ...), on identical token ids, from the same initial A, with the
-same AdamW. A ratio is baseline over ours, more is better: the median of the pairs, and their range. Adapters that the two
-ways trained are compared in the same measurement, which fails if they differ. Imports, model loading, trainers'
-construction and compilation are in no rate; they stand in the settings. *Cap* is the machine's matmul ceiling over the
-rate of useful products that the baseline achieves: no way of training that needs the same products can gain more.
-**T** is a tuned loop of our own (`benchmarks/tuned.py`), the faster of compiled and not."""
+All arms of a row run in one process, block by block (A B A B ...), on identical token ids, from the same initial A,
+with the same AdamW. A ratio is baseline over ours, more is better: the median of the pairs, and their range. Adapters
+that the two ways trained are compared in the same measurement, which fails if they differ. Imports, model loading,
+trainers' construction and compilation are in no rate; they stand in the settings. *Cap* is the machine's matmul ceiling
+over the rate of useful products that the baseline achieves: no way of training that needs the same products can gain
+more. **T** is a tuned loop of our own (`benchmarks/tuned.py`), the faster of compiled and not."""
 
 
 def _table(rows: list[Row]) -> str:
@@ -76,13 +76,17 @@ def _table(rows: list[Row]) -> str:
             f"| `{row.name}` | {WHAT.get(row.name, '')} | **{row.ratio:g}** | {row.low:g} to {row.high:g} | {cap} | "
             f"{row.target:g} | {aim} | {'holds' if row.holds else '**misses**'} | {parity} |"
         )
-    notes = [
-        f"Time of the head: {row.settings['time_ratio']['ours_over_full']} times that of full logits at "
-        f"{row.settings['vocabulary']:,} entries (at most 1.05: {'holds' if row.settings['time_ratio']['holds'] else 'misses'})."
-        for row in rows
-        if "time_ratio" in row.settings
-    ]
+    notes = [_time_note(row.settings) for row in rows if "time_ratio" in row.settings]
     return "\n".join(lines) + ("\n\n" + " ".join(notes) if notes else "")
+
+
+def _time_note(settings: dict[str, Any]) -> str:
+    ratio = settings["time_ratio"]
+    word = "holds" if ratio["holds"] else "misses"
+    return (
+        f"Time of the head at {settings['vocabulary']:,} entries: {ratio['ours_over_full']} times that of full logits "
+        f"(at most {ratio['target']}: {word})."
+    )
 
 
 def _crossover(curves: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Interleaved measurement: A B A B ..., pairs of neighbours, medians and ranges; and how far two arms' adapters differ."""
+"""Interleaved measurement: A B A B ..., medians and ranges of neighbouring pairs; how far adapters differ."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Pairs:
 def difference(ours: Factors, theirs: Factors) -> float:
     """How far two arms' adapters of one run are apart: norm(x - y) / norm(y), of all A's and of all B's; the larger.
 
-    The norm over a whole run, not single entries: Adam divides each entry's gradient by its own size, so that in float32
-    the few entries whose gradient is rounding noise move by noise.
+    The norm over a whole run, not single entries: Adam divides each entry's gradient by its own size, so that in
+    float32 the few entries whose gradient is rounding noise move by noise.
     """
     if ours.keys() != theirs.keys():
         raise AssertionError("the arms do not adapt the same components")

@@ -180,7 +180,7 @@ def fit(seconds: dict[int, float]) -> dict[str, float]:
 
 
 def crossover(baseline: dict[int, float], ours: dict[int, float], gain: float = 1.1) -> int | None:
-    """The fewest tokens per run and step from which on lockstep gains less than a tenth; None if it gains throughout."""
+    """The fewest tokens per run and step from which on lockstep gains less than a tenth; None if there are none."""
     lost = [n for n in ours if baseline[n] / ours[n] < gain]
     still = [n for n in ours if baseline[n] / ours[n] >= gain]
     after = [n for n in lost if n > max(still, default=0)]
