@@ -28,8 +28,8 @@ format: .venv/dev.stamp ## mend formatting and what lint can mend
 slow: .venv/dev.stamp   ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-bench: .venv/dev.stamp  ## measurements on this machine
-	$(BIN)/python benchmarks/bank.py
+bench: .venv/bench.stamp ## measurements on this machine: half an hour; writes docs/benchmarks
+	$(BIN)/python -m benchmarks
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -40,4 +40,8 @@ bench: .venv/dev.stamp  ## measurements on this machine
 
 .venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
 	$(PIP) --editable '.[dev]'
+	touch $@ .venv/run.stamp
+
+.venv/bench.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) --editable '.[bench]'
 	touch $@ .venv/run.stamp

@@ -14,7 +14,7 @@ import yaml
 from ldc.cli import main
 from ldc.export import choice
 from ldc.export.choice import choose
-from ldc.models.headers import EMBEDDED
+from ldc.models.folders import EMBEDDED
 from ldc.plan.runs import PT
 from ldc.report import figures
 from ldc.standing import Standing

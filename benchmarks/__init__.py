@@ -1,0 +1,1 @@
+"""Measurements of LDC against what users would run instead: `python -m benchmarks --help`."""

@@ -1,0 +1,95 @@
+"""`python -m benchmarks [ROW ...]`: measure rows on this machine's CPU, and write `docs/benchmarks/cpu.json`.
+
+All rows take about half an hour on two cores; each prints what it takes. Rows that are measured replace those of the
+same name; the others stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
+STAGE_1 = ("stage1-U", "stage1-trainer", "stage1-T")
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    from benchmarks import machine, ours, page, rows
+    from benchmarks.console import say
+
+    known = (*rows.ORDER, "sweep", "page")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"any of {', '.join(known)}; none means all")
+    parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs of a row (default 5)")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder for cpu.json, cpu.md and plots")
+    options = parser.parse_args()
+    unknown = [name for name in options.rows if name not in known]
+    if unknown:
+        parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join(known)}")
+    wanted = tuple(options.rows or known)
+    ours.prepare_process()
+    facts = machine.record()
+    for title, work in _plan(wanted, options.pairs):
+        say(title)
+        began = time.perf_counter()
+        found, curves = work()
+        rows.write(found, options.out / "cpu.json")
+        _remember(options.out / "cpu-record.json", facts, curves, title, time.perf_counter() - began)
+        for row in found:
+            say(f"  {row.name}: {row.ratio} ({row.low} to {row.high}), target {row.target}: {_word(row.holds)}")
+    page.write(options.out)
+
+
+Work = Callable[[], tuple[list[Any], dict[str, Any]]]
+
+
+def _plan(wanted: tuple[str, ...], pairs: int) -> list[tuple[str, Work]]:
+    """What to measure, as (title, work that returns rows and curves)."""
+    from benchmarks import parts, training
+
+    def growth() -> tuple[list[Any], dict[str, Any]]:
+        row, curve = training.growth()
+        return [row], {"growth": curve}
+
+    plan: list[tuple[str, Work]] = []
+    stage1 = tuple(name for name in STAGE_1 if name in wanted)
+    if stage1:
+        plan.append((" ".join(stage1), lambda: (training.stage1(stage1, pairs), {})))
+    singles: dict[str, Work] = {
+        "gemm-share": lambda: ([training.gemm_share(pairs)], {}),
+        "stage2-flop-share": lambda: ([training.stage2(pairs)], {}),
+        "norms": lambda: ([parts.norms_row(pairs)], {}),
+        "growth": growth,
+        "head-memory-128k": lambda: ([parts.head_row("head-memory-128k", 3)], {}),
+        "head-memory-262k": lambda: ([parts.head_row("head-memory-262k", 3)], {}),
+        "sweep": lambda: ([], {"sweep": training.sweep()}),
+        "stage1-d1024-T": lambda: ([training.stage1_wide(pairs)], {}),
+        "demo-seconds": lambda: ([parts.demo_row()], {}),
+    }
+    return plan + [(name, work) for name, work in singles.items() if name in wanted]
+
+
+def _remember(path: Path, facts: dict[str, Any], curves: dict[str, Any], title: str, seconds: float) -> None:
+    record = json.loads(path.read_text()) if path.exists() else {"machine": {}, "curves": {}, "wall_seconds": {}}
+    record["machine"] = facts
+    record["curves"] |= curves
+    record["wall_seconds"] |= {title: round(seconds, 1)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def _word(holds: bool) -> str:
+    return "holds" if holds else "misses"
+
+
+if __name__ == "__main__":
+    main()
