@@ -11,6 +11,7 @@ from benchmarks.grid import SEED, Grid, Run
 from ldc.engine.adapters import initial_a
 from ldc.engine.bank import Bank, Base
 from ldc.engine.batches import Batch
+from ldc.engine.compiled import can_compile
 from ldc.engine.device import keep_freed_memory
 from ldc.engine.head import IGNORED, Head
 from ldc.engine.members import Member
@@ -38,7 +39,13 @@ def start_of(component: Component, rank: int, dtype: torch.dtype = torch.float32
 def new_bank(grid: Grid, runs: Sequence[Run], steps: int) -> Bank:
     """The runs in one bank, none of them trained yet."""
     members = [Member(run.name, run.text, run.seed, run.components, steps) for run in runs]
-    return Bank(Base.of(grid.model, grid.layout), members, rank=grid.training.rank, scaling=grid.training.scaling)
+    base, given = Base.of(grid.model, grid.layout), grid.training
+    return Bank(base, members, rank=given.rank, scaling=given.scaling, compiled=compiles(base.device))
+
+
+def compiles(device: torch.device) -> bool:
+    """Whether our side is compiled: wherever torch can. Its warm-up is reported, not counted."""
+    return can_compile(device)[0]
 
 
 def train_in_bank(grid: Grid, steps: int, pause: Pause) -> Bank:
