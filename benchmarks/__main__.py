@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 STAGE_1 = ("stage1-U", "stage1-trainer", "stage1-T")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what was asked for."""
     from benchmarks import machine, ours, page, rows
     from benchmarks.console import say
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"any of {', '.join(known)}; none means all")
     parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs of a row (default 5)")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for cpu.json, cpu.md and plots")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     unknown = [name for name in options.rows if name not in known]
     if unknown:
         parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join(known)}")

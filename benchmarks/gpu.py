@@ -19,7 +19,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -334,7 +334,7 @@ def parity(setting: Setting) -> tuple[list[Row], dict[str, Any]]:
 PARTS = {"stage1": stage1, "stage2": stage2, "grid": grid_of_42, "overhead": overhead, "parity": parity}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure one part for one model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=PARTS)
@@ -343,7 +343,7 @@ def main() -> None:
     parser.add_argument("--no-compile", action="store_true", help="T without torch.compile only")
     parser.add_argument("--smoke", action="store_true", help="tiny shapes on the CPU, to see that all of it runs")
     parser.add_argument("--out", type=Path, default=FOLDER)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if not options.smoke and not torch.cuda.is_available():
         parser.exit(4, "no GPU that torch can use; --smoke runs everything in small on the CPU\n")
     setting = Setting(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -55,7 +56,14 @@ def of_pairs(
         _short(pairs.high),
         target,
         None if parity is None else float(f"{parity:.2e}"),
-        {"unit": unit, "aim": aim, "pairs": len(pairs.ours), "measured": today()} | settings,
+        {
+            "unit": unit,
+            "aim": aim,
+            "pairs": len(pairs.ours),
+            "measured": today(),
+            "load_average": round(os.getloadavg()[0], 1),
+        }
+        | settings,
     )
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import importlib.util
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import flops, ours, training, users
+from benchmarks import flops, gpu, ours, training, users
+from benchmarks.__main__ import main
 from benchmarks.grid import Grid, Training, llama, runs_of
 from benchmarks.interleave import measure
 from benchmarks.pairs import Pairs, assert_parity
@@ -162,18 +160,34 @@ def test_runs_are_three_regimes_of_each_text_and_texts_differ() -> None:
     assert not torch.equal(grid.tokens("0", 3), grid.tokens("1", 3))
 
 
-def test_an_unknown_row_is_refused_with_the_names_there_are() -> None:
-    done = subprocess.run([sys.executable, "-m", "benchmarks", "stage9"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "no row is called stage9" in done.stderr
+def test_an_unknown_row_is_refused_with_the_names_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["stage9"])
+    assert stop.value.code == 2
+    assert "no row is called stage9; there are stage1-U, " in capsys.readouterr().err
 
 
-@pytest.mark.skipif(importlib.util.find_spec("benchmarks.gpu") is None, reason="no script for a GPU")
-@pytest.mark.parametrize("part", ["stage1", "stage2", "grid", "overhead", "parity"])
-def test_the_script_for_a_gpu_runs_in_small_on_a_cpu(part: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.gpu", part, "--smoke", "--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+@pytest.mark.parametrize("part", gpu.PARTS)
+@pytest.mark.filterwarnings("ignore")
+def test_the_script_for_a_gpu_runs_in_small_on_a_cpu(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ours, "prepare_process", lambda: None)
+    monkeypatch.setattr(users, "available", lambda _kind: False)
+    gpu.main([part, "--smoke", "--model", "gemma-1b", "--out", str(tmp_path)])
     record = json.loads((tmp_path / f"gpu-{part}.json").read_text())
     assert record["smoke"] is True
-    assert record["rows"]
+    if part == "grid":
+        assert "peft" in record["notes"]["left_out"]
+    else:
+        assert all(math.isfinite(row["ratio"]) for row in record["rows"])
+        assert record["rows"]
+
+
+def test_the_script_for_a_gpu_says_that_there_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(SystemExit) as stop:
+        gpu.main(["stage1"])
+    assert stop.value.code == 4
+    assert "no GPU that torch can use" in capsys.readouterr().err
