@@ -286,7 +286,7 @@ def test_every_file_of_the_contract_is_there(finished: MiniStudy) -> None:
     }
     assert {path.name for path in (out / "tables").iterdir()} == {
         "README.md",
-        *(f"{name}.{kind}" for name in ("norms", "evaluation", "ranking") for kind in ("parquet", "csv")),
+        *(f"{name}.{kind}" for name in ("norms", "evaluation", "ranking", "overlap") for kind in ("parquet", "csv")),
         *(f"{name}_tiny.{kind}" for name in ("validation", "norm_summary") for kind in ("csv", "md")),
     }
     shown = {path.name for path in (out / "figures").iterdir()}
