@@ -14,10 +14,10 @@ import ldc
 SOURCE = Path(ldc.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 LEVELS = (
-    ("errors", "progress", "norms", "engine_version", "provenance"),
+    ("errors", "progress", "norms", "spectrum", "engine_version", "provenance"),
     ("study",),
     ("models", "domains"),
-    ("plan",),
+    ("plan", "inspection"),
     ("engine",),
     ("store",),
     ("analysis",),
@@ -101,6 +101,7 @@ def test_the_public_names_are_frozen() -> None:
         "StudyFile",
         "UpdateNorms",
         "adapter_norms",
+        "checkpoint_norms",
         "load",
         "read_study",
         "run",

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ldc.commands.diff import diff
 from ldc.commands.norms import norms
 from ldc.commands.studies import demo, init, report, run, status
 from ldc.errors import EnvironmentFault, ExitCode, LdcError
@@ -46,7 +47,7 @@ def _ldc(
     """
 
 
-for command in (init, run, demo, status, report, norms):
+for command in (init, run, demo, status, report, norms, diff):
     app.command()(command)
 
 
