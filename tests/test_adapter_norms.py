@@ -35,7 +35,10 @@ with warnings.catch_warnings():
     import peft
 
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-PATTERNS = {"rank_pattern": {"q_proj": 2, r"layers\.[01]\.mlp\..*": 6}, "alpha_pattern": {"^model.layers.2.*up_proj": 5}}
+PATTERNS = {
+    "rank_pattern": {"q_proj": 2, r"layers\.[01]\.mlp\..*": 6},
+    "alpha_pattern": {"^model.layers.2.*up_proj": 5},
+}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("llama", {"target_modules": LINEARS}),
     "rslora": ("llama", {"target_modules": LINEARS, "use_rslora": True}),

@@ -23,8 +23,24 @@ from ldc.study.example import example_text
 STUDY_OPTIONS = ["--device", "--dry-run", "--help", "--json", "--out", "--quiet", "--threads", "-h", "-o", "-q"]
 SURFACE = {
     "demo": STUDY_OPTIONS,
+    "diff": ["--by", "--csv", "--figure", "--help", "--json", "--stable-rank", "-h", "base", "tuned"],
     "init": ["--force", "--help", "-h", "path"],
-    "norms": ["--help", "--json", "-h", "adapter"],
+    "norms": [
+        *(
+            "--base",
+            "--by",
+            "--csv",
+            "--figure",
+            "--help",
+            "--intruders",
+            "--json",
+            "--name",
+            "--threshold",
+            "--top",
+            "-h",
+        ),
+        "adapter",
+    ],
     "report": ["--help", "--quiet", "-h", "-q", "out"],
     "run": [*STUDY_OPTIONS, "study"],
     "status": ["--help", "--json", "-h", "out"],

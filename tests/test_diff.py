@@ -134,7 +134,7 @@ def test_older_key_layouts_are_the_same_weights(tmp_path: Path) -> None:
     expected = checkpoint_norms(old, new)
     file = new / "model.safetensors"
     tensors = load_file(file)
-    assert any(key.startswith("model.language_model.") or key.startswith("language_model.model.") for key in tensors)
+    assert any("language_model." in key for key in tensors)
 
     def older(key: str) -> str:
         return key.replace("model.language_model.", "language_model.model.", 1)
