@@ -14,10 +14,10 @@ import ldc
 SOURCE = Path(ldc.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 LEVELS = (
-    ("errors", "progress", "norms", "engine_version", "provenance"),
+    ("errors", "progress", "norms", "spectrum", "engine_version", "provenance"),
     ("study",),
     ("models", "domains", "access.hub"),
-    ("plan",),
+    ("plan", "inspection"),
     ("access",),
     ("engine",),
     ("store",),
@@ -104,6 +104,7 @@ def test_the_public_names_are_frozen() -> None:
         "StudyFile",
         "UpdateNorms",
         "adapter_norms",
+        "checkpoint_norms",
         "load",
         "read_study",
         "run",

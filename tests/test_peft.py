@@ -32,8 +32,9 @@ from ldc.engine.adapters import initial_a
 from ldc.engine.bank import Bank, Base
 from ldc.engine.optimizer import learning_rate
 from ldc.engine.train import bank_norms, train
+from ldc.inspection.adapter import adapter_norms
 from ldc.models.layout import find_layout
-from ldc.store.adapter import adapter_norms, peft_config, write_adapter
+from ldc.store.adapter import peft_config, write_adapter
 from ldc.study.schema import AdapterSpec, TrainingSpec
 
 pytestmark = [

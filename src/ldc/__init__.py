@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ldc.errors import ExitCode, LdcError
+    from ldc.inspection.adapter import adapter_norms
+    from ldc.inspection.models import checkpoint_norms
     from ldc.norms import UpdateNorms, update_norms
     from ldc.results import Results, load, run
-    from ldc.store.adapter import adapter_norms
     from ldc.study.reading import StudyFile, read_study
     from ldc.study.schema import Study
 
@@ -23,7 +24,8 @@ _OWNERS = {
     "Study": "ldc.study.schema",
     "StudyFile": "ldc.study.reading",
     "UpdateNorms": "ldc.norms",
-    "adapter_norms": "ldc.store.adapter",
+    "adapter_norms": "ldc.inspection.adapter",
+    "checkpoint_norms": "ldc.inspection.models",
     "load": "ldc.results",
     "read_study": "ldc.study.reading",
     "run": "ldc.results",
@@ -38,6 +40,7 @@ __all__ = [
     "StudyFile",
     "UpdateNorms",
     "adapter_norms",
+    "checkpoint_norms",
     "load",
     "read_study",
     "run",

@@ -18,17 +18,18 @@ _BASES = ("model", "transformer", "gpt_neox", "biogpt")
 _BASE_OF_TYPE = {"gpt_neox": "gpt_neox"} | dict.fromkeys(
     ("gpt2", "gptj", "gpt_neo", "gpt_bigcode", "bloom", "falcon", "mpt", "codegen"), "transformer"
 )
-_TRANSPOSED = ("gpt2", "openai-gpt")
+TRANSPOSED = ("gpt2", "openai-gpt")
 _LARGEST_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One entry of a safetensors header."""
+    """One entry of a safetensors header; `start` is where its bytes begin in the file."""
 
     shape: tuple[int, ...]
     stored_bytes: int
     dtype: str
+    start: int = 0
 
 
 def read_header(path: Path) -> dict[str, Tensor]:
@@ -49,7 +50,10 @@ def read_header(path: Path) -> dict[str, Tensor]:
     for name, entry in entries.items():
         try:
             first, last = (int(n) for n in entry["data_offsets"])
-            tensors[name] = Tensor(tuple(int(n) for n in entry["shape"]), last - first, str(entry["dtype"]))
+            if not 0 <= first <= last:
+                raise ValueError(f"offsets {first} and {last}")
+            shape = tuple(int(n) for n in entry["shape"])
+            tensors[name] = Tensor(shape, last - first, str(entry["dtype"]), 8 + length + first)
         except (KeyError, TypeError, ValueError) as cause:
             raise ModelError(f"{path}: the header's entry {name!r} cannot be read. {again}") from cause
         end = max(end, last)
@@ -69,7 +73,7 @@ def read_shape(folder: Path) -> ModelShape:
     tensors: dict[str, Tensor] = {}
     for file in weight_files(folder):
         tensors.update(read_header(file))
-    tensors = {_module_path(k, model_type): t for k, t in tensors.items() if not HARMLESS.search(k)}
+    tensors = {module_path(k, model_type): t for k, t in tensors.items() if not HARMLESS.search(k)}
     linears: dict[str, tuple[int, int]] = {}
     others: list[str] = []
     for key, tensor in tensors.items():
@@ -77,7 +81,7 @@ def read_shape(folder: Path) -> ModelShape:
         if len(tensor.shape) < 2 or leaf == "bias" or locate(key) is None or is_norm(path):
             continue
         if len(tensor.shape) == 2 and leaf == "weight":
-            d_out, d_in = reversed(tensor.shape) if model_type in _TRANSPOSED else tensor.shape
+            d_out, d_in = reversed(tensor.shape) if model_type in TRANSPOSED else tensor.shape
             linears[path] = (d_in, d_out)
         else:
             others.append(key)
@@ -101,7 +105,7 @@ def read_shape(folder: Path) -> ModelShape:
     )
 
 
-def _module_path(key: str, model_type: str) -> str:
+def module_path(key: str, model_type: str) -> str:
     """The module path of a stored weight: older key layouts, and those without the base's prefix, become today's."""
     key = re.sub(r"^language_model\.model\.", "model.language_model.", key)
     key = re.sub(r"^language_model\.lm_head\.", "lm_head.", key)

@@ -76,6 +76,11 @@ def block_and_name(below: str, has_feed_forward: bool) -> tuple[str, str] | None
     return ("mlp", rest) if _FEED_FORWARD.search(child.lower()) else None
 
 
+def feeds_forward(below: Iterable[str]) -> bool:
+    """Whether any of these paths below a layer leads through a feed-forward child of it."""
+    return any(_FEED_FORWARD.search(path.partition(".")[0].lower()) for path in below)
+
+
 def is_norm(path: str) -> bool:
     """Whether a module is a normalisation by name: some hold their gains as a matrix of heads x width."""
     return "norm" in path.rpartition(".")[2].lower()
@@ -134,10 +139,10 @@ def _layer(
     number: int, below: Mapping[str, str], linears: Mapping[str, tuple[int, int]], where: str
 ) -> list[Component]:
     children = sorted({path.split(".")[0] for path in below})
-    has_feed_forward = any(_FEED_FORWARD.search(child.lower()) for child in children)
+    feeds = feeds_forward(below)
     components, unplaced = [], []
     for path, full in below.items():
-        place = block_and_name(path, has_feed_forward) if full in linears else None
+        place = block_and_name(path, feeds) if full in linears else None
         if place is None:
             unplaced.append(path)
         else:

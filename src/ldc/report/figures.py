@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,43 @@ def fig_norm(norms: pd.DataFrame, model: str, domain: str, synthetic: bool = Fal
         return figure
 
 
+def fig_blocks(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """S_block over layers of one adapter or checkpoint: attention solid, MLP dashed; a gap where a layer has no row.
+
+    Args:
+        rows: records with layer, block and frobenius; those outside of both blocks are left out.
+        title: set over the figure.
+    """
+    sums: dict[str, dict[int, float]] = {block: {} for block in facts.BLOCKS}
+    for row in rows:
+        if row["block"] in sums:
+            line = sums[row["block"]]
+            line[row["layer"]] = line.get(row["layer"], 0.0) + row["frobenius"]
+    layers = sorted({layer for line in sums.values() for layer in line})
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        axes = figure.add_subplot()
+        x = range(layers[0], layers[-1] + 1) if layers else range(0)
+        for block, name in (("attn", "Attention"), ("mlp", "MLP")):
+            if sums[block]:
+                _, colour, dash = REGIME_LINES[block]
+                y = [sums[block].get(layer, np.nan) for layer in x]
+                axes.plot(x, y, color=colour, linestyle=dash, linewidth=1.8, marker="o", markersize=2.6, label=name)
+        _layer_axis(axes, layers)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("S_block, sum of ‖ΔW‖$_F$ over components")
+        axes.set_title(title, loc="left")
+        axes.grid(axis="y", color=RULE, linewidth=0.6)
+        axes.set_axisbelow(True)
+        if layers:
+            axes.legend(frameon=False, handlelength=3.2, loc="best")
+        else:
+            axes.text(
+                0.5, 0.5, "no layer has an update", ha="center", va="center", color=MUTED, transform=axes.transAxes
+            )
+        return figure
+
+
 def _heat(axes: Axes, heat: pd.DataFrame, low: float, high: float, best: dict[str, list[int]]) -> None:
     """One heat map; ranks 1 to 3 outlined and numbered, values printed where they fit."""
     colours = ramp()
@@ -168,19 +205,19 @@ def fig_overview(
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write `<stem>.png`, `.pdf` and `.svg` without dates or random names; returns the paths."""
+    return [save_as(figure, stem.with_name(f"{stem.name}.{kind}")) for kind in METADATA]
+
+
+def save_as(figure: Figure, path: Path) -> Path:
+    """Write the figure in the format that the path's ending names, the same bytes from the same numbers."""
+    kind = path.suffix.lower().removeprefix(".")
     canvas = FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         figure.draw_without_rendering()
-    # X
-    written = []
-    for kind, metadata in METADATA.items():
-        buffer = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
-            canvas.print_figure(buffer, format=kind, metadata=metadata, dpi=180, facecolor="white")
-        path = stem.with_name(f"{stem.name}.{kind}")
-        write_bytes(path, buffer.getvalue())
-        written.append(path)
-    return written
+        canvas.print_figure(buffer, format=kind, metadata=METADATA[kind], dpi=180, facecolor="white")
+    write_bytes(path, buffer.getvalue())
+    return path
 
 
 def write_figures(

@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
-from ldc.errors import StoreError
-from ldc.models.roles import Component, block_and_name, locate
-from ldc.norms import update_norms
+from ldc.models.roles import Component
 from ldc.store.atomic import write_bytes, write_text
 from ldc.study.schema import AdapterSpec
 
@@ -62,50 +59,3 @@ def write_adapter(
     write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
     if card:
         write_text(folder / CARD, card)
-
-
-def adapter_norms(folder: Path) -> list[dict[str, Any]]:
-    """Norms of every component of a PEFT LoRA adapter, from its two files alone: no model is built.
-
-    Returns:
-        A record for each component, in the order of layers: path, layer and block (None where the path does not say),
-        component, rank, frobenius (S), spectral, stable_rank, effective_rank.
-
-    Raises:
-        StoreError: the folder holds no readable LoRA adapter.
-    """
-    config_path, weights_path = folder / CONFIG, folder / WEIGHTS
-    try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        tensors = load_file(weights_path)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise StoreError(f"{folder}: not a readable PEFT adapter; it needs {CONFIG} and {WEIGHTS} ({error})") from error
-    if config.get("peft_type") != "LORA":
-        raise StoreError(f"{folder}: peft_type is {config.get('peft_type')!r}; LDC reads LORA adapters")
-    odd = [key for key in ("alpha_pattern", "rank_pattern", "use_dora") if config.get(key)]
-    if odd:
-        raise StoreError(f"{config_path}: uses {', '.join(odd)}, by which S would be scaled otherwise; not read yet")
-    rows = []
-    for name, a in tensors.items():
-        if not name.endswith(".lora_A.weight"):
-            continue
-        path = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
-        b = tensors.get(tensor_name(path, "B"))
-        if b is None:
-            raise StoreError(f"{weights_path}: {name} has no lora_B beside it")
-        rank = a.shape[0]
-        scaling = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
-        place = locate(f"{path}.weight")
-        named = block_and_name(place.below.removesuffix(".weight"), has_feed_forward=False) if place else None
-        norms = update_norms(a, b, scaling)
-        rows.append(
-            {
-                "layer": place.layer if place else None,
-                "block": named[0] if named else None,
-                "component": named[1] if named else path.rsplit(".", 1)[-1],
-                "path": path,
-                "rank": rank,
-                **{key: float(value) for key, value in norms._asdict().items()},
-            }
-        )
-    return sorted(rows, key=lambda row: (row["layer"] is None, row["layer"] or 0, row["block"] or "", row["path"]))

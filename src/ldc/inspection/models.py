@@ -1,0 +1,160 @@
+"""The table of a full fine-tune: for every weight that two checkpoints share, how far it moved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ldc.errors import ModelError
+from ldc.inspection.adapter import Row, Table
+from ldc.inspection.checkpoint import EMBEDDINGS, HEADS, Checkpoint, read_checkpoint
+from ldc.inspection.difference import compare, stable_rank
+from ldc.inspection.places import Places, table_order
+from ldc.inspection.tensors import Stored
+from ldc.models.roles import is_norm
+
+NEAR_ROUNDING = 2.0
+"""A difference below this multiple of the norm of rounding noise is told as no more than rounding."""
+LISTED = 4
+
+
+def checkpoint_norms(base: str | Path, tuned: str | Path, *, with_stable_rank: bool = False) -> list[Row]:
+    """Norms of the difference of two checkpoints, for every weight that both have; streamed, no model is built.
+
+    Args:
+        base: folder or cached Hub id of the model before.
+        tuned: the same of the model after: a full fine-tune, or an adapter merged into its base.
+        with_stable_rank: also spectral (the largest singular value, see `ldc.spectrum`) and stable_rank.
+
+    Returns:
+        A record for each weight, by layer: layer and block (None outside of the blocks' projections: embeddings, head,
+        normalisations, biases), component, path, frobenius (S), base_frobenius, relative (S / norm(W)), rms
+        (S / sqrt(elements)), rounding (the norm that rounding to the stored dtype alone gives), changed (share of
+        elements that differ), elements.
+
+    Raises:
+        ModelError: a file is damaged, or the two are not of one architecture.
+        EnvironmentFault: a Hub id that is not in the cache.
+    """
+    return checkpoint_table(base, tuned, with_stable_rank=with_stable_rank).rows
+
+
+def checkpoint_table(base: str | Path, tuned: str | Path, *, with_stable_rank: bool = False) -> Table:
+    """As `checkpoint_norms`, with the notes, and the tensors that only one of the two has."""
+    old, new = read_checkpoint(base), read_checkpoint(tuned)
+    pairs, notes = _pairs(old, new)
+    lone = [f"{key} (only in {side})" for side, keys in _lone(old, new, pairs) for key in keys]
+    unread = [key for key, (a, b) in pairs.items() if not (a.readable and b.readable)]
+    lone += [f"{key} (stored as {pairs[key][0].dtype} and {pairs[key][1].dtype})" for key in unread]
+    places = Places(key.removesuffix(".weight") for key, (_, b) in pairs.items() if _is_linear(key, b))
+    rows = [_row(key, *pairs[key], places, with_stable_rank) for key in pairs if key not in unread]
+    rows.sort(key=table_order)
+    for row in rows:
+        if row.pop("_resized"):
+            a, b = pairs[row["path"]]
+            notes.append(
+                f"{row['path']}: {a.shape[0]:,} rows in BASE, {b.shape[0]:,} in TUNED; the first "
+                f"{min(a.shape[0], b.shape[0]):,} are compared"
+            )
+    notes += _findings(rows, pairs)
+    if lone:
+        notes.append(f"not compared: {_some(lone)}")
+    return Table(rows, tuple(notes), tuple(lone))
+
+
+def _pairs(old: Checkpoint, new: Checkpoint) -> tuple[dict[str, tuple[Stored, Stored]], list[str]]:
+    """The weights of both under their names, a head tied in one of them against that one's embeddings."""
+    pairs = {key: (old.tensors[key], tensor) for key, tensor in new.tensors.items() if key in old.tensors}
+    notes = []
+    for side, tied, other in (("BASE", old, new), ("TUNED", new, old)):
+        key = next((k for k in other.tensors if HEADS.search(k)), None)
+        if key is not None and tied.head is None and tied.embeddings is not None:
+            pair = (tied.embeddings, other.tensors[key])
+            pairs[key] = pair if tied is old else (pair[1], pair[0])
+            notes.append(f"the head is tied in {side} and stored apart in the other: compared with {side}'s embeddings")
+    if not any(_is_linear(key, b) for key, (_, b) in pairs.items()):
+        raise ModelError(
+            f"{new.folder} ({new.model_type}) and {old.folder} ({old.model_type}) have no weight matrix in common, so "
+            f"one is no fine-tune of the other; the first names are {_first(new)} and {_first(old)}"
+        )
+    wrong = [key for key, (a, b) in pairs.items() if a.shape != b.shape and not _is_resized(key, a, b)]
+    if wrong:
+        a, b = pairs[wrong[0]]
+        more = f", and {len(wrong) - 1} more tensors differ in shape" if wrong[1:] else ""
+        raise ModelError(
+            f"{new.folder} is no fine-tune of {old.folder}: {wrong[0]} is {list(a.shape)} in BASE and {list(b.shape)} "
+            f"in TUNED{more}. Give the model that TUNED was made from as BASE"
+        )
+    return pairs, notes
+
+
+def _is_linear(key: str, tensor: Stored) -> bool:
+    return key.endswith(".weight") and len(tensor.shape) == 2 and not is_norm(key.removesuffix(".weight"))
+
+
+def _is_resized(key: str, a: Stored, b: Stored) -> bool:
+    """Whether the shapes differ in the rows of a vocabulary only."""
+    return bool(HEADS.search(key) or EMBEDDINGS.search(key)) and a.shape[1:] == b.shape[1:]
+
+
+def _lone(old: Checkpoint, new: Checkpoint, pairs: dict[str, tuple[Stored, Stored]]) -> Iterable[tuple[str, list[str]]]:
+    for side, own in (("BASE", old), ("TUNED", new)):
+        yield side, sorted(key for key in own.tensors if key not in pairs)
+
+
+def _row(key: str, a: Stored, b: Stored, places: Places, with_stable_rank: bool) -> Row:
+    rows = min(a.shape[0], b.shape[0]) if b.shape else 1
+    size = rows * math.prod(b.shape[1:])
+    norms = compare(a, b, size)
+    s, w = norms.frobenius, norms.base_frobenius
+    place = places[key.removesuffix(".weight")]
+    if not _is_linear(key, b):
+        place = place._replace(
+            block=None, component=key if place.layer is None else key.split(f".{place.layer}.", 1)[1]
+        )
+    row: dict[str, Any] = {
+        **place._asdict(),
+        "path": key,
+        "frobenius": s,
+        "base_frobenius": w,
+        "relative": s / w if w else math.nan,
+        "rms": s / math.sqrt(size) if size else 0.0,
+        "rounding": norms.rounding,
+        "changed": norms.changed,
+        "elements": size,
+        "_resized": a.shape != b.shape,
+    }
+    if with_stable_rank:
+        matrix = _is_linear(key, b) and math.isfinite(s)
+        row["spectral"], row["stable_rank"] = stable_rank(a, b, s, rows) if matrix else (None, None)
+    return row
+
+
+def _findings(rows: list[Row], pairs: dict[str, tuple[Stored, Stored]]) -> list[str]:
+    """What the numbers say that a reader could miss: nothing changed, not finite, no more than rounding."""
+    odd = [row["path"] for row in rows if not math.isfinite(row["frobenius"])]
+    notes = [f"not finite, so without norms: {_some(odd)}"] if odd else []
+    moved = [row for row in rows if row["changed"] > 0]
+    if not moved:
+        resized = any(a.shape != b.shape for a, b in pairs.values())
+        return [*notes, "the weights compared are identical" + ("" if resized else ": TUNED is BASE")]
+    near = [row for row in moved if row["frobenius"] < NEAR_ROUNDING * row["rounding"]]
+    if near:
+        dtypes = sorted({max(pairs[row["path"]], key=lambda t: t.dtype in ("BF16", "F16")).dtype for row in near})
+        notes.append(
+            f"{len(near)} of {len(moved)} changed weights moved by less than {NEAR_ROUNDING:g} times the norm that "
+            f"rounding to {' and '.join(dtypes)} alone gives (column rounding), such as {near[0]['path']}: "
+            "do not read them as learning; an adapter that was merged is measured exactly by ldc norms"
+        )
+    return notes
+
+
+def _first(model: Checkpoint) -> str:
+    return min(model.tensors, default="none")
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more

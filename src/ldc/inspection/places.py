@@ -1,0 +1,38 @@
+"""Which layer, block and component the weight at a path is, for models that need not be whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ldc.models.roles import block_and_name, feeds_forward, locate
+
+
+class Named(NamedTuple):
+    """A place in a table: layer and block are None where the path has none."""
+
+    layer: int | None
+    block: str | None
+    component: str
+
+
+class Places:
+    """The places of a set of module paths: whether a layer has a feed-forward child is read off all of them."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        below = (place.below for path in paths if (place := locate(f"{path}.weight")))
+        self._feed_forward = feeds_forward(below)
+
+    def __getitem__(self, path: str) -> Named:
+        """The place of the linear at a module path; outside of both blocks its component is the whole path."""
+        place = locate(f"{path}.weight")
+        if place is None:
+            return Named(None, None, path)
+        named = block_and_name(place.below.removesuffix(".weight"), self._feed_forward)
+        return Named(place.layer, *named) if named else Named(place.layer, None, place.below.removesuffix(".weight"))
+
+
+def table_order(row: dict[str, object]) -> tuple[bool, int, str, str]:
+    """By layer, attention before MLP before what is in neither; what is in no layer last."""
+    layer = row["layer"]
+    return layer is None, layer if isinstance(layer, int) else 0, str(row["block"] or "other"), str(row["path"])

@@ -1,0 +1,103 @@
+"""Tensors of safetensors files, read a stretch at a time and decoded by numpy alone, bfloat16 included."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldc.errors import ModelError
+from ldc.models.headers import Tensor, read_header
+
+STORED_AS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+"""The dtypes that are read, and how numpy reads their bytes; bfloat16 is the upper half of a float32."""
+ULP = {"F64": 2.0**-52, "F32": 2.0**-23, "F16": 2.0**-10, "BF16": 2.0**-7}
+"""The step between neighbouring numbers in [1, 2), for each dtype."""
+BLOCK = 1 << 19
+"""Elements read at once where a tensor is streamed: 4 MB in float64, which stays in a processor's cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor in a file, not read yet."""
+
+    path: Path
+    name: str
+    tensor: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensor.shape
+
+    @property
+    def dtype(self) -> str:
+        return self.tensor.dtype
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def readable(self) -> bool:
+        """Whether its dtype is one of the floating ones that are decoded."""
+        return self.dtype in STORED_AS
+
+    def stretch(self, begin: int, end: int) -> NDArray[Any]:
+        """The elements [begin, end) in storage order: float32, or float64 where they are stored so.
+
+        Raises:
+            ModelError: a dtype that is not read, a header that contradicts itself, or a file that ends too early.
+        """
+        if not self.readable:
+            known = ", ".join(STORED_AS)
+            raise ModelError(f"{self.path}: {self.name} is stored as {self.dtype}; LDC reads {known}")
+        kind = np.dtype(STORED_AS[self.dtype])
+        if self.size * kind.itemsize != self.tensor.stored_bytes:
+            raise ModelError(
+                f"{self.path}: {self.name} has {self.size:,} elements of {self.dtype} by its shape, but "
+                f"{self.tensor.stored_bytes:,} bytes. The file is damaged: fetch it again"
+            )
+        raw = np.fromfile(self.path, kind, count=end - begin, offset=self.tensor.start + begin * kind.itemsize)
+        if raw.size != end - begin:
+            raise ModelError(f"{self.path}: ends within {self.name}. The file is damaged: fetch it again")
+        return decode(raw, self.dtype)
+
+    def read(self) -> NDArray[Any]:
+        """The whole tensor in its shape."""
+        return self.stretch(0, self.size).reshape(self.shape)
+
+    def stretches(self, end: int | None = None, block: int = BLOCK) -> Iterator[tuple[int, NDArray[Any]]]:
+        """The elements up to `end` in pieces of at most `block`, each with the position of its first."""
+        end = self.size if end is None else end
+        for begin in range(0, end, block):
+            yield begin, self.stretch(begin, min(begin + block, end))
+
+
+def decode(raw: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Numbers from their stored form: float64 stays, all others become float32, exactly."""
+    if dtype == "BF16":
+        return (raw.astype(np.uint32) << 16).view(np.float32)
+    return raw.astype(np.float64 if dtype == "F64" else np.float32, copy=False)
+
+
+def stored_tensors(files: Iterable[Path]) -> dict[str, Stored]:
+    """Every tensor of the files by its name.
+
+    Raises:
+        ModelError: as `read_header`.
+    """
+    return {name: Stored(file, name, entry) for file in files for name, entry in read_header(file).items()}
+
+
+def sum_of_squares(tensor: Stored, end: int | None = None) -> float:
+    """The sum of squares of the first `end` elements, in float64, a stretch at a time."""
+    total = 0.0
+    for _, piece in tensor.stretches(end):
+        wide = piece.astype(np.float64, copy=False)
+        total += float(wide @ wide)
+    return total

@@ -1,0 +1,63 @@
+"""Leading singular values of a large matrix by randomised projection; numpy alone.
+
+Source: Halko, Martinsson and Tropp (2011), Finding structure with randomness, algorithms 4.4 (power iterations with
+re-orthonormalisation) and 5.1. All blocks of the iteration are kept as one basis, which is their remark on Krylov
+subspaces and the block Krylov method of Musco and Musco (2015): at a flat spectrum, as that of rounding noise, the
+last block alone would need many times the passes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldc.norms import Array
+
+OVERSAMPLING = 6
+"""Columns of a block beyond the singular values asked for."""
+POWERS = 16
+"""Power iterations: each reads the matrix twice."""
+
+
+def largest_singular_values(
+    matrix_OI: NDArray[np.floating],
+    count: int = 1,
+    oversampling: int = OVERSAMPLING,
+    powers: int = POWERS,
+    seed: int = 0,
+) -> Array:
+    """The `count` largest singular values of a matrix [O, I], in descending order, never above the true ones.
+
+    The products are in the matrix's own precision, the rest in float64. With the defaults the first singular value of
+    any matrix is within 1e-3 (Gaussian noise, the worst case, of 4096 x 4096), and within 1e-6 where it stands apart.
+
+    Args:
+        matrix_OI: finite numbers.
+        count: how many; at most min(O, I) are returned.
+        oversampling: more columns in a block.
+        powers: power iterations, 0 for a plain sketch.
+        seed: of the random block.
+    """
+    wide = matrix_OI.shape[0] < matrix_OI.shape[1]
+    matrix = matrix_OI.T if wide else matrix_OI  # tall: the basis has the shorter side
+    side = matrix.shape[1]
+    width = count + oversampling
+    if side <= width * (powers + 1):
+        return np.linalg.svd(matrix.astype(np.float64), compute_uv=False)[:count]
+    block = np.random.default_rng(seed).standard_normal((side, width))
+    basis: list[Array] = []
+    for _ in range(powers + 1):
+        for _ in range(2):  # once more for what is left where the matrix is of low rank, which is rounding
+            for earlier in basis:
+                block -= earlier @ (earlier.T @ block)
+            block = np.linalg.qr(block)[0]
+        basis.append(block)
+        image = matrix @ block.astype(matrix.dtype)
+        block = (matrix.T @ image).astype(np.float64)
+    whole = np.concatenate(basis, axis=1).astype(matrix.dtype)
+    gram = np.zeros((whole.shape[1], whole.shape[1]))
+    for start in range(0, matrix.shape[0], 1024):
+        rows = (matrix[start : start + 1024] @ whole).astype(np.float64)
+        gram += rows.T @ rows
+    squares = np.linalg.eigvalsh(gram)[::-1][:count]
+    return np.sqrt(np.maximum(squares, 0.0))
