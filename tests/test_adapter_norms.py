@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
+import re
 import shutil
 import warnings
 from collections.abc import Callable
@@ -49,7 +51,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "regular-expression": ("qwen3", {"target_modules": r".*\.1\.(self_attn|mlp)\.(v|down)_proj"}),
     "modules-to-save": ("llama", {"target_modules": ["v_proj"], "modules_to_save": ["lm_head"]}),
     "dora": ("llama", {"target_modules": LINEARS, "use_dora": True}),
-    "embedding-and-head": ("gpt_neox", {"target_modules": ["embed_in", "embed_out", "query_key_value", "dense"]}),
+    "embedding-and-head": ("gpt_neox", {"target_modules": ["embed_in", "lm_head", "query_key_value", "dense"]}),
     "conv1d": ("gpt2", {"target_modules": ["c_attn", "c_fc", "c_proj"], "fan_in_fan_out": True}),
     "lora-bias": ("opt", {"target_modules": ["fc1", "k_proj"], "lora_bias": True}),
     "biases": ("opt", {"target_modules": ["fc2"], "bias": "all"}),
@@ -183,9 +185,9 @@ def test_modules_to_save_are_listed_and_have_no_row(tmp_path: Path) -> None:
 def test_embeddings_and_heads_are_rows_of_no_block(tmp_path: Path) -> None:
     adapted(*VARIANTS["embedding-and-head"]).save_pretrained(tmp_path)
     rows = [row for row in adapter_norms(tmp_path) if row["block"] is None]
-    assert [(row["layer"], row["component"]) for row in rows] == [(None, "embed_out"), (None, "gpt_neox.embed_in")]
+    assert [(row["layer"], row["component"]) for row in rows] == [(None, "gpt_neox.embed_in"), (None, "lm_head")]
     blocks = by_block(adapter_norms(tmp_path))
-    assert [row["component"] for row in blocks if row["block"] is None] == ["embed_out", "gpt_neox.embed_in"]
+    assert [row["component"] for row in blocks if row["block"] is None] == ["gpt_neox.embed_in", "lm_head"]
 
 
 def renamed(folder: Path, change: Callable[[str], str]) -> None:
@@ -225,20 +227,24 @@ def base(tmp_path: Path) -> Path:
     return save_tiny(tmp_path / "base", "llama")
 
 
-@pytest.mark.parametrize("variant", ["plain", "conv1d", "embedding-and-head", "vision-wrapper", "phi-fused", "experts"])
+@pytest.mark.parametrize("variant", ["plain", "conv1d", "embedding-and-head", "vision-wrapper", "phi-fused"])
 def test_relative_norms_are_over_the_base_models_weights(variant: str, tmp_path: Path) -> None:
     family, settings = VARIANTS[variant]
     folder = save_tiny(tmp_path / "base", family)
     adapted(family, settings).save_pretrained(tmp_path / "adapter")
     model = build(family)
     for row in adapter_norms(tmp_path / "adapter", folder):
-        if variant == "experts":
-            weight = model.get_submodule(row["path"]).gate_up_proj
-        else:
-            weight = model.get_submodule(row["path"]).weight
-        norm = float(weight.detach().double().norm())
+        norm = float(model.get_submodule(row["path"]).weight.detach().double().norm())
         assert row["base_frobenius"] == pytest.approx(norm, rel=1e-6)
         assert row["relative"] == pytest.approx(row["frobenius"] / norm, rel=1e-6)
+
+
+def test_experts_that_the_base_stores_apart_have_no_relative_norm(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "base", "mixtral")
+    adapted(*VARIANTS["experts"]).save_pretrained(tmp_path / "adapter")
+    table = adapter_table(tmp_path / "adapter", folder)
+    assert all("relative" not in row for row in table.rows)
+    assert "the base model stores its experts apart: no relative norms for them" in table.notes
 
 
 def test_a_base_of_other_shapes_is_told_with_the_first_mismatch(
@@ -374,8 +380,6 @@ def test_what_is_no_readable_adapter_is_refused_in_one_message(
     assert out == ""
     assert err.startswith("ldc: error: ")
     assert err.count("\n") == 1
-    import re
-
     assert re.search(message, err), err
 
 
@@ -408,8 +412,6 @@ def test_blocks_are_sums_of_their_components(adapter: Path, base: Path) -> None:
 def test_table_csv_json_and_figure_hold_the_same_rows(
     adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import csv
-
     rows = adapter_norms(adapter)
     assert main(["norms", str(adapter), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 10.0
 """Away from a terminal, the longest wait for a line of progress in a short stage."""
-_ENDLESS = 10_000
 
 
 def __getattr__(name: str) -> object:
@@ -74,22 +73,41 @@ def put_json(data: object) -> None:
 
 def put_table(rows: Sequence[Mapping[str, object]], title: str = "", header: bool = True) -> None:
     """Records as a table: on a terminal fitted to its width, elsewhere with columns as wide as they need to be."""
-    from rich.console import Console
     from rich.table import Table
 
     console = _console("stdout")
     columns = list(dict.fromkeys(name for row in rows for name in row))
+    if not console.is_terminal:
+        put("\n".join(([title] if title else []) + _aligned(rows, columns, header)))
+        return
     table = Table(
         title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold", show_header=header
     )
     for name in columns:
-        numeric = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(name, justify="right" if _is_numeric(rows, name) else "left", overflow="fold")
     for row in rows:
         table.add_row(*(printable(shown(row.get(name))) for name in columns))
-    if not console.is_terminal:
-        console = Console(file=console.file, width=_ENDLESS)
     console.print(table)
+
+
+def _aligned(rows: Sequence[Mapping[str, object]], columns: Sequence[str], header: bool) -> list[str]:
+    """The lines of a table whose columns are as wide as they need to be; hundreds of rows take rich half a second."""
+    from rich.cells import cell_len
+
+    cells = [[printable(shown(row.get(name))).replace("\n", " ") for name in columns] for row in rows]
+    cells = ([list(columns)] if header else []) + cells
+    widths = [max((cell_len(line[i]) for line in cells), default=0) for i in range(len(columns))]
+    numeric = [_is_numeric(rows, name) for name in columns]
+    lines = []
+    for line in cells:
+        gaps = [" " * (width - cell_len(text)) for text, width in zip(line, widths, strict=True)]
+        parts = (gap + text if right else text + gap for text, gap, right in zip(line, gaps, numeric, strict=True))
+        lines.append("  ".join(parts).rstrip())
+    return lines
+
+
+def _is_numeric(rows: Sequence[Mapping[str, object]], name: str) -> bool:
+    return all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
 
 
 def printable(text: str) -> str:

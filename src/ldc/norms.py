@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+_PART = 256
+"""Rows decomposed at once in `triangle`."""
 
 
 class UpdateNorms(NamedTuple):
@@ -47,6 +49,21 @@ def singular_values(a_RI: ArrayLike, b_OR: ArrayLike, scaling: float = 1.0) -> A
     r_b = np.linalg.qr(b, mode="r")
     r_a = np.linalg.qr(np.swapaxes(a, -1, -2), mode="r")
     return abs(scaling) * np.linalg.svd(r_b @ np.swapaxes(r_a, -1, -2), compute_uv=False)
+
+
+def triangle(x_NR: ArrayLike) -> Array:
+    """The factor R of x = Q R, [..., min(N, R), R], by parts of the rows that fit a processor's cache.
+
+    The norms of B A are those of R_B R_A'. For tall x this takes a fraction of the time of one decomposition.
+    Source: Demmel, Grigori, Hoemmen and Langou (2012), Communication-optimal parallel and sequential QR: flat tree.
+    """
+    x = np.asarray(x_NR, np.float64)
+    rows, columns = x.shape[-2:]
+    whole = rows // _PART * _PART
+    if whole > _PART and columns < _PART:
+        parts: Array = np.asarray(np.linalg.qr(x[..., :whole, :].reshape(*x.shape[:-2], -1, _PART, columns), mode="r"))
+        x = np.concatenate([parts.reshape(*x.shape[:-2], -1, columns), x[..., whole:, :]], axis=-2)
+    return np.asarray(np.linalg.qr(x, mode="r"))
 
 
 def update_norms(a_RI: ArrayLike, b_OR: ArrayLike, scaling: float = 1.0) -> UpdateNorms:

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ldc.errors import ModelError
 from ldc.inspection.checkpoint import Checkpoint, read_checkpoint
 from ldc.inspection.intruders import Intruders, most_alike
 from ldc.inspection.peft_adapter import Adapter, Factors, read_adapter
 from ldc.inspection.places import Places, table_order
 from ldc.inspection.tensors import Stored, sum_of_squares
-from ldc.norms import update_norms
+from ldc.norms import triangle, update_norms
 
 Row = dict[str, Any]
 
@@ -66,12 +68,14 @@ def adapter_table(
 ) -> Table:
     """As `adapter_norms`, with the notes and the modules stored whole."""
     found = read_adapter(adapter, name)
-    weights: Sequence[Stored | None] = [None] * len(found.factors)
+    weights: list[Stored | None] = [None] * len(found.factors)
     notes = found.notes
     checkpoint = None
     if base is not None:
         checkpoint = read_checkpoint(base)
         weights = _weights(found, checkpoint)
+        if any(weight is None for weight in weights):
+            notes = (*notes, "the base model stores its experts apart: no relative norms for them")
     places = Places(f.path for f in found.factors)
     rows = []
     for factors, weight in zip(found.factors, weights, strict=True):
@@ -90,7 +94,9 @@ def adapter_table(
 
 
 def _row(factors: Factors, places: Places) -> Row:
-    norms = update_norms(*factors.read(), factors.scaling)
+    a, b = factors.read()
+    r_a, r_b = triangle(np.swapaxes(a, -1, -2)), triangle(b)
+    norms = update_norms(np.swapaxes(r_a, -1, -2), r_b, factors.scaling)  # of B A = Q_B R_B R_A' Q_A', by R_B and R_A
     s = math.sqrt(float((norms.frobenius**2).sum()))
     row: Row = {
         **places[factors.path]._asdict(),
@@ -107,11 +113,13 @@ def _row(factors: Factors, places: Places) -> Row:
     return row
 
 
-def _weights(adapter: Adapter, base: Checkpoint) -> list[Stored]:
-    """The weight under every pair of factors; the first that is missing or has other shapes is told."""
-    weights, wrong = [], []
-    for factors in sorted(adapter.factors, key=lambda f: f.path):
-        weight = base.weight_of(factors.path.removesuffix(".base_layer"))
+def _weights(adapter: Adapter, base: Checkpoint) -> list[Stored | None]:
+    """The weight under every pair of factors, None for stacked experts; the first missing or of other shape is told."""
+    wrong = []
+    weights = [base.weight_of(f.path) if f.experts == 1 else None for f in adapter.factors]
+    for factors, weight in sorted(zip(adapter.factors, weights, strict=True), key=lambda pair: pair[0].path):
+        if factors.experts > 1:
+            continue
         wanted = _shape(factors, base.transposed)
         if weight is None:
             wrong.append(f"{factors.path} is not in the base model")
@@ -123,10 +131,6 @@ def _weights(adapter: Adapter, base: Checkpoint) -> list[Stored]:
             f"{adapter.folder} was not trained on {base.folder}: {wrong[0]}{more}. "
             f"Its configuration names {adapter.base_model}: give that as --base"
         )
-    for factors in adapter.factors:
-        weight = base.weight_of(factors.path.removesuffix(".base_layer"))
-        assert weight is not None, "every weight was found above"
-        weights.append(weight)
     return weights
 
 

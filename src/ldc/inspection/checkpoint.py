@@ -29,7 +29,7 @@ class Checkpoint:
     def weight_of(self, path: str) -> Stored | None:
         """The weight of the module at a path; of a head that is tied the embeddings."""
         key = module_path(f"{path}.weight", self.model_type)
-        return self.tensors.get(key) or (self.embeddings if HEADS.search(key) else None)
+        return self.tensors.get(key) or (self.head or self.embeddings if HEADS.search(key) else None)
 
     @property
     def embeddings(self) -> Stored | None:

@@ -13,7 +13,7 @@ from ldc.inspection.checkpoint import EMBEDDINGS, HEADS, Checkpoint, read_checkp
 from ldc.inspection.difference import compare, stable_rank
 from ldc.inspection.places import Places, table_order
 from ldc.inspection.tensors import Stored
-from ldc.models.roles import is_norm
+from ldc.models.roles import is_norm, locate
 
 NEAR_ROUNDING = 2.0
 """A difference below this multiple of the norm of rounding noise is told as no more than rounding."""
@@ -67,6 +67,11 @@ def checkpoint_table(base: str | Path, tuned: str | Path, *, with_stable_rank: b
 def _pairs(old: Checkpoint, new: Checkpoint) -> tuple[dict[str, tuple[Stored, Stored]], list[str]]:
     """The weights of both under their names, a head tied in one of them against that one's embeddings."""
     pairs = {key: (old.tensors[key], tensor) for key, tensor in new.tensors.items() if key in old.tensors}
+    if not any(_is_linear(key, b) and locate(key) for key, (_, b) in pairs.items()):
+        raise ModelError(
+            f"{new.folder} ({new.model_type}) and {old.folder} ({old.model_type}) have no weight matrix of a layer in "
+            f"common, so one is no fine-tune of the other; the first names are {_first(new)} and {_first(old)}"
+        )
     notes = []
     for side, tied, other in (("BASE", old, new), ("TUNED", new, old)):
         key = next((k for k in other.tensors if HEADS.search(k)), None)
@@ -74,11 +79,6 @@ def _pairs(old: Checkpoint, new: Checkpoint) -> tuple[dict[str, tuple[Stored, St
             pair = (tied.embeddings, other.tensors[key])
             pairs[key] = pair if tied is old else (pair[1], pair[0])
             notes.append(f"the head is tied in {side} and stored apart in the other: compared with {side}'s embeddings")
-    if not any(_is_linear(key, b) for key, (_, b) in pairs.items()):
-        raise ModelError(
-            f"{new.folder} ({new.model_type}) and {old.folder} ({old.model_type}) have no weight matrix in common, so "
-            f"one is no fine-tune of the other; the first names are {_first(new)} and {_first(old)}"
-        )
     wrong = [key for key, (a, b) in pairs.items() if a.shape != b.shape and not _is_resized(key, a, b)]
     if wrong:
         a, b = pairs[wrong[0]]

@@ -1,4 +1,4 @@
-"""From components to blocks: S_block (the sum) and the norm of the stacked update, for each layer's two halves."""
+"""From components to blocks: S_block, the sum, and the norm of the stacked update, of a layer's attention and MLP."""
 
 from __future__ import annotations
 

@@ -8,10 +8,12 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ldc.errors import EnvironmentFault, ModelError
-from ldc.study.schema import ModelSpec
+
+if TYPE_CHECKING:
+    from ldc.study.schema import ModelSpec
 
 EMBEDDED = Path(__file__).parent / "embedded"
 EMBEDDED_NAMES = ("tiny-gemma", "tiny-llama")
