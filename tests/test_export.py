@@ -116,7 +116,7 @@ def test_a_file_is_written_once_and_named(study: MiniStudy, tmp_path: Path, caps
     assert "this is a folder" in told(study.out, *words[2:-1], str(tmp_path), code=2, capsys=capsys)
     (tmp_path / "file").write_text("")
     blocked = told(study.out, *words[2:-1], str(tmp_path / "file" / "x.json"), code=4, capsys=capsys)
-    assert "cannot be written" in blocked
+    assert "cannot be made a folder" in blocked
 
 
 def test_a_base_in_a_folder_is_said_to_be_one(study: MiniStudy, capsys: Capture) -> None:

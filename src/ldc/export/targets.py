@@ -36,6 +36,9 @@ def write_new(path: Path, text: str, force: bool = False) -> None:
         raise StudyError(f"{path}: this is a folder; name a file in it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(f"{path.parent}: cannot be made a folder ({error.strerror})") from error
+    try:
         with path.open("w" if force else "x", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except FileExistsError as error:
