@@ -65,7 +65,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Grid:
-    """A frozen model and the runs to be trained on it. Each row of a text is one document."""
+    """A frozen model and the runs to be trained on it. Each row of a text is one document.
+
+    `compiled` lets the bank compile its layers where it can.
+    """
 
     label: str
     model: Any
@@ -74,6 +77,7 @@ class Grid:
     training: Training
     vocabulary: int
     tokenizer: Any = None
+    compiled: bool = True
 
     def tokens(self, text: str, step: int) -> Tensor:
         """[rows, length] token ids of a text at a step (from 0), from the two alone."""

@@ -40,7 +40,7 @@ def new_bank(grid: Grid, runs: Sequence[Run], steps: int) -> Bank:
     """The runs in one bank, none of them trained yet."""
     members = [Member(run.name, run.text, run.seed, run.components, steps) for run in runs]
     base, given = Base.of(grid.model, grid.layout), grid.training
-    return Bank(base, members, rank=given.rank, scaling=given.scaling, compiled=compiles(base.device))
+    return Bank(base, members, rank=given.rank, scaling=given.scaling, compiled=grid.compiled and compiles(base.device))
 
 
 def compiles(device: torch.device) -> bool:

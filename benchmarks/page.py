@@ -99,7 +99,7 @@ def _crossover(curves: dict[str, Any]) -> str:
         at = sweep["crossover_tokens"].get(arm)
         where = "" if arm == "T" else (f"{at:,} tokens" if at else "not within the sweep")
         lines.append(f"| {arm} | {line['t0_milliseconds']:.1f} | {line['microseconds_per_token']:.0f} | {where} |")
-    lines += ["", f"Model: {sweep['model']}. T here is not compiled."]
+    lines += ["", f"Model: {sweep['model']}. Nothing is compiled here, on either side."]
     return "\n".join(lines)
 
 

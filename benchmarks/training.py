@@ -35,7 +35,7 @@ def stage1(wanted: tuple[str, ...], pairs: int) -> list[Row]:
 def stage1_wide(pairs: int) -> Row:
     """The same where products dominate: d = 1024, 8 layers."""
     grid = llama(1_024, 8, 4_096, 16)
-    outcome = measure(grid, T_ARMS, pairs=pairs, steps=1, warm=1)
+    outcome = measure(grid, T_ARMS, pairs=pairs, steps=1, warm=2)
     return _against_t("stage1-d1024-T", outcome, 1.15, "the cap")
 
 
@@ -118,7 +118,7 @@ def growth(rounds: int = 3, sizes: tuple[int, ...] = (3, 6, 18, 48, 96)) -> tupl
     for _ in range(rounds):
         for k in sizes:
             grid = replace(base, runs=runs_of(base.layout, k // len(REGIMES)))
-            outcome = measure(grid, (), pairs=1, steps=2, warm=1)
+            outcome = measure(grid, (), pairs=1, steps=2, warm=2)
             cost[k].append(outcome.ours[0] / k)
             say(f"  K = {k}: {1e3 * cost[k][-1]:.1f} ms for a run's step")
     medians = {k: statistics.median(v) for k, v in cost.items()}
@@ -142,8 +142,11 @@ def growth(rounds: int = 3, sizes: tuple[int, ...] = (3, 6, 18, 48, 96)) -> tupl
 
 
 def sweep(rounds: int = 2, most: int = 36_864) -> dict[str, Any]:
-    """Seconds of a run's step over its tokens, for T (eager) and banks of 3 and 18, with lines fitted: t = t0 + c n."""
-    base = embedded(texts=1)
+    """Seconds of a run's step over its tokens, for T and banks of 3 and 18, with lines fitted: t = t0 + c n.
+
+    Nothing is compiled on either side: every length would be a compilation, and the curve is to show lockstep alone.
+    """
+    base = replace(embedded(texts=1), compiled=False)
     points: dict[str, dict[int, list[float]]] = {"T": {}, "K = 3": {}, "K = 18": {}}
     for tokens in (128, 256, 512, 1_024, 2_048, 4_096, 8_192):
         training = replace(base.training, rows=tokens // base.training.length)
