@@ -108,7 +108,7 @@ def build(setting: Setting) -> Grid:
     runs = runs_of(layout, 1 if setting.smoke else TEXTS)
     label = f"{setting.model} shape, random weights, {str(dtype)[6:]}" + (" (smoke)" if setting.smoke else "")
     tokenizer = embedded(texts=1).tokenizer if users.available("trl") else None
-    return Grid(label, model, layout, runs, given, model.config.vocab_size, tokenizer)
+    return Grid(label, model, layout, runs, given, model.config.vocab_size, tokenizer, not setting.smoke)
 
 
 def stage1(setting: Setting) -> tuple[list[Row], dict[str, Any]]:

@@ -27,7 +27,7 @@ STEPS = 2
 def small(dtype: torch.dtype = torch.float64, layers: int = 2) -> Grid:
     """Three runs on a Llama of two layers, with a tokenizer for trainers that ask for one."""
     grid = llama(32, layers, 64, 4, vocabulary=300, training=Training(rank=4, alpha=8.0, rows=2, length=12), texts=1)
-    return dataclasses.replace(grid, model=grid.model.to(dtype), tokenizer=tiny_models.tokenizer())
+    return dataclasses.replace(grid, model=grid.model.to(dtype), tokenizer=tiny_models.tokenizer(), compiled=False)
 
 
 def in_bank(grid: Grid, steps: int) -> dict[str, ours.Factors]:
