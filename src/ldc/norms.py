@@ -6,7 +6,7 @@ dimensions are a batch. All arithmetic is in float64, whatever the precision of 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,10 +34,17 @@ def frobenius(a_RI: ArrayLike, b_OR: ArrayLike, scaling: float = 1.0) -> Array:
 
     Source: norm(BA)^2 = trace(A'B'BA) = sum over the entries of (B'B) times (AA'), as both are symmetric.
     """
-    a, b = np.asarray(a_RI, np.float64), np.asarray(b_OR, np.float64)
-    gram_b = np.swapaxes(b, -1, -2) @ b
-    gram_a = a @ np.swapaxes(a, -1, -2)
-    return abs(scaling) * np.sqrt(np.maximum((gram_b * gram_a).sum(axis=(-1, -2)), 0.0))
+    products = _gram(np.swapaxes(np.asarray(b_OR), -1, -2)) * _gram(np.asarray(a_RI))
+    return abs(scaling) * np.sqrt(np.maximum(products.sum(axis=(-1, -2)), 0.0))
+
+
+def _gram(x_RN: NDArray[Any]) -> Array:
+    """x x' in float64, [..., R, R]; of a batch one by one, so that the float64 copy stays in a processor's cache."""
+    out = np.empty((*x_RN.shape[:-1], x_RN.shape[-2]))
+    for place in np.ndindex(x_RN.shape[:-2]):
+        x = x_RN[place].astype(np.float64)
+        np.matmul(x, x.T, out=out[place])
+    return out
 
 
 def singular_values(a_RI: ArrayLike, b_OR: ArrayLike, scaling: float = 1.0) -> Array:
