@@ -43,7 +43,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def origin(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> Estimate:
-    monkeypatch.setattr("ldc.plan.cost.find_machine", lambda asked: machine)
+    monkeypatch.setattr("ldc.plan.cost.find_machine", lambda *_: machine)
     return estimate(read_study(ORIGIN))
 
 
@@ -270,6 +270,7 @@ def test_an_epoch_ends_a_run_before_its_steps(tmp_path: Path) -> None:
     assert 2 * steps <= pq.ParquetFile(losses).read().num_rows <= 2 * steps + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["google/gemma-3-4b-pt"])
 def test_the_script_for_gpus_goes_through_on_a_small_model(name: str, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu_models.py"), name, "--smoke", "--precision", "float32"]

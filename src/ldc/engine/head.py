@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ldc.plan.memory import chunk_tokens
+
 IGNORED = -100
-CHUNK_TOKENS = {"cpu": 512, "cuda": 2_048}
-"""Tokens whose logits are held at a time: few enough for a processor's cache, enough for a full matrix product."""
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -34,9 +34,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         if hidden_ND.dtype == torch.float64:
             nll_N = nll_N.double()
         grad_ND = torch.empty_like(hidden_ND) if wanted else hidden_ND.new_empty(0)
+        held_CV = hidden_ND.new_empty(min(chunk, labels_N.shape[0]), head_VD.shape[0])
         for at in range(0, labels_N.shape[0], chunk):
             part = slice(at, at + chunk)
-            logits_CV = torch.nn.functional.linear(hidden_ND[part], head_VD, bias_V).to(nll_N.dtype)
+            logits_CV = torch.mm(hidden_ND[part], head_VD.t(), out=held_CV[: labels_N.shape[0] - at])
+            if bias_V is not None:
+                logits_CV.add_(bias_V)
+            logits_CV = logits_CV.to(nll_N.dtype)
             if softcap is not None:
                 logits_CV = logits_CV.div_(softcap).tanh_().mul_(softcap)
             labels_C1 = labels_N[part, None]
@@ -49,7 +53,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 slope_CV.mul_(weight_C1 / sum_C1).scatter_add_(1, labels_C1, -weight_C1)
                 if softcap is not None:
                     slope_CV.mul_(1.0 - logits_CV.div_(softcap).square_())
-                grad_ND[part] = slope_CV.to(head_VD.dtype) @ head_VD
+                torch.mm(slope_CV.to(head_VD.dtype), head_VD, out=grad_ND[part])
         ctx.save_for_backward(grad_ND)
         ctx.mark_non_differentiable(nll_N)
         return (nll_N * weight_N).sum(), nll_N
@@ -67,7 +71,7 @@ class Head:
         self, weight_VD: Tensor, bias_V: Tensor | None, softcap: float | None, chunk: int | None = None
     ) -> None:
         self.weight_VD, self.bias_V, self.softcap = weight_VD, bias_V, softcap
-        self.chunk = chunk or CHUNK_TOKENS.get(weight_VD.device.type, 2_048)
+        self.chunk = chunk or chunk_tokens(weight_VD.shape[0], weight_VD.device.type == "cuda")
 
     def loss(self, hidden: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Sum of weight * NLL over supervised tokens, to be differentiated, and the NLL of each token, in nats.

@@ -19,8 +19,6 @@ BYTES = {"float32": 4.0, "bfloat16": 2.0, "nf4": 2.0}
 """Bytes of a number that is computed with."""
 NF4_BYTES = 0.5 + 4 / 64
 """Bytes of a weight in NF4: four bits, and a float32 scale for each block of 64."""
-HEAD_CHUNK_TOKENS = {"cpu": 512, "cuda": 2_048}
-"""Tokens whose logits are held at once."""
 BACKWARD_ROWS = 16
 """Fitted: on a CPU the backward thread's temporaries do not come from what the forward pass freed."""
 LIBRARIES_BYTES = 530_000_000
@@ -78,7 +76,9 @@ def memory_of(shape: ModelShape, study: Study, precision: str, on_gpu: bool, run
                 scored * passing_bytes(shape, precision),
             )
         ),
-        head_bytes=round(min(max(tokens, scored), HEAD_CHUNK_TOKENS["cuda" if on_gpu else "cpu"]) * head_bytes(shape)),
+        head_bytes=round(
+            min(max(tokens, scored), chunk_tokens(shape.vocabulary, on_gpu)) * head_bytes(shape, precision)
+        ),
     )
 
 
@@ -127,9 +127,17 @@ def _widest(shape: ModelShape) -> int:
     return max(c.d_in for c in shape.components if c.layer == 0 and c.block == "mlp")
 
 
-def head_bytes(shape: ModelShape) -> float:
-    """Of one token of a chunk: its logits in float32, and a second row of that size while their sum is formed."""
-    return 8.0 * shape.vocabulary
+def chunk_tokens(vocabulary: int, on_gpu: bool) -> int:
+    """Tokens whose logits the head holds at a time.
+
+    On a CPU few enough for its cache, and fewer where the vocabulary is large, but enough for a matrix product.
+    """
+    return 2_048 if on_gpu else max(256, min(512, 3 * 2**24 // vocabulary))
+
+
+def head_bytes(shape: ModelShape, precision: str) -> float:
+    """Of one token of a chunk: its logits, in float32; of a base in less, these and its own beside, and their slope."""
+    return (4.0 if precision == "float32" else 8.0) * shape.vocabulary
 
 
 def bank_size(
