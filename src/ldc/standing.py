@@ -15,7 +15,7 @@ from ldc.domains.registry import is_synthetic
 from ldc.errors import StoreError
 from ldc.models.roles import Component
 from ldc.plan.runs import PT, Inputs, Run, RunId, fixed_runs, targeted_runs
-from ldc.report.frames import EVALUATION, LOSSES, NORMS, RANKING, Frames, RunLine, empty
+from ldc.report.frames import DOCUMENTS, EVALUATION, LOSSES, NORMS, RANKING, SIZES, Frames, RunLine, empty
 from ldc.store.runs import STUDY, Store
 from ldc.store.tables import evaluation_table
 from ldc.study.reading import read_study
@@ -84,12 +84,24 @@ class Standing:
         """The long tables of all runs that are done."""
         runs = self.runs()
         rankings = [r for r in map(self.ranking, self.study.models) if not r.empty]
+        documents = self.store.table(runs, "evaluation")
         return Frames(
             norms=_or_empty(self.store.table(runs, "norms"), NORMS),
-            evaluation=_or_empty(evaluation_table(self.store.table(runs, "evaluation")), EVALUATION),
+            evaluation=_or_empty(evaluation_table(documents), EVALUATION),
             ranking=_or_empty(pd.concat(rankings) if rankings else pd.DataFrame(), RANKING),
             losses=_or_empty(self.store.table(runs, "losses"), LOSSES),
+            documents=_or_empty(documents, DOCUMENTS),
+            sizes=self._sizes(),
         )
+
+    def _sizes(self) -> pd.DataFrame:
+        """The widths of every component of every model."""
+        rows = [
+            (model, c.block, c.layer, c.name, c.d_in, c.d_out)
+            for model in self.study.models
+            for c in self.inputs.components[model]
+        ]
+        return pd.DataFrame(rows, columns=SIZES.names)
 
     def synthetic(self) -> frozenset[str]:
         """The domains whose text comes from a generator of the package."""

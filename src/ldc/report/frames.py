@@ -1,9 +1,9 @@
-"""What the report is made from: four long tables and one line for each planned run."""
+"""What the report is made from: the long tables of the runs, and one line for each planned run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pandas as pd
@@ -38,22 +38,35 @@ RANKING = _schema("model domain block rank layer score seed", "tttwwrw")
 LOSSES = _schema("model domain regime seed step loss learning_rate gradient_norm tokens", "tttwwrrrw")
 """Training loss in nats per token."""
 
+DOCUMENTS = _schema("model domain regime seed eval_domain document tokens bytes nll", "tttwttwwr")
+"""NLL in nats of each held-out document under each run."""
+
+SIZES = _schema("model block layer component d_in d_out", "ttwtww")
+"""The widths of every component of a model, in features."""
+
 _SORT = {
     id(NORMS): ["model", "domain", "regime", "seed", "step", "layer", "block", "component"],
     id(EVALUATION): ["model", "domain", "regime", "seed", "eval_domain"],
     id(RANKING): ["model", "domain", "block", "seed", "rank", "layer"],
     id(LOSSES): ["model", "domain", "regime", "seed", "step"],
+    id(DOCUMENTS): ["model", "domain", "regime", "seed", "eval_domain", "document"],
+    id(SIZES): ["model", "block", "layer", "component"],
 }
 
 
 @dataclass(frozen=True)
 class Frames:
-    """The four tables, with the columns of `NORMS`, `EVALUATION`, `RANKING` and `LOSSES`; any may be empty."""
+    """The tables, with the columns of `NORMS`, `EVALUATION`, `RANKING`, `LOSSES`, `DOCUMENTS` and `SIZES`.
+
+    Any may be empty. Without the last two there are no intervals and no size nulls.
+    """
 
     norms: pd.DataFrame
     evaluation: pd.DataFrame
     ranking: pd.DataFrame
     losses: pd.DataFrame
+    documents: pd.DataFrame = field(default_factory=lambda: empty(DOCUMENTS))
+    sizes: pd.DataFrame = field(default_factory=lambda: empty(SIZES))
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,7 @@ def tidy(frame: pd.DataFrame, schema: pa.Schema) -> pd.DataFrame:
 
 
 def tidy_frames(frames: Frames) -> Frames:
-    """All four tables tidied.
+    """All tables tidied.
 
     Raises:
         ValueError: a table lacks a column.
@@ -99,4 +112,6 @@ def tidy_frames(frames: Frames) -> Frames:
         evaluation=tidy(frames.evaluation, EVALUATION),
         ranking=tidy(frames.ranking, RANKING),
         losses=tidy(frames.losses, LOSSES),
+        documents=tidy(frames.documents, DOCUMENTS),
+        sizes=tidy(frames.sizes, SIZES),
     )

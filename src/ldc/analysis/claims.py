@@ -1,0 +1,307 @@
+"""The ledger of claims: each sentence with its contrast, its effect and interval, and a verdict that a rule derives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from ldc.analysis.arms import arm, independent
+from ldc.analysis.contrasts import UNIT, Scores, all_scores, estimate, pairs_of, planned, rank_p, shared
+from ldc.analysis.decomposition import decompose, specificity
+from ldc.analysis.maps import BLOCKS, block_sums, maps
+from ldc.analysis.nulls import block_ratio
+from ldc.analysis.soloist import Solo, mean_tau
+from ldc.analysis.statistics import LEVEL, Estimate, holm
+from ldc.study.schema import Study
+
+Verdict = Literal["supported", "contradicted", "undecided"]
+BLOCK_NAMES = {"attn": "attention", "mlp": "MLP"}
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+ONE_SEED = "one seed: no interval"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One sentence and what the study says of it.
+
+    Attributes:
+        name: a slug, the same in every study.
+        model: the model it is about.
+        sentence: what is claimed; true of this study's text and training only.
+        contrast: what was compared.
+        effect: positive in the direction of the sentence; NaN where nothing was measured.
+        unit: of effect, low and high.
+        low, high: the interval at `level`; NaN where there is none.
+        n: documents of a contrast in bits per byte; layers of a correlation; domains otherwise.
+        seeds: how many stand behind it.
+        p: two-sided, of the effect being zero (one-sided for `map-domain-specific`).
+        p_adjusted: Holm's, over the claims of the model.
+        verdict: derived by `judged`.
+        why: the reason for the verdict, or what else belongs to it.
+    """
+
+    name: str
+    model: str
+    sentence: str
+    contrast: str
+    effect: float
+    unit: str
+    low: float
+    high: float
+    level: float
+    n: int
+    seeds: int
+    p: float
+    p_adjusted: float
+    verdict: Verdict
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """A claim before its family is known. `missing` says what was not there; `ranked` that a ranking chose."""
+
+    name: str
+    sentence: str
+    contrast: str
+    unit: str
+    found: Estimate = Estimate(math.nan)
+    n: int = 0
+    seeds: int = 0
+    note: str = ""
+    missing: str = ""
+    ranked: bool = False
+
+
+def claims(
+    documents: pd.DataFrame, norms: pd.DataFrame, sizes: pd.DataFrame, found: dict[str, list[Solo]], study: Study
+) -> list[Claim]:
+    """The ledger of every model.
+
+    Args:
+        documents: model domain regime seed eval_domain document bytes nll.
+        norms: as stored.
+        sizes: model layer block component d_in d_out.
+        found: by model, every layer alone (`soloist.solos`).
+        study: the study.
+    """
+    ledger = []
+    for model in study.models:
+        findings = [
+            *_movement(norms, sizes, study, model),
+            *_targeted(documents, study, model),
+            _specific(norms, study, model),
+            *_predicts(found.get(model, []), study),
+        ]
+        adjusted = holm([f.found.p for f in findings])
+        family = int((~np.isnan(adjusted)).sum())
+        ledger += [judged(f, model, float(p), family, independent(study)) for f, p in zip(findings, adjusted)]
+    return ledger
+
+
+def judged(finding: _Finding, model: str, p_adjusted: float, family: int, apart: bool) -> Claim:
+    """The verdict. Supported or contradicted: the interval leaves out zero, and Holm's p is at most 1 - level.
+
+    A claim about ranked layers is not supported by seeds that took part in the ranking. Everything else is undecided.
+
+    Args:
+        finding: effect and interval.
+        model: its model.
+        p_adjusted: Holm's.
+        family: how many claims the model's family has.
+        apart: whether the seeds that validate took no part in the ranking.
+    """
+    e = finding.found
+    clear = e.tested and (e.low > 0 or e.high < 0)
+    verdict: Verdict = "undecided"
+    if finding.missing:
+        why = finding.missing
+    elif not e.tested or math.isnan(p_adjusted):
+        why = ONE_SEED if finding.seeds == 1 else f"{finding.seeds} seeds: too few for an interval"
+    elif not clear:
+        why = "the interval includes 0"
+    elif p_adjusted > 1 - LEVEL:
+        why = f"p = {p_adjusted:.2g} after Holm's correction over {family} claims"
+    elif finding.ranked and not apart and e.effect > 0:
+        why = "the same seeds ranked and validated; set some apart as selection.seeds"
+    else:
+        verdict, why = ("supported" if e.effect > 0 else "contradicted"), ""
+    return Claim(
+        name=finding.name,
+        model=model,
+        sentence=finding.sentence,
+        contrast=finding.contrast,
+        effect=e.effect,
+        unit=finding.unit,
+        low=e.low,
+        high=e.high,
+        level=LEVEL,
+        n=finding.n,
+        seeds=finding.seeds,
+        p=e.p,
+        p_adjusted=p_adjusted,
+        verdict=verdict,
+        why="; ".join(part for part in (why, finding.note) if part),
+    )
+
+
+def _movement(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study, model: str) -> list[_Finding]:
+    """MLP over attention: raw, and over what the sizes of the matrices predict."""
+    regime = study.selection.regime
+    ratios = block_ratio(norms, sizes, study, model)
+    rows = norms[(norms["model"] == model) & (norms["regime"] == regime)]
+    domains, seeds = rows["domain"].nunique(), _common_seeds(rows)
+    sentences = {
+        "raw": ("MLP blocks move more than attention (raw S)", "log of S of the MLP over S of attention"),
+        "size": (
+            "MLP blocks move more than attention, the sizes of their matrices allowed for",
+            "log of S of the MLP over S of attention, less log of the same of sqrt(d_in d_out)",
+        ),
+        "size-out": (
+            "MLP blocks move more than attention, the outputs of their matrices allowed for",
+            "log of S of the MLP over S of attention, less log of the same of sqrt(d_out)",
+        ),
+    }
+    findings = []
+    for null, (sentence, contrast) in sentences.items():
+        found = ratios.get(null)
+        blank = _Finding(
+            f"mlp-over-attn-{null}",
+            sentence,
+            f"{contrast}; summed over layers, mean over domains, regime {regime}",
+            "log ratio",
+        )
+        if found is None:
+            what = "the sizes of its matrices are not known" if ratios else f"no {regime} run of all domains is done"
+            findings.append(replace(blank, missing=what))
+        else:
+            note = ""
+            if null == "raw" and "size" in ratios:
+                expected = math.exp(found.effect - ratios["size"].effect)
+                note = f"S is {math.exp(found.effect):.2f} times as large; matrix sizes alone predict {expected:.2f}"
+            findings.append(replace(blank, found=found, n=domains, seeds=seeds, note=note))
+    return findings
+
+
+def _common_seeds(rows: pd.DataFrame) -> int:
+    held = [set(group) for _, group in rows.groupby("domain")["seed"]]
+    return len(set.intersection(*held)) if held else 0
+
+
+def _targeted(documents: pd.DataFrame, study: Study, model: str) -> list[_Finding]:
+    """Ranked layers against random and foreign ones, and MLP against attention at the same number of parameters."""
+    scores = all_scores(documents, study, model) if len(documents) else {}
+    possible = planned({regime for of in scores.values() for regime in of.seeds})
+    findings = []
+    tops = [name for name in study.regimes if (found := arm(name)) is not None and found.way == "top"]
+    for left in tops:
+        for way in ("random", "foreign"):
+            right = left.replace("top", way, 1)
+            if way == "random" or (f"top-{way}", left, right) in possible:
+                findings.append(_against(scores, f"top-{way}", left, right))
+    if ("equal-mlp-attn", "mlp-equal", "attn") in possible:
+        findings.append(_against(scores, "equal-mlp-attn", "mlp-equal", "attn"))
+    return findings
+
+
+def _against(scores: dict[str, Scores], contrast: str, left: str, right: str) -> _Finding:
+    """One contrast, mean over the domains that have it."""
+    pairs = shared(pairs_of(scores, contrast, left, right))
+    draws = len(pairs[0].right_ASD) if pairs else 0
+    chosen = arm(left)
+    if chosen is None:
+        name, ranked = "mlp-over-attn-equal-budget", False
+        sentence = "With as many parameters, tuning the MLP does better than tuning attention"
+    else:
+        name, ranked = f"{left}-over-{contrast.removeprefix('top-')}", True
+        layers = "layer does" if chosen.count == 1 else "layers do"
+        block = BLOCK_NAMES[chosen.block]
+        many = NUMBERS[chosen.count] if chosen.count < len(NUMBERS) else str(chosen.count)
+        sentence = (
+            f"The top-{chosen.count} {block} {layers} better than {many} random {'one' if many == 'one' else 'ones'}"
+        )
+        if contrast == "top-foreign":
+            sentence = f"A domain's own top-{chosen.count} {block} {layers} better for it than other domains' top-{chosen.count}"
+    against = {"top-random": f"the mean of {draws} draws of {right}", "top-foreign": f"the mean of {right}"}
+    blank = _Finding(name, sentence, f"{left} against {against.get(contrast, right)}", UNIT, ranked=ranked)
+    if not pairs:
+        held = " and ".join(name for name in (left, right))
+        return replace(blank, contrast=f"{left} against {right}", missing=f"no domain has runs of both {held}")
+    note = ""
+    if contrast == "top-random" and not math.isnan(p := rank_p(pairs)):
+        beaten = draws + 1 - round(p * (draws + 1))
+        note = f"better than {beaten} of {draws} draws (p = {p:.2g} by rank)"
+    return replace(
+        blank,
+        contrast=f"{blank.contrast}, mean over {len(pairs)} domain{'s' if len(pairs) > 1 else ''}",
+        found=estimate(pairs, contrast == "top-random"),
+        n=sum(p.left_SD.shape[1] for p in pairs),
+        seeds=len(pairs[0].seeds),
+        note=note,
+    )
+
+
+def _specific(norms: pd.DataFrame, study: Study, model: str) -> _Finding:
+    """Whether what is a domain's own in its map comes back with another seed."""
+    regime = study.selection.regime
+    blank = _Finding(
+        "map-domain-specific",
+        "The map is domain specific",
+        f"the domain's own part of log S, regime {regime}: the same domain with another seed against other domains",
+        "correlation",
+    )
+    rows = norms[norms["regime"] == regime]
+    sums = block_sums(rows) if len(rows) else rows
+    found = [maps(sums, model, regime, b, list(study.domains)) for b in BLOCKS] if len(sums) else []
+    both = [m for m in found if m is not None]
+    if not both or min(len(m.domains) for m in both) < 2:
+        return replace(blank, missing=f"fewer than two domains have runs of {regime} with seeds in common")
+    if any((m.domains, m.seeds) != (both[0].domains, both[0].seeds) for m in both):
+        return replace(blank, missing="the blocks do not have the same runs")
+    y_MSL = np.concatenate([np.log(m.values_MSL) for m in both], axis=2)
+    seeds, layers = len(both[0].seeds), y_MSL.shape[2]
+    if seeds < 2:
+        return replace(blank, n=layers, seeds=seeds, missing=ONE_SEED)
+    share = next(c.share for c in decompose(y_MSL) if c.source == "interaction")
+    note = f"layer x domain has {100 * share:.2g} % of the variance of log S"
+    return replace(blank, found=specificity(y_MSL), n=layers, seeds=seeds, note=note)
+
+
+def _predicts(found: Sequence[Solo], study: Study) -> list[_Finding]:
+    """Whether layers with a large S in the full run are those that gain most alone."""
+    findings = []
+    for block in ("mlp", "attn"):
+        of = [s for s in found if s.block == block]
+        name = BLOCK_NAMES[block]
+        blank = _Finding(
+            f"map-predicts-gain-{block}",
+            f"The map predicts which {name} layers gain most when tuned alone",
+            f"Kendall's tau-b over layers of {study.selection.score} in {study.selection.regime} and gain of solo-{block}",
+            "tau-b",
+            ranked=True,
+        )
+        if of:
+            cost = float(np.mean([s.regret for s in of]))
+            held = f"mean over {len(of)} domain{'s' if len(of) > 1 else ''}"
+            ranks = ", ".join(str(s.rank_of_top) for s in of)
+            note = f"the top layer is number {ranks} by gain and costs {cost:.2g} bits per byte against the best"
+            size = min(s.gains_LS.shape[1] for s in of)
+            layers = len(of[0].layers)
+            findings.append(
+                replace(
+                    blank,
+                    contrast=f"{blank.contrast}, {held}",
+                    found=mean_tau(of),
+                    n=layers,
+                    seeds=size,
+                    note=note,
+                )
+            )
+        elif block == "mlp" or f"solo-{block}" in study.regimes:
+            findings.append(replace(blank, missing=f"no domain has runs of every {name} layer alone (solo-{block})"))
+    return findings

@@ -1,0 +1,220 @@
+"""Arms held against each other on the same held-out documents and seeds, in bits per byte."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ldc.analysis.arms import CONTROLS, arm, validation_seeds
+from ldc.analysis.statistics import LEVEL, Estimate, bits_per_byte_cells, crossed, holm, paired_bootstrap
+from ldc.study.schema import Study
+
+Array = NDArray[np.float64]
+UNIT = "bits per byte"
+COLUMNS = (
+    *("model", "domain", "contrast", "left", "right", "effect", "low", "high", "level", "documents", "seeds", "p"),
+    *("p_adjusted", "unit", "document_low", "document_high", "draws", "rank_p"),
+)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """NLL of the documents of one model and domain under its own runs.
+
+    Attributes:
+        nll: regime and seed (index) x documents (columns), in nats.
+        bytes_D: length of the documents in bytes, in the order of the columns.
+    """
+
+    nll: pd.DataFrame
+    bytes_D: Array
+
+    @classmethod
+    def of(cls, documents: pd.DataFrame, model: str, domain: str, seeds: Iterable[int]) -> Scores:
+        """The scores of runs on their own domain, with these seeds only.
+
+        Args:
+            documents: model domain regime seed eval_domain document bytes nll.
+        """
+        rows = documents[(documents["model"] == model) & (documents["domain"] == domain)]
+        rows = rows[(rows["eval_domain"] == domain) & rows["seed"].isin(list(seeds))]
+        nll = rows.pivot(index=["regime", "seed"], columns="document", values="nll").dropna(axis=1)
+        sizes = rows.drop_duplicates("document").set_index("document")["bytes"]
+        return cls(nll, sizes.reindex(nll.columns).to_numpy(dtype=np.float64))
+
+    @cached_property
+    def seeds(self) -> dict[str, frozenset[int]]:
+        """The seeds of each regime."""
+        found: dict[str, set[int]] = {}
+        for regime, seed in self.nll.index:
+            found.setdefault(str(regime), set()).add(int(seed))
+        return {regime: frozenset(seeds) for regime, seeds in found.items()}
+
+    def members(self, family: str) -> list[str]:
+        """The runs of a family, or the regime itself, that are done for any seed."""
+        return sorted(r for r in self.seeds if r == family or r.startswith(f"{family}."))
+
+    def cube(self, regimes: Sequence[str], seeds: Sequence[int]) -> Array:
+        """NLL of these regimes and seeds: [A, S, D]."""
+        return np.stack([self.nll.loc[[(r, s) for s in seeds]].to_numpy(dtype=np.float64) for r in regimes])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One arm against another, or against the mean of a family, on the documents and seeds that all of them have.
+
+    Attributes:
+        left_SD: NLL of the left arm.
+        right_ASD: NLL of the right arm, or of each member of the family.
+        bytes_D: length of the documents.
+    """
+
+    domain: str
+    seeds: tuple[int, ...]
+    left_SD: Array
+    right_ASD: Array
+    bytes_D: Array
+
+    @classmethod
+    def of(cls, scores: Scores, domain: str, left: str, right: str, without: str = "") -> Pair | None:
+        """The pair of two names; None where no seed has both.
+
+        A member that lacks a seed which others have is left out, be it that every member lacks one: then the seeds are
+        those that all have.
+
+        Args:
+            without: a member of the family to leave out.
+        """
+        members = [m for m in scores.members(right) if m != f"{right}.{without}"]
+        if not members or left not in scores.seeds or not len(scores.bytes_D):
+            return None
+        wanted = scores.seeds[left].intersection(frozenset().union(*(scores.seeds[m] for m in members)))
+        whole = [m for m in members if wanted <= scores.seeds[m]]
+        if not whole:
+            whole, wanted = members, wanted.intersection(*(scores.seeds[m] for m in members))
+        if not wanted:
+            return None
+        seeds = tuple(sorted(wanted))
+        return cls(domain, seeds, scores.cube([left], seeds)[0], scores.cube(whole, seeds), scores.bytes_D)
+
+    def only(self, seeds: frozenset[int]) -> Pair:
+        """The same with these seeds alone."""
+        kept = [i for i, s in enumerate(self.seeds) if s in seeds]
+        named = tuple(self.seeds[i] for i in kept)
+        return Pair(self.domain, named, self.left_SD[kept], self.right_ASD[:, kept], self.bytes_D)
+
+    @property
+    def cells(self) -> Array:
+        """Left against the mean of the right, document by document: [S, D]."""
+        return bits_per_byte_cells(self.left_SD, self.right_ASD.mean(axis=0), self.bytes_D)
+
+    @property
+    def member_effects(self) -> Array:
+        """Bits per byte of each member on the right less those of the left, mean over seeds: [A]."""
+        total = math.log(2) * self.bytes_D.sum()
+        return np.asarray((self.right_ASD.sum(axis=2).mean(axis=1) - self.left_SD.sum(axis=1).mean()) / total)
+
+
+def draw_variance(pairs: Sequence[Pair]) -> list[tuple[float, float]]:
+    """(variance of the mean over random draws, degrees of freedom), draws being the same for all domains."""
+    shared = {len(p.member_effects) for p in pairs}
+    if len(shared) != 1 or shared == {1}:
+        return []
+    effects = np.mean([p.member_effects for p in pairs], axis=0)
+    return [(float(effects.var(ddof=1)) / effects.size, effects.size - 1.0)]
+
+
+def rank_p(pairs: Sequence[Pair]) -> float:
+    """(1 + draws at least as good as the left arm) / (1 + draws), by the mean over domains and seeds; one-sided."""
+    if len({len(p.member_effects) for p in pairs}) != 1:
+        return math.nan
+    effects = np.mean([p.member_effects for p in pairs], axis=0)
+    return float((1 + (effects <= 0).sum()) / (1 + effects.size))
+
+
+def estimate(pairs: Sequence[Pair], random: bool, level: float = LEVEL) -> Estimate:
+    """The mean over domains of left against right; draws, where random, are a sample too."""
+    return crossed([p.cells for p in pairs], level, draw_variance(pairs) if random else ())
+
+
+def shared(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs of several domains with the seeds that all of them have; none where there is no such seed."""
+    common = frozenset.intersection(*(frozenset(p.seeds) for p in pairs)) if pairs else frozenset()
+    return [p.only(common) for p in pairs] if common else []
+
+
+def planned(regimes: Iterable[str]) -> list[tuple[str, str, str]]:
+    """(contrast, left, right) of everything that the regimes allow to compare; families by their own name."""
+    families = {name.partition(".")[0] for name in regimes}
+    found = []
+    for left in sorted(families):
+        top = arm(left)
+        if top is None or top.way != "top":
+            continue
+        rights = {way: f"{way}{top.count}-{top.block}" for way in CONTROLS}
+        found += [(f"top-{way}", left, right) for way, right in rights.items() if right in families]
+    blocks = (
+        ("mlp-attn", "mlp", "attn"),
+        ("equal-mlp-attn", "mlp-equal", "attn"),
+        ("mlp-equal-attn", "mlp", "attn-equal"),
+    )
+    return found + [b for b in blocks if {b[1], b[2]} <= families]
+
+
+def pairs_of(scores: dict[str, Scores], contrast: str, left: str, right: str) -> list[Pair]:
+    """The pair of each domain that has it."""
+    found = [
+        Pair.of(of, domain, left, right, domain if contrast == "top-foreign" else "") for domain, of in scores.items()
+    ]
+    return [pair for pair in found if pair is not None]
+
+
+def all_scores(documents: pd.DataFrame, study: Study, model: str) -> dict[str, Scores]:
+    """The scores of each domain, of the seeds that validate alone."""
+    seeds = validation_seeds(study)
+    return {domain: Scores.of(documents, model, domain, seeds) for domain in study.domains}
+
+
+def contrasts(documents: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Every contrast of every model and domain, on the seeds that validate; positive where left is better.
+
+    The interval and p are over seeds and documents (and draws), `document_low` and `document_high` over documents with
+    these seeds given (paired bootstrap). With one seed the first are null. `p_adjusted` is Holm's over all contrasts of
+    a model. `rank_p` is over random draws, one-sided, and not part of that family.
+
+    Args:
+        documents: model domain regime seed eval_domain document bytes nll; may be empty.
+
+    Returns:
+        `COLUMNS`.
+    """
+    frames = []
+    for model in study.models if len(documents) else ():
+        scores = all_scores(documents, study, model)
+        regimes = {regime for of in scores.values() for regime in of.seeds}
+        rows = [
+            (model, pair.domain, contrast, left, right, *_numbers(pair, contrast))
+            for contrast, left, right in planned(regimes)
+            for pair in pairs_of(scores, contrast, left, right)
+        ]
+        frame = pd.DataFrame(rows, columns=[c for c in COLUMNS if c != "p_adjusted"])
+        frames.append(frame.assign(p_adjusted=holm(frame["p"].to_numpy(dtype=float)))[list(COLUMNS)])
+    frames = [f for f in frames if len(f)]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _numbers(pair: Pair, contrast: str) -> tuple[object, ...]:
+    random = contrast == "top-random"
+    found = estimate([pair], random)
+    low, high = paired_bootstrap(pair.left_SD, pair.right_ASD.mean(axis=0), pair.bytes_D)
+    seeds, documents = pair.left_SD.shape
+    return (
+        *(found.effect, found.low, found.high, LEVEL, documents, seeds, found.p, UNIT, low, high),
+        *((len(pair.right_ASD), rank_p([pair])) if random else (None, math.nan)),
+    )

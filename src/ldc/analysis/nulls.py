@@ -1,0 +1,121 @@
+"""Null maps: S where nothing but the sizes of the matrices, or nothing but what all text has in common, speaks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from ldc.analysis.ranking import final_norms
+from ldc.analysis.statistics import Estimate, t_interval
+from ldc.study.schema import Study
+
+COLUMNS = ("model", "domain", "block", "layer", "null", "excess", "low", "high", "spread", "seeds")
+NULLS = {
+    "size": "sum of sqrt(d_in d_out) over the block: both factors moved by the same RMS",
+    "size-out": "sum of sqrt(d_out) over the block: A stayed at its start",
+    "shuffled": "S of the same domain and seed on shuffled tokens",
+    "others": "geometric mean of S of the other domains, same seed",
+}
+"""What log S is taken over."""
+
+
+def size_nulls(sizes: pd.DataFrame) -> pd.DataFrame:
+    """What the sizes of its matrices alone predict of each block: model block layer size size-out, up to a factor.
+
+    Source: E norm(B A) is proportional to sqrt(d_in d_out) where the elements of both factors moved alike, and to
+    sqrt(d_out) where A stayed at its start, whose variance is 1 / (3 d_in).
+
+    Args:
+        sizes: model layer block component d_in d_out.
+    """
+    frame = sizes[["model", "block", "layer"]].copy()
+    frame["size"] = np.sqrt(sizes["d_in"].astype(float) * sizes["d_out"].astype(float))
+    frame["size-out"] = np.sqrt(sizes["d_out"].astype(float))
+    return frame.groupby(["model", "block", "layer"], as_index=False)[["size", "size-out"]].sum()
+
+
+def log_sums(norms: pd.DataFrame, regime: str) -> pd.DataFrame:
+    """log S_block of the last step: model domain seed block layer log_s; blocks that did not move are left out."""
+    keys = ["model", "domain", "seed", "block", "layer"]
+    rows = norms[norms["regime"] == regime]
+    if rows.empty:
+        return pd.DataFrame(columns=[*keys, "log_s"])
+    sums = final_norms(rows).groupby(keys, as_index=False)["frobenius"].sum()
+    sums = sums[sums["frobenius"] > 0]
+    return sums.assign(log_s=np.log(sums["frobenius"])).drop(columns="frobenius")
+
+
+def per_seed(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The excess of each block over each null, seed by seed: model domain seed block layer null value.
+
+    Over a size null it is centred: the mean over all blocks of the model, which no size can tell, is taken off.
+    """
+    keys = ["model", "domain", "seed", "block", "layer"]
+    own = log_sums(norms, study.selection.regime)
+    parts = []
+    if len(sizes):
+        both = own.merge(size_nulls(sizes), on=["model", "block", "layer"])
+        for null in ("size", "size-out"):
+            value = both["log_s"] - np.log(both[null])
+            centre = value.groupby([both["model"], both["domain"], both["seed"]]).transform("mean")
+            parts.append(both[keys].assign(null=null, value=value - centre))
+    shuffled = log_sums(norms, f"{study.selection.regime}-shuffled").rename(columns={"log_s": "reference"})
+    both = own.merge(shuffled, on=keys)
+    parts.append(both[keys].assign(null="shuffled", value=both["log_s"] - both["reference"]))
+    place = own.groupby(["model", "seed", "block", "layer"])["log_s"]
+    many = place.transform("size")
+    others = (place.transform("sum") - own["log_s"]) / (many - 1).where(many > 1)
+    value = (own["log_s"] - others).astype(float)
+    parts.append(own[keys].assign(null="others", value=value)[value.notna()])
+    parts = [part for part in parts if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*keys, "null", "value"])
+
+
+def excess(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """log S_block over each null, mean over seeds with a Student-t interval; null where there is one seed.
+
+    `spread` is the standard deviation over seeds.
+
+    Args:
+        norms: as stored.
+        sizes: model layer block component d_in d_out; without rows there is no size null.
+
+    Returns:
+        `COLUMNS`; only the nulls that the study's runs allow.
+    """
+    rows = []
+    found = per_seed(norms, sizes, study)
+    for (model, domain, block, layer, null), group in found.groupby(["model", "domain", "block", "layer", "null"]):
+        values = group["value"].to_numpy(dtype=float)
+        spread = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+        e = t_interval(values)
+        rows.append((model, domain, block, layer, null, e.effect, e.low, e.high, spread, len(values)))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def block_ratio(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study, model: str) -> dict[str, Estimate]:
+    """log(S of the MLP / S of attention), summed over layers, mean over domains: raw, and over each size null.
+
+    For each seed one value; Student-t over seeds. Only seeds that every domain has are taken.
+
+    Returns:
+        By `raw`, `size`, `size-out`; the last two where sizes are known. Empty where a block is missing.
+    """
+    rows = norms[(norms["model"] == model) & (norms["regime"] == study.selection.regime)]
+    if rows.empty:
+        return {}
+    sums = final_norms(rows).groupby(["domain", "seed", "block"])["frobenius"].sum().unstack("block")
+    if not {"attn", "mlp"} <= set(sums.columns):
+        return {}
+    logs = np.log(sums["mlp"] / sums["attn"]).replace([np.inf, -np.inf], np.nan).unstack("seed").dropna(axis=1)
+    values = logs.mean().to_numpy(dtype=float)
+    if not len(values):
+        return {}
+    found = {"raw": t_interval(values)}
+    known = size_nulls(sizes[sizes["model"] == model]) if len(sizes) else pd.DataFrame()
+    for null in ("size", "size-out") if len(known) else ():
+        expected = known.groupby("block")[null].sum()
+        found[null] = t_interval(values - math.log(expected["mlp"] / expected["attn"]))
+    return found

@@ -1,0 +1,181 @@
+"""Every layer tuned alone: does S of the full run foretell what a layer gains, and what does its choice cost?
+
+Shapes: L layers, S seeds, D documents.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ldc.analysis.arms import arm, ranking_seeds
+from ldc.analysis.contrasts import Scores, all_scores
+from ldc.analysis.statistics import Estimate, bits_per_byte_cells, crossed, kendall, permutation_p, tau_interval
+from ldc.study.schema import Study
+
+Array = NDArray[np.float64]
+COLUMNS = ("model", "domain", "block", "layer", "score", "gain", "low", "high", "seeds")
+SUMMARY = (
+    *("model", "domain", "block", "tau", "tau_low", "tau_high", "regret", "rank_of_top1", "layers", "seeds"),
+    *("best_layer", "top1_layer", "regret_held_out"),
+)
+
+
+@dataclass(frozen=True)
+class Solo:
+    """What one domain and block show of every layer alone.
+
+    Attributes:
+        layers: in the model's order.
+        scores_L: S (or what the study ranks by) of the ranking seeds, mean.
+        gains_LS: bits per byte below PT on the seeds that validate.
+        estimates: the gain of each layer with its interval.
+    """
+
+    domain: str
+    block: str
+    layers: tuple[int, ...]
+    scores_L: Array
+    gains_LS: Array
+    estimates: tuple[Estimate, ...]
+
+    @property
+    def tau(self) -> float:
+        """Kendall's tau-b of score and mean gain."""
+        return kendall(self.scores_L, self.gains_LS.mean(axis=1))
+
+    @property
+    def top(self) -> int:
+        """The position of the layer with the highest score; of equal ones the lowest."""
+        return int(np.argmax(self.scores_L))
+
+    @property
+    def regret(self) -> float:
+        """Bits per byte by which the best layer of these runs gains more than the chosen one; never negative."""
+        gains = self.gains_LS.mean(axis=1)
+        return float(gains.max() - gains[self.top])
+
+    @property
+    def regret_held_out(self) -> float:
+        """The same, the best layer found by the other seeds: no reward for having the luckiest seed. NaN for one."""
+        seeds = self.gains_LS.shape[1]
+        if seeds < 2:
+            return math.nan
+        lost = []
+        for k in range(seeds):
+            best = int(np.argmax(np.delete(self.gains_LS, k, axis=1).mean(axis=1)))
+            lost.append(self.gains_LS[best, k] - self.gains_LS[self.top, k])
+        return float(np.mean(lost))
+
+    @property
+    def rank_of_top(self) -> int:
+        """The rank of the chosen layer by gain among all, 1 the best."""
+        gains = self.gains_LS.mean(axis=1)
+        return 1 + int((gains > gains[self.top]).sum())
+
+
+def scores_of(ranking: pd.DataFrame, study: Study, model: str, domain: str, block: str) -> pd.Series:
+    """The score of each layer, mean over the seeds that rank; empty where they did not."""
+    rows = ranking[(ranking["model"] == model) & (ranking["domain"] == domain) & (ranking["block"] == block)]
+    rows = rows[rows["seed"].isin(list(ranking_seeds(study)))]
+    return rows.groupby("layer")["score"].mean().astype(float)
+
+
+def solos(documents: pd.DataFrame, ranking: pd.DataFrame, study: Study, model: str) -> list[Solo]:
+    """Each domain and block of which every ranked layer was tuned alone."""
+    found = []
+    seedless = documents[(documents["model"] == model) & (documents["regime"] == "pt")]
+    for domain, scores in all_scores(documents, study, model).items():
+        bare = Scores.of(seedless, model, domain, sorted(set(seedless["seed"])))
+        for block in ("attn", "mlp"):
+            solo = _solo(scores, bare, scores_of(ranking, study, model, domain, block), domain, block)
+            if solo is not None:
+                found.append(solo)
+    return found
+
+
+def _solo(scores: Scores, bare: Scores, ranked: pd.Series, domain: str, block: str) -> Solo | None:
+    runs = {
+        int(found.member): r for r in scores.seeds if (found := arm(r)) and (found.way, found.block) == ("solo", block)
+    }
+    layers = [int(n) for n in ranked.index]
+    if len(layers) < 2 or bare.nll.empty or not set(layers) <= set(runs):
+        return None
+    seeds = sorted(frozenset.intersection(*(scores.seeds[runs[n]] for n in layers)))
+    common = scores.nll.columns.intersection(bare.nll.columns)
+    if not seeds or common.empty:
+        return None
+    sizes = scores.bytes_D[scores.nll.columns.get_indexer(common)]
+    pt_D = bare.nll.loc[:, common].iloc[0].to_numpy(dtype=float)
+    cells = []
+    for n in layers:
+        nll_SD = scores.nll.loc[[(runs[n], s) for s in seeds], common].to_numpy(dtype=float)
+        cells.append(bits_per_byte_cells(nll_SD, np.broadcast_to(pt_D, nll_SD.shape), sizes))
+    gains = np.array([c.mean(axis=1) for c in cells])
+    scored = ranked.to_numpy(dtype=float)
+    return Solo(domain, block, tuple(layers), scored, gains, tuple(crossed([c]) for c in cells))
+
+
+def soloist(found: Sequence[Solo], model: str) -> pd.DataFrame:
+    """Score and gain of every layer alone: `COLUMNS`; the interval is over seeds and documents, null for one seed."""
+    rows = [
+        (model, s.domain, s.block, layer, float(score), e.effect, e.low, e.high, s.gains_LS.shape[1])
+        for s in found
+        for layer, score, e in zip(s.layers, s.scores_L, s.estimates)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def soloist_summary(found: Sequence[Solo], model: str) -> pd.DataFrame:
+    """tau-b of score and gain over layers, regret and rank of the chosen layer: `SUMMARY`.
+
+    The interval of tau is over layers (`tau_interval`); null for one seed.
+    """
+    rows = []
+    for s in found:
+        seeds = s.gains_LS.shape[1]
+        low, high = tau_interval(s.tau, len(s.layers)) if seeds > 1 else (math.nan, math.nan)
+        best = s.layers[int(np.argmax(s.gains_LS.mean(axis=1)))]
+        rows.append(
+            (
+                *(model, s.domain, s.block, s.tau, low, high, s.regret, s.rank_of_top, len(s.layers), seeds),
+                *(best, s.layers[s.top], s.regret_held_out),
+            )
+        )
+    return pd.DataFrame(rows, columns=list(SUMMARY))
+
+
+def mean_tau(found: Sequence[Solo], draws: int = 4_999, seed: int = 0) -> Estimate:
+    """The mean over domains of tau-b of score and gain.
+
+    p is two-sided, of layers interchanged at random, all domains alike: maps of domains have their profile in common,
+    so that six domains are not six proofs. The interval is that of one domain's layers, for the same reason. None where
+    some domain has one seed.
+
+    Args:
+        found: of one model and block, with the same layers.
+    """
+    tau = float(np.mean([s.tau for s in found]))
+    layers = len(found[0].layers)
+    if math.isnan(tau) or any(s.gains_LS.shape[1] < 2 or s.layers != found[0].layers for s in found):
+        return Estimate(tau)
+    generator = np.random.default_rng(seed)
+    signs = []
+    for s in found:
+        gains = s.gains_LS.mean(axis=1)
+        signs.append([np.sign(np.subtract.outer(v, v)) for v in (s.scores_L, gains)])
+    permuted = np.empty(draws)
+    for i in range(draws):
+        order = generator.permutation(layers)
+        permuted[i] = np.mean([_tau(x[np.ix_(order, order)], y) for x, y in signs])
+    low, high = tau_interval(tau, layers)
+    return Estimate(tau, low, high, permutation_p(abs(tau), np.abs(permuted)))
+
+
+def _tau(x_LL: Array, y_LL: Array) -> float:
+    return float((x_LL * y_LL).sum() / math.sqrt(float((x_LL**2).sum()) * float((y_LL**2).sum())))

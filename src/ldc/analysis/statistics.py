@@ -1,0 +1,213 @@
+"""Intervals and tests: Student's t, seeds crossed with documents, the paired bootstrap, Holm, Kendall's tau-b.
+
+Arrays in, numbers out. Shapes: S seeds, D documents, A arms (runs of one seed that are compared), B resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ldc.analysis import student
+
+Array = NDArray[np.float64]
+LEVEL = 0.95
+"""Probability with which intervals are to hold what they estimate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """An effect and what is known of it; NaN where there is no interval or no test.
+
+    Attributes:
+        effect: the estimate.
+        low, high: the interval.
+        p: two-sided, of the effect being zero.
+    """
+
+    effect: float
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
+
+    @property
+    def tested(self) -> bool:
+        """Whether there is an interval."""
+        return not (math.isnan(self.low) or math.isnan(self.high))
+
+
+def with_variance(effect: float, variance: float, freedom: float, level: float = LEVEL) -> Estimate:
+    """The Student-t interval and p of an effect whose variance is estimated with `freedom` degrees of freedom."""
+    if not (freedom > 0 and variance >= 0):
+        return Estimate(effect)
+    if variance == 0:
+        return Estimate(effect, effect, effect, 1.0 if effect == 0 else 0.0)
+    deviation = math.sqrt(variance)
+    half = student.quantile(level, freedom) * deviation
+    return Estimate(effect, effect - half, effect + half, student.two_sided(effect / deviation, freedom))
+
+
+def t_interval(values: ArrayLike, level: float = LEVEL) -> Estimate:
+    """The mean of independent values, such as one for each seed, with its Student-t interval; none from one value."""
+    x = np.asarray(values, np.float64)
+    if x.size < 2:
+        return Estimate(float(x.mean()) if x.size else math.nan)
+    return with_variance(float(x.mean()), float(x.var(ddof=1)) / x.size, x.size - 1, level)
+
+
+def bits_per_byte_cells(left_SD: ArrayLike, right_SD: ArrayLike, bytes_D: ArrayLike) -> Array:
+    """Each document's part in (NLL of right - NLL of left) / (ln 2 x bytes): [S, D], positive where left is better.
+
+    The mean over documents of a seed's row is exactly the difference in bits per byte, a ratio of sums over documents.
+    A cell is its first-order (delta-method) part in the ratio, so that the spread over documents is that of the ratio.
+
+    Args:
+        left_SD, right_SD: NLL in nats of the same documents and seeds.
+        bytes_D: length of the documents in bytes.
+    """
+    weight_D = np.asarray(bytes_D, np.float64)
+    delta_SD = (np.asarray(right_SD, np.float64) - np.asarray(left_SD, np.float64)) / math.log(2)
+    ratio = delta_SD.sum(axis=1).mean() / weight_D.sum()
+    return np.asarray(ratio + (delta_SD - ratio * weight_D) / weight_D.mean())
+
+
+def crossed(cells: Sequence[Array], level: float = LEVEL, further: Iterable[tuple[float, float]] = ()) -> Estimate:
+    """The mean over seeds and documents, both of which are samples, with a Student-t interval; none from one seed.
+
+    With several domains, the mean over domains: each has documents of its own, while the seeds are the same. The
+    variance of the mean is MS_seed/(S D) + MS_document/(S D) - MS_residual/(S D), never less than the last; its degrees
+    of freedom are Satterthwaite's. Where neither seeds nor documents have an effect of their own, the interval is wider
+    than its level (docs/log.md).
+
+    Source: Satterthwaite (1946); the two-way random model without replication. Owen (2007), The pigeonhole bootstrap, is
+    its resampling counterpart.
+
+    Args:
+        cells: for each domain [S, D], as of `bits_per_byte_cells`; D may differ.
+        level: of the interval.
+        further: (variance of the mean, degrees of freedom) of further independent sources, such as random draws.
+    """
+    seeds = cells[0].shape[0]
+    effect = float(np.mean([x.mean() for x in cells]))
+    if seeds < 2 or any(x.shape[1] < 2 for x in cells):
+        return Estimate(effect)
+    share = 1.0 / len(cells) ** 2
+    per_seed = np.mean([x.mean(axis=1) for x in cells], axis=0)
+    parts = [(float(per_seed.var(ddof=1)) / seeds, seeds - 1.0)]
+    taken = 0.0
+    for x in cells:
+        documents = x.shape[1]
+        residual = x - x.mean(axis=0) - x.mean(axis=1, keepdims=True) + x.mean()
+        freedom = float((seeds - 1) * (documents - 1))
+        twice = share * float((residual**2).sum()) / freedom / (seeds * documents)
+        parts.append((share * float(x.mean(axis=0).var(ddof=1)) / documents, documents - 1.0))
+        parts.append((-twice, freedom))
+        taken += twice
+    parts += list(further)
+    variance = max(sum(v for v, _ in parts), taken)
+    squares = sum(v**2 / f for v, f in parts)
+    return with_variance(effect, variance, max(1.0, variance**2 / squares) if squares > 0 else seeds - 1.0, level)
+
+
+@lru_cache(maxsize=64)
+def _counts(documents: int, draws: int, seed: int) -> Array:
+    """How often each document is in each resample: [B, D]."""
+    generator = np.random.default_rng([seed, documents])
+    return generator.multinomial(documents, np.full(documents, 1.0 / documents), size=draws).astype(np.float64)
+
+
+def resampled_bits(nll_ASD: ArrayLike, bytes_D: ArrayLike, draws: int = 2_000, seed: int = 0) -> Array:
+    """Bits per byte of each arm under resampled documents, the mean over seeds: [B, A].
+
+    The resamples are the same for all arms and seeds, so that differences of columns are paired by document; and they
+    depend on the number of documents and `seed` alone.
+    """
+    nll_DA = np.asarray(nll_ASD, np.float64).mean(axis=1).T
+    weight_D = np.asarray(bytes_D, np.float64)
+    counts_BD = _counts(len(weight_D), draws, seed)
+    return np.asarray(counts_BD @ nll_DA / (math.log(2) * (counts_BD @ weight_D))[:, None])
+
+
+def paired_bootstrap(
+    left_SD: ArrayLike,
+    right_SD: ArrayLike,
+    bytes_D: ArrayLike,
+    level: float = LEVEL,
+    draws: int = 2_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of bits per byte of right less those of left over resampled documents, these seeds given."""
+    both = resampled_bits(np.stack([np.asarray(left_SD), np.asarray(right_SD)]), bytes_D, draws, seed)
+    low, high = np.quantile(both[:, 1] - both[:, 0], [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def jackknife(statistic: Callable[[list[int]], float], count: int, level: float = LEVEL) -> Estimate:
+    """A statistic of `count` seeds, such as a mean over pairs of them, with its jackknife Student-t interval.
+
+    Source: Tukey (1958): pseudo-values n theta - (n - 1) theta_without_i. Fewer than three seeds give no interval.
+
+    Args:
+        statistic: of the positions of the seeds that are taken; at least two positions are given.
+    """
+    everything = list(range(count))
+    if count < 2:
+        return Estimate(math.nan)
+    whole = statistic(everything)
+    if count < 3:
+        return Estimate(whole)
+    without = np.array([statistic([k for k in everything if k != left]) for left in everything])
+    pseudo = count * whole - (count - 1) * without
+    return with_variance(whole, float(pseudo.var(ddof=1)) / count, count - 1, level)
+
+
+def holm(p_values: ArrayLike) -> Array:
+    """Holm's adjusted p of a family: to be compared with the level as they are. NaN stays out of the family.
+
+    Source: Holm (1979): sorted, times the number not yet rejected, never falling, at most 1.
+    """
+    p = np.asarray(p_values, np.float64)
+    adjusted = np.full(p.shape, np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * factors)) if len(order) else []
+    return adjusted
+
+
+def kendall(x: ArrayLike, y: ArrayLike) -> float:
+    """Kendall's tau-b, which allows for ties; NaN where one of both is constant."""
+    signs = [np.sign(np.subtract.outer(v, v)) for v in (np.asarray(x, np.float64), np.asarray(y, np.float64))]
+    scale = math.sqrt(float((signs[0] ** 2).sum()) * float((signs[1] ** 2).sum()))
+    return float((signs[0] * signs[1]).sum()) / scale if scale > 0 else math.nan
+
+
+def tau_interval(tau: float, count: int, level: float = LEVEL) -> tuple[float, float]:
+    """An interval of Kendall's tau over `count` units (layers); NaN for fewer than five.
+
+    Source: Fieller, Hartley and Pearson (1957): atanh(tau) is about normal with variance 0.437 / (n - 4). A tau
+    of 1 counts as half a discordant pair short of it.
+    """
+    if math.isnan(tau) or count < 5:
+        return math.nan, math.nan
+    most = 1.0 - 2.0 / (count * (count - 1))
+    tau = max(-most, min(most, tau))
+    half = NormalDist().inv_cdf(0.5 + level / 2) * math.sqrt(0.437 / (count - 4))
+    return math.tanh(math.atanh(tau) - half), math.tanh(math.atanh(tau) + half)
+
+
+def permutation_p(observed: float, permuted: ArrayLike) -> float:
+    """The share of permutations, the identity among them, whose statistic is at least as large as the observed one."""
+    values = np.asarray(permuted, np.float64)
+    return float((1 + (values >= observed - 1e-12 * max(1.0, abs(observed))).sum()) / (1 + values.size))
+
+
+def overlap(left: Sequence[Hashable], right: Sequence[Hashable], k: int) -> float:
+    """The share of the first k of one ranking that are among the first k of the other; by chance, k over all."""
+    return len(set(left[:k]) & set(right[:k])) / k

@@ -1,0 +1,102 @@
+"""What the study can show for its sentences: the tables of statistics and the ledger of claims, and how they are kept."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from ldc.analysis.claims import Claim, claims
+from ldc.analysis.contrasts import contrasts
+from ldc.analysis.decomposition import decomposition
+from ldc.analysis.maps import map_similarity, stability
+from ldc.analysis.nulls import excess
+from ldc.analysis.soloist import soloist, soloist_summary, solos
+from ldc.report.frames import Frames
+from ldc.report.tables import csv_text, parquet_bytes
+from ldc.store.atomic import write_bytes, write_text
+from ldc.study.schema import Study
+
+_TEXT = {
+    *("model", "domain", "block", "contrast", "left", "right", "unit", "null", "source", "part"),
+    *("name", "sentence", "verdict", "why"),
+}
+_WHOLE = {
+    *("documents", "domains", "draws", "k", "layer", "layers", "n", "seeds"),
+    *("rank_of_top1", "best_layer", "top1_layer"),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One frame for each table of the same name below `tables/`, and the ledger; any may be empty."""
+
+    contrasts: pd.DataFrame
+    stability: pd.DataFrame
+    excess: pd.DataFrame
+    soloist: pd.DataFrame
+    soloist_summary: pd.DataFrame
+    decomposition: pd.DataFrame
+    map_similarity: pd.DataFrame
+    ledger: tuple[Claim, ...]
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Each table by its name, the ledger as `claims`."""
+        frames = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "ledger"}
+        return frames | {"claims": pd.DataFrame([asdict(c) for c in self.ledger])}
+
+
+def evidence(study: Study, frames: Frames) -> Evidence:
+    """All statistics of a study; what its runs do not allow is empty.
+
+    Args:
+        study: the study.
+        frames: tidied.
+    """
+    found = {model: solos(frames.documents, frames.ranking, study, model) for model in study.models}
+    return Evidence(
+        contrasts=contrasts(frames.documents, study),
+        stability=stability(frames.norms, study),
+        excess=excess(frames.norms, frames.sizes, study),
+        soloist=_joined([soloist(of, model) for model, of in found.items()]),
+        soloist_summary=_joined([soloist_summary(of, model) for model, of in found.items()]),
+        decomposition=decomposition(frames.norms, study),
+        map_similarity=map_similarity(frames.norms, study),
+        ledger=tuple(claims(frames.documents, frames.norms, frames.sizes, found, study)),
+    )
+
+
+def write_evidence(out: Path, found: Evidence) -> list[Path]:
+    """Write every table that has rows as Parquet and CSV below `out/tables`; one without rows is removed."""
+    folder = out / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    for name, frame in found.tables.items():
+        paths = folder / f"{name}.parquet", folder / f"{name}.csv"
+        if frame.empty:
+            for path in paths:
+                path.unlink(missing_ok=True)
+            continue
+        schema = schema_of(frame)
+        typed = frame.astype({f.name: "Int64" for f in schema if f.type == pa.int64()})
+        write_bytes(paths[0], parquet_bytes(typed, schema))
+        write_text(paths[1], csv_text(typed))
+        written += paths
+    return written
+
+
+def schema_of(frame: pd.DataFrame) -> pa.Schema:
+    """Text, whole numbers and float64 by the names of the columns."""
+
+    def kind(name: str) -> pa.DataType:
+        return pa.string() if name in _TEXT else pa.int64() if name in _WHOLE else pa.float64()
+
+    return pa.schema([(name, kind(name)) for name in frame.columns])
+
+
+def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    some = [f for f in frames if len(f)]
+    return pd.concat(some, ignore_index=True) if some else frames[0]
