@@ -14,6 +14,7 @@ from ldc.analysis.ranking import rank, select
 from ldc.domains.registry import is_synthetic
 from ldc.errors import StoreError
 from ldc.models.roles import Component
+from ldc.plan.arms import arms
 from ldc.plan.runs import PT, Inputs, Run, RunId, fixed_runs, targeted_runs
 from ldc.report.frames import EVALUATION, LOSSES, NORMS, RANKING, Frames, RunLine, empty
 from ldc.store.runs import STUDY, Store
@@ -52,16 +53,16 @@ class Standing:
         return rank(self.store.table(self.fixed(model), "norms"), self.study.selection)
 
     def targeted(self, model: str) -> list[Run]:
-        """The runs whose layers the ranking chose; without those of domains that could not be ranked."""
+        """The runs whose layers the ranking chose, and their controls; without those that wait for a ranking."""
         ranking = self.ranking(model)
-        if ranking.empty:
-            return []
         chosen: dict[tuple[str, str], tuple[Component, ...]] = {}
+        components = self.inputs.components[model]
         for domain in self.study.domains:
-            for name, regime in self.study.regimes.items():
-                found = select(ranking, domain, regime, self.inputs.components[model]) if regime.targeted else None
-                if found is not None:
-                    chosen[domain, name] = found
+            for arm in arms(self.study, model, components, domain):
+                if arm.ranked_on is not None:
+                    found = select(ranking, arm.ranked_on, arm.regime, components)
+                    if found is not None:
+                        chosen[domain, arm.name] = found
         return targeted_runs(self.study, self.inputs, model, chosen)
 
     def runs(self) -> list[Run]:
@@ -75,10 +76,14 @@ class Standing:
             RunId(model, domain, regime, seed)
             for model in self.study.models
             for domain in self.study.domains
-            for regime, seeds in {PT: (0,), **dict.fromkeys(self.study.regimes, self.study.seeds)}.items()
+            for regime, seeds in {PT: (0,), **self._arms(model, domain)}.items()
             for seed in seeds
         ]
         return [self._line(identity, by_id.get(identity)) for identity in wanted]
+
+    def _arms(self, model: str, domain: str) -> dict[str, tuple[int, ...]]:
+        """The seeds of every arm."""
+        return {a.name: a.seeds for a in arms(self.study, model, self.inputs.components[model], domain)}
 
     def frames(self) -> Frames:
         """The long tables of all runs that are done."""

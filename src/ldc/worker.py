@@ -142,7 +142,7 @@ class Worker:
         if self.store.is_done(result.run):
             return False
         base = (self.base_name, self.loaded.revision)
-        config = peft_config(result.run.components, self.study.adapter, *base)
+        config = peft_config(result.run.components, result.run.adapter, *base)
         self.store.write(
             result, config, self.facts | {"compiled": bank.compiled}, adapter_card(result, self.study, *base)
         )

@@ -47,15 +47,15 @@ def run_bank(
     began = time.monotonic()
     trained = {f"{run.id}": run for run in runs if run.id.regime != PT_REGIME}
     members = [
-        Member(
-            name, str(TextKey(run.id.domain, run.id.seed)), run.id.seed, run.components, feed.steps_of(run.id.domain)
-        )
+        Member(name, str(TextKey.of(run)), run.id.seed, run.components, feed.steps_of(run.id.domain))
         for name, run in trained.items()
     ]
-    bank = Bank(base, members, study.adapter.rank, study.adapter.scaling, compiled=compiled)
+    adapter = next((run.adapter for run in trained.values()), study.adapter)
+    assert all(run.adapter == adapter for run in trained.values()), "a bank is of one rank"
+    bank = Bank(base, members, adapter.rank, adapter.scaling, compiled=compiled)
     courses: list[Course] = []
     if members:
-        keys = sorted({TextKey(r.id.domain, r.id.seed) for r in trained.values()}, key=str)
+        keys = sorted({TextKey.of(run) for run in trained.values()}, key=str)
         courses = train(bank, feed.steps(keys), study.training, lambda _steps, tokens: advance(tokens))
     documents = _score(bank, feed, study, runs, trained, advance)
     seconds = time.monotonic() - began

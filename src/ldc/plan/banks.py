@@ -34,7 +34,7 @@ def plan_banks(
 
     A recorded bank that has something left to do is repeated whole, as long as all its runs are still wanted: the same
     neighbours, the same arithmetic. Runs in no such bank are grouped anew, by domain and in order, at most `per_bank`
-    trained runs in a bank; PT goes with its domain's first run.
+    trained runs of one rank in a bank; PT goes with its domain's first run.
     """
     wanted = {run.key: run for run in runs}
     kept = [bank for bank in recorded if set(bank.keys) <= wanted.keys()]
@@ -52,8 +52,11 @@ def halves(bank: BankPlan) -> list[BankPlan]:
 
 def _grouped(runs: Sequence[Run], per_bank: int) -> list[BankPlan]:
     banks: list[BankPlan] = []
-    for model, of_model in groupby(runs, key=lambda run: run.id.model):
-        members = list(of_model)
+    ranks = list(dict.fromkeys(run.adapter for run in runs))
+    models = list(dict.fromkeys(run.id.model for run in runs))
+    ordered = sorted(runs, key=lambda run: (ranks.index(run.adapter), models.index(run.id.model)))
+    for (_, model), alike in groupby(ordered, key=lambda run: (run.adapter, run.id.model)):
+        members = list(alike)
         trained = sum(run.id.regime != PT for run in members)
         share = -(-trained // max(1, -(-trained // per_bank)))
         current: list[Run] = []
