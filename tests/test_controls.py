@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from itertools import combinations, islice, pairwise
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+import transformers as hf
 
 import tiny_models
 from ldc.analysis.ranking import rank, select
@@ -18,7 +21,7 @@ from ldc.domains.packing import rows
 from ldc.errors import StudyError
 from ldc.plan.arms import Arm, adapter_of, arms, check_regimes, draws
 from ldc.plan.banks import plan_banks
-from ldc.plan.runs import fixed_runs, targeted_runs
+from ldc.plan.runs import RunId, fixed_runs, targeted_runs
 from ldc.standing import Standing
 from ldc.study.regimes import regime_from_text
 from ldc.study.schema import SelectionSpec, Study
@@ -216,6 +219,7 @@ def test_shuffled_text_has_the_same_tokens_in_another_order() -> None:
 @pytest.fixture(scope="module")
 def controlled(tmp_path_factory: pytest.TempPathFactory) -> Standing:
     regimes: list[Any] = ["attn", "mlp", "all", "top1-mlp", "bottom1-mlp", "foreign1-mlp", "solo-mlp", "mlp-equal"]
+    regimes += ["keep-mlp", "knock-mlp", "keep-attn"]
     mini = mini_study(tmp_path_factory.mktemp("controls"), regimes=tuple(regimes))
     mini.settings["regimes"] += ["all-shuffled", {"random1-mlp": {"block": "mlp", "random": 1, "draws": 2}}]
     mini.settings |= {"seeds": [0, 1], "selection": {"seeds": [0]}}
@@ -225,7 +229,7 @@ def controlled(tmp_path_factory: pytest.TempPathFactory) -> Standing:
 
 def test_a_study_with_controls_runs_and_is_done(controlled: Standing) -> None:
     done = Counter(line.status for line in controlled.lines())
-    first, second = 5 * 2, 1 + 1 + 1 + 2 + 2
+    first, second = 5 * 2, 1 + 1 + 1 + 2 + 2 + 3 * 2
     assert done == {"done": 2 * (1 + first + second)}
 
 
@@ -262,3 +266,65 @@ def test_the_validation_table_has_a_column_for_a_family_and_none_for_every_layer
     means = rows_.groupby("domain")["bits_per_byte"].mean()
     assert table.set_index("Domain")["random1-mlp"].to_dict() == pytest.approx(means.to_dict())
 
+
+def test_kept_layers_are_the_trained_adapters_and_nothing_else(controlled: Standing) -> None:
+    """Against the model computed here, with the kept updates merged into its weights in float64."""
+    out = controlled.store.out
+    model = hf.AutoModelForCausalLM.from_pretrained(out.parent / "llama", dtype=torch.float64)
+    whole = list(controlled.inputs.components["tiny"])
+    found = controlled.frames().evaluation.set_index(["domain", "regime", "seed"])["nll"]
+    kept = {
+        "pt": [],
+        "keep-mlp.01": [c for c in whole if (c.layer, c.block) == (1, "mlp")],
+        "keep-attn.00": [c for c in whole if (c.layer, c.block) == (0, "attn")],
+        "knock-mlp.00": [c for c in whole if (c.layer, c.block) != (0, "mlp")],
+        "all": whole,
+    }
+    factors = controlled.store.factors(RunId("tiny", "birds", "all", 1))
+    study_ = controlled.study
+    texts = held_out_texts(out.parent, study_)
+    before = {c.path: model.get_submodule(c.path).weight.detach().clone() for c in whole}
+    for regime, components in kept.items():
+        with torch.no_grad():
+            for c in whole:
+                weight = model.get_submodule(c.path).weight
+                weight.copy_(before[c.path])
+                if c in components:
+                    a, b = (torch.as_tensor(x).double() for x in factors[c.path])
+                    weight += study_.adapter.scaling * b @ a
+        expected = sum(nll(model, ids) for ids in texts)
+        assert found["birds", regime, 0 if regime == "pt" else 1] == pytest.approx(expected, rel=1e-5), regime
+
+
+def held_out_texts(folder: Path, of: Study) -> list[list[int]]:
+    """The token ids of the scored windows of `birds`."""
+    from ldc.domains.registry import load_domain
+    from ldc.domains.windows import held_out
+
+    text = load_domain("birds", of.domains["birds"], folder)
+    encoder = Encoder(hf.AutoTokenizer.from_pretrained(folder / "llama"))
+    spec = of.evaluation
+    return [list(w.tokens) for w in held_out(text.test, encoder, spec.documents, spec.characters, spec.window).windows]
+
+
+def nll(model: Any, ids: list[int]) -> float:
+    """NLL in nats of all tokens but the first."""
+    tokens = torch.tensor([ids])
+    with torch.no_grad():
+        logits = model(tokens).logits[0, :-1]
+    return float(torch.nn.functional.cross_entropy(logits, tokens[0, 1:], reduction="sum"))
+
+
+def test_a_graft_waits_for_its_run(tmp_path: Path) -> None:
+    """Where the run that it takes from failed, it is missing, with the reason; nothing else is lost."""
+    mini = mini_study(tmp_path, regimes=("attn", "all", "keep-mlp"), domains=("birds",))
+    mini.settings["training"]["learning_rate"] = 1e30
+    outcome = mini.run()
+    grafts = [line for line in outcome.failed if line.regime.startswith("keep-mlp.")]
+    assert {line.status for line in grafts} == {"missing"}
+    assert {line.detail for line in grafts} == {"it waits for a `all` run that is not done"}
+
+
+def test_a_graft_needs_the_ranked_regime() -> None:
+    with pytest.raises(ValueError, match="keep-mlp waits for the runs of `all`"):
+        study(regimes=["attn", "keep-mlp"])

@@ -112,7 +112,7 @@ REFUSED = {
         VALID + "regimes:\n  - mlp\n  - top1mlp",
         "6: regimes[1]: no regime is called `top1mlp`; did you mean `top1-mlp`? "
         "(known: attn, mlp, all, top<k>-mlp, top<k>-attn; controls: bottom<k>-mlp, random<k>-, first<k>-, last<k>-, "
-        "spaced<k>-, foreign<k>-, solo-mlp, mlp-equal, all-shuffled, and so with attn; "
+        "spaced<k>-, foreign<k>-, solo-mlp, keep-mlp, knock-mlp, mlp-equal, all-shuffled, and so with attn; "
         "your own: {block: mlp, layers: 0-5})",
     ),
     "regime twice": (VALID + "regimes: [mlp, mlp]", "4: regimes[1]: the regime mlp occurs twice"),
@@ -130,7 +130,7 @@ REFUSED = {
     ),
     "nothing to rank": (
         VALID + "regimes: [mlp, top1-mlp]",
-        "4: regimes: top1-mlp chooses its layers by the runs of `all`, which is not among the study's regimes; "
+        "4: regimes: top1-mlp waits for the runs of `all`, which is not among the study's regimes; "
         "add it, or name another in selection.regime",
     ),
     "ranked by a ranking": (
@@ -147,7 +147,8 @@ REFUSED = {
     ),
     "two ways of choosing": (
         VALID + "regimes:\n  - mine: {block: mlp, top: 3, random: 3}",
-        "5: regimes[0].mine: give layers or one of top, bottom, foreign, random, first, last, spaced, solo, not both",
+        "5: regimes[0].mine: give layers or one of top, bottom, foreign, random, first, last, spaced, solo, keep, "
+        "knock, not both",
     ),
     "a random choice of both blocks": (
         VALID + "regimes:\n  - mine: {block: all, random: 3}",

@@ -63,7 +63,8 @@ class Standing:
                     found = select(ranking, arm.ranked_on, arm.regime, components)
                     if found is not None:
                         chosen[domain, arm.name] = found
-        return targeted_runs(self.study, self.inputs, model, chosen)
+        runs = targeted_runs(self.study, self.inputs, model, chosen)
+        return [run for run in runs if run.source is None or self._has(run.source)]
 
     def runs(self) -> list[Run]:
         """Every run that can be planned so far."""
@@ -80,6 +81,11 @@ class Standing:
             for seed in seeds
         ]
         return [self._line(identity, by_id.get(identity)) for identity in wanted]
+
+    def _has(self, run: RunId) -> bool:
+        """Whether a run's adapters are there to be taken."""
+        record = self.store.record(run)
+        return record is not None and record["status"] == "done"
 
     def _arms(self, model: str, domain: str) -> dict[str, tuple[int, ...]]:
         """The seeds of every arm."""
@@ -103,7 +109,7 @@ class Standing:
     def _line(self, identity: RunId, run: Run | None) -> RunLine:
         line = partial(RunLine, identity.model, identity.domain, identity.regime, identity.seed)
         if run is None:
-            return line("missing", "its layers could not be ranked: no ranked run of this domain is done")
+            return line("missing", f"it waits for a `{self.study.selection.regime}` run that is not done")
         record = self.store.record(identity)
         if record is None or record["key"] != run.key:
             return line("missing", "not run yet")

@@ -105,6 +105,7 @@ class Worker:
         from ldc.engine.work import run_bank
 
         told = 0
+        given = {run.source: self.store.factors(run.source) for run in runs if run.source is not None}
 
         def advance(tokens: int) -> None:
             nonlocal told
@@ -112,7 +113,7 @@ class Worker:
             self.progress.advance(tokens, tokens)
 
         try:
-            return run_bank(self.base, self.feed, self.study, runs, self.weight_norms, advance, bank.compiled)
+            return run_bank(self.base, self.feed, self.study, runs, self.weight_norms, advance, bank.compiled, given)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -154,7 +155,7 @@ class Worker:
         """Tokens that a bank will go through, training and scoring."""
         spec = self.study.training
         steps = max((self.feed.steps_of(run.id.domain) for run in runs if run.id.regime != PT), default=0)
-        trained = sum(run.id.regime != PT for run in runs) * steps * spec.tokens_per_step
+        trained = sum(run.id.regime != PT and run.source is None for run in runs) * steps * spec.tokens_per_step
         everything = list(self.study.domains) if self.study.evaluation.domains == "all" else None
         scored = 0
         for run in runs:

@@ -208,7 +208,11 @@ def _adapter(standing: Standing, model: str, name: str) -> AdapterSpec:
 
 def _is_control(regime: Regime) -> bool:
     """Whether it is run to compare with, not to be used."""
-    return regime.text == "shuffled" or (regime.choice is not None and regime.top is None and regime.bottom is None)
+    return (
+        regime.text == "shuffled"
+        or regime.grafted
+        or (regime.choice is not None and regime.top is None and regime.bottom is None)
+    )
 
 
 def _single(study: Study) -> dict[str, Regime]:

@@ -41,7 +41,8 @@ def arms(study: Study, model: str, components: Sequence[Component], domain: str)
     Raises:
         StudyError: as `check_regimes`.
     """
-    found = []
+    found: list[Arm] = []
+    seeds = study.validation_seeds
     reference = study.domains[domain].reference
     for name, regime in study.regimes.items():
         if reference and not (name == study.selection.regime or name == study.selection.reference):
@@ -53,10 +54,17 @@ def arms(study: Study, model: str, components: Sequence[Component], domain: str)
         elif regime.targeted:
             on = [domain] if regime.foreign is None else _others(study, domain)
             members = {name if regime.foreign is None else f"{name}.{other}": other for other in on}
-            found += [Arm(m, regime, None, other, adapter, study.validation_seeds) for m, other in members.items()]
+            found += [Arm(m, regime, None, other, adapter, seeds) for m, other in members.items()]
+        elif regime.grafted:
+            found += [
+                Arm(
+                    m, regime, chosen, None, adapter_of(study, study.regimes[study.selection.regime], components), seeds
+                )
+                for m, chosen in _grafts(study, name, regime, components).items()
+            ]
         else:
             for member, chosen in _controls(study, name, regime, model, components).items():
-                found.append(Arm(member, regime, chosen, None, adapter, study.validation_seeds))
+                found.append(Arm(member, regime, chosen, None, adapter, seeds))
     return found
 
 
@@ -122,6 +130,8 @@ def check_regimes(study: Study, model: str, components: Sequence[Component]) -> 
                 f"regimes.{name}: asks for {draws} different draws of {count} among {len(units)} {what} of {model}, "
                 f"of which there are {most}; write {{block: {regime.block}, random: {count}, draws: {most}}}"
             )
+        if regime.grafted and len(units) == 1 and study.regimes[ranked].block != "all":
+            raise StudyError(f"regimes.{name}: without its only layer nothing would be left of {ranked}")
         if way == "foreign" and not _others(study, next(iter(study.domains))):
             raise StudyError(f"regimes.{name}: needs the ranking of another domain, and the study has one domain only")
 
@@ -160,6 +170,18 @@ def _controls(
         "spaced": [int((i + 0.5) * last / count) for i in range(count)],
     }[way]
     return {name: _joined(units, places, components)}
+
+
+def _grafts(
+    study: Study, name: str, regime: Regime, components: Sequence[Component]
+) -> dict[str, tuple[Component, ...]]:
+    """What is left of the ranked run's adapters: {name: components}."""
+    ranked = study.selection.regime
+    whole = components_of(study.regimes[ranked], ranked, "the model", components)
+    alone = _controls(study, name, regime.model_copy(update={"solo": True}), "", components)
+    if regime.keep:
+        return alone
+    return {member: tuple(c for c in whole if c not in unit) for member, unit in alone.items()}
 
 
 def _joined(

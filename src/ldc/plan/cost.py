@@ -223,7 +223,9 @@ def _regime_costs(study: Study, model: str, shape: ModelShape) -> list[RegimeCos
 
 
 def _per_token(shape: ModelShape, regime: Regime, rank: int, components: Sequence[Component]) -> float:
-    """FLOPs of training on one token."""
+    """FLOPs of training on one token; none where trained adapters are taken."""
+    if regime.grafted:
+        return 0.0
     lowest = shape.layers // 2 if regime.targeted else min(c.layer for c in components)
     return 2 * forward_flops(shape, lowest) + 6 * rank * sum(c.d_in + c.d_out for c in components)
 

@@ -12,7 +12,7 @@ from typing import Any
 from ldc.engine_version import ENGINE_VERSION
 from ldc.errors import StudyError
 from ldc.models.roles import Component
-from ldc.plan.arms import Arm, arms
+from ldc.plan.arms import Arm, arms, components_of
 from ldc.study.schema import AdapterSpec, Study
 
 PT = "pt"
@@ -39,13 +39,22 @@ class RunId:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: its name, its components (none for PT), its key, its adapter, and whether its text is shuffled."""
+    """One run.
+
+    Attributes:
+        components: those it adapts; none for PT.
+        key: the hash of what decides its result.
+        adapter: its LoRA adapter.
+        shuffled: whether its text is.
+        source: the run whose trained adapters it takes; None if it trains its own.
+    """
 
     id: RunId
     components: tuple[Component, ...]
     key: str
     adapter: AdapterSpec
     shuffled: bool = False
+    source: RunId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +131,14 @@ def _run_of(
     components = chosen if arm.components is None else arm.components
     assert components
     identity = RunId(model, domain, arm.name, seed)
-    return _run(study, inputs, identity, components, arm.adapter, arm.regime.text == "shuffled")
+    if not arm.regime.grafted:
+        return _run(study, inputs, identity, components, arm.adapter, arm.regime.text == "shuffled")
+    ranked = study.selection.regime
+    whole = components_of(study.regimes[ranked], ranked, model, inputs.components[model])
+    source = _run(study, inputs, RunId(model, domain, ranked, seed), whole, arm.adapter, False)
+    paths = ",".join(c.path for c in components)
+    key = hashlib.blake2b(f"{arm.name}:{source.key}:{paths}".encode(), digest_size=16).hexdigest()
+    return Run(identity, components, key, arm.adapter, source=source.id)
 
 
 def _run(

@@ -131,9 +131,11 @@ def parquet_bytes(frame: pd.DataFrame, schema: pa.Schema) -> bytes:
 def planned_regimes(study: Study, evaluation: pd.DataFrame) -> list[str]:
     """What the validation table shows: PT, the study's regimes, and whatever else was scored, in the origin's order.
 
-    A family is one column, the mean over its members. Every layer alone and shuffled text have tables of their own.
+    A family is one column, the mean over its members. Single layers and shuffled text have tables of their own.
     """
-    apart = {name for name, regime in study.regimes.items() if regime.solo or regime.text == "shuffled"}
+    apart = {
+        name for name, regime in study.regimes.items() if regime.solo or regime.grafted or regime.text == "shuffled"
+    }
     scored = sorted({family_of(str(name)) for name in evaluation["regime"].unique()})
     return regime_order(name for name in ["pt", *study.regimes, *scored] if name not in apart)
 

@@ -16,18 +16,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 Block = Literal["attn", "mlp", "all"]
 ORIGIN_REGIMES = ("attn", "mlp", "all", "top1-mlp", "top1-attn", "top3-mlp", "top3-attn")
 
-Choice = Literal["top", "bottom", "foreign", "random", "first", "last", "spaced", "solo"]
+Choice = Literal["top", "bottom", "foreign", "random", "first", "last", "spaced", "solo", "keep", "knock"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 DRAWS = 19
 """Random draws where none are asked for: the least that can resolve p = .05 by rank."""
 
 _CHOSEN = re.compile(r"^(top|bottom|foreign|random|first|last|spaced)([1-9][0-9]*)-(attn|mlp)$")
-_SOLO = re.compile(r"^solo-(attn|mlp)$")
+_SOLO = re.compile(r"^(solo|keep|knock)-(attn|mlp)$")
 _SHUFFLED = re.compile(r"^(attn|mlp|all)-shuffled$")
 _EQUAL = re.compile(r"^(attn|mlp)-equal$")
 _NAMES = (
     "attn, mlp, all, top<k>-mlp, top<k>-attn; controls: bottom<k>-mlp, random<k>-, first<k>-, last<k>-, spaced<k>-, "
-    "foreign<k>-, solo-mlp, mlp-equal, all-shuffled, and so with attn; your own: {block: mlp, layers: 0-5}"
+    "foreign<k>-, solo-mlp, keep-mlp, knock-mlp, mlp-equal, all-shuffled, and so with attn; "
+    "your own: {block: mlp, layers: 0-5}"
 )
 
 
@@ -96,6 +97,10 @@ class Regime(BaseModel):
     """Control: k layers evenly spaced."""
     solo: Annotated[bool, Field(strict=True)] = False
     """Every layer alone: a family, one run for each layer."""
+    keep: Annotated[bool, Field(strict=True)] = False
+    """Not trained: of the ranked regime's trained adapters only one layer's; a family, one for each layer."""
+    knock: Annotated[bool, Field(strict=True)] = False
+    """Not trained: the ranked regime's trained adapters without one layer's; a family, one for each layer."""
     text: Literal["own", "shuffled"] = "own"
     """`shuffled`: trained on the domain's text, the tokens of each document in random order: the null of content."""
     rank: _Count | None = None
@@ -133,9 +138,14 @@ class Regime(BaseModel):
         return self.choice is not None and self.choice[0] in ("top", "bottom", "foreign")
 
     @property
+    def grafted(self) -> bool:
+        """Whether it takes adapters that another run has trained."""
+        return self.keep or self.knock
+
+    @property
     def family(self) -> bool:
         """Whether it is several runs for each domain and seed."""
-        return self.choice is not None and self.choice[0] in ("foreign", "random", "solo")
+        return self.choice is not None and self.choice[0] in ("foreign", "random", "solo", "keep", "knock")
 
 
 def family_of(regime: str) -> str:
@@ -154,7 +164,7 @@ def regime_from_text(text: str) -> Regime:
     if match := _CHOSEN.match(text):
         return Regime.model_validate({"block": match[3], match[1]: int(match[2])})
     if match := _SOLO.match(text):
-        return Regime.model_validate({"block": match[1], "solo": True})
+        return Regime.model_validate({"block": match[2], match[1]: True})
     if match := _SHUFFLED.match(text):
         return Regime.model_validate({"block": match[1], "text": "shuffled"})
     if match := _EQUAL.match(text):

@@ -273,12 +273,12 @@ class Study(Record):
             raise fault("this name is kept for the model before adaptation, which is always scored", "regimes", "pt")
         if len(set(self.seeds)) != len(self.seeds):
             raise fault("a seed occurs twice", "seeds")
-        targeted = [name for name, r in self.regimes.items() if r.targeted]
+        targeted = [name for name, r in self.regimes.items() if r.targeted or r.grafted]
         ranked = self.selection.regime
         if targeted and ranked not in self.regimes:
             near = get_close_matches(ranked, self.regimes, n=1)
             raise fault(
-                f"{targeted[0]} chooses its layers by the runs of `{ranked}`, which is not among the study's regimes; "
+                f"{targeted[0]} waits for the runs of `{ranked}`, which is not among the study's regimes; "
                 + (f"did you mean `{near[0]}`?" if near else "add it, or name another in selection.regime"),
                 *(("selection", "regime") if "regime" in self.selection.model_fields_set else ("regimes",)),
             )
