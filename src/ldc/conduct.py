@@ -47,17 +47,21 @@ class Outcome:
     report: Path
 
     def show(self, console: Console) -> None:
-        """Print the map, the validation table and the paths."""
+        """Print the map, the validation table, the ledger and the paths."""
+        from ldc.report.evidence import evidence
+        from ldc.report.frames import tidy_frames
         from ldc.report.terminal import print_summary
 
         standing = Standing.of(self.report.parent)
+        frames = tidy_frames(standing.frames())
         print_summary(
             console,
             self.report.parent,
             standing.study,
-            standing.frames(),
+            frames,
             standing.lines(),
             synthetic=standing.synthetic(),
+            ledger=evidence(standing.study, frames).ledger,
         )
 
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ldc.progress import Progress, Silent
-from ldc.report.frames import Frames, RunLine
+from ldc.report.frames import Frames, RunLine, tidy_frames
 from ldc.standing import Standing
 from ldc.study.reading import StudyFile, read_study, study_from_dict
 from ldc.study.schema import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ldc.report.evidence import Evidence
 
 
 class Results:
@@ -58,6 +60,18 @@ class Results:
     def losses(self) -> pd.DataFrame:
         """Training loss in nats per supervised token, for each step of each run."""
         return self._frames.losses
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The statistics: a frame for each table of the same name, and `ledger`, the claims with their verdicts."""
+        from ldc.report.evidence import evidence
+
+        return evidence(self.study, tidy_frames(self._frames))
+
+    @property
+    def claims(self) -> pd.DataFrame:
+        """A row for each claim: sentence, effect, interval, n, seeds, p, Holm's p, verdict and why."""
+        return self.evidence.tables["claims"]
 
     def validation(self, model: str, measure: str = "bits_per_byte") -> pd.DataFrame:
         """The validation table of a model in the origin's layout; measure: bits_per_byte (lower is better),

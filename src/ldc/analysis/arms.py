@@ -1,48 +1,95 @@
-"""What a regime's name says of it, and which seeds rank and which validate."""
+"""What a study's regimes allow to compare, by what they are rather than by their names."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
+from ldc.study.regimes import Regime
 from ldc.study.schema import Study
 
-_CHOSEN = re.compile(r"^(top|bottom|foreign|random|first|last|spaced)([1-9][0-9]*)-(attn|mlp)(?:\.(.+))?$")
-_SOLO = re.compile(r"^solo-(attn|mlp)\.([0-9]+)$")
 CONTROLS = ("random", "bottom", "first", "last", "spaced", "foreign")
 """The ways of choosing layers against which the top of the ranking is held."""
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
-    """A run's regime taken apart: `foreign3-mlp.cpp` is foreign, 3, mlp, cpp; `solo-mlp.07` is solo, 1, mlp, 07."""
+class Comparison:
+    """One regime against another, or against the mean of a family.
 
-    way: str
-    count: int
-    block: str
-    member: str = ""
+    Attributes:
+        kind: `top-<control>`; `mlp-attn`, or `mlp-attn-equal` at the same number of parameters.
+        left, right: regimes of the study, a family by its own name.
+        count: layers on each side; 0 for whole blocks.
+        block: of the ranked layers.
+    """
+
+    kind: str
+    left: str
+    right: str
+    count: int = 0
+    block: str = ""
+
+    @property
+    def random(self) -> bool:
+        """Whether the right side is a sample of random draws."""
+        return self.kind == "top-random"
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the right side are other domains' layers."""
+        return self.kind == "top-foreign"
 
 
-def arm(regime: str) -> Arm | None:
-    """The arm of a name; None for one whose layers are not chosen."""
-    if match := _CHOSEN.match(regime):
-        return Arm(match[1], int(match[2]), match[3], match[4] or "")
-    if match := _SOLO.match(regime):
-        return Arm("solo", 1, match[1], match[2])
+def comparisons(study: Study) -> list[Comparison]:
+    """Every top-k regime against every control of its k and block; MLP against attention, raw and at equal budgets."""
+    plain = {name: r for name, r in study.regimes.items() if r.text == "own" and r.rank is None}
+    found = []
+    for left, top in plain.items():
+        if top.choice is None or top.choice[0] != "top":
+            continue
+        for way in CONTROLS:
+            for right, control in plain.items():
+                if control.choice == (way, top.choice[1]) and control.block == top.block:
+                    found.append(Comparison(f"top-{way}", left, right, top.choice[1], top.block))
+    whole = {name: r for name, r in plain.items() if r.choice is None and r.layers == "all"}
+    for left, mlp in whole.items():
+        for right, attn in whole.items():
+            if (mlp.block, attn.block) == ("mlp", "attn") and not (mlp.budget and attn.budget):
+                found.append(Comparison("mlp-attn-equal" if mlp.budget or attn.budget else "mlp-attn", left, right))
+    return found
+
+
+def tops(study: Study) -> dict[str, Regime]:
+    """The regimes of the k best layers."""
+    return {name: r for name, r in study.regimes.items() if r.choice is not None and r.choice[0] == "top"}
+
+
+def solo_layers(study: Study, block: str, regimes: set[str]) -> dict[int, str]:
+    """Layer to regime of the runs that tune one layer's block alone; empty where single components are ranked."""
+    families = [n for n, r in study.regimes.items() if r.solo and r.block == block and r.rank is None]
+    found = {}
+    for family in families[:1]:
+        for name in regimes:
+            member = name.removeprefix(f"{family}.")
+            if member != name and member.isdigit():
+                found[int(member)] = name
+    return found
+
+
+def shuffled(study: Study) -> str | None:
+    """The ranked regime on shuffled text, if the study has it."""
+    ranked = study.regimes.get(study.selection.regime)
+    same = {"block", "layers", "choice", "rank", "budget"}
+    for name, regime in study.regimes.items():
+        if ranked and regime.text == "shuffled" and all(getattr(regime, f) == getattr(ranked, f) for f in same):
+            return name
     return None
 
 
-def ranking_seeds(study: Study) -> tuple[int, ...]:
-    """The seeds whose runs are ranked."""
-    return tuple(getattr(study.selection, "seeds", ())) or study.seeds
-
-
-def validation_seeds(study: Study) -> tuple[int, ...]:
-    """The seeds on which targeted regimes are held against controls: those that do not rank, or all if all rank."""
-    chosen = set(getattr(study.selection, "seeds", ()))
-    return tuple(s for s in study.seeds if s not in chosen)
+def studied(study: Study) -> list[str]:
+    """The domains that are not there for comparison only."""
+    return [name for name, spec in study.domains.items() if not spec.reference]
 
 
 def independent(study: Study) -> bool:
     """Whether the seeds that validate took no part in the ranking."""
-    return not set(ranking_seeds(study)) & set(validation_seeds(study))
+    return not set(study.ranking_seeds) & set(study.validation_seeds)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from ldc.analysis.arms import arm, independent
-from ldc.analysis.contrasts import UNIT, Scores, all_scores, estimate, pairs_of, planned, rank_p, shared
+from ldc.analysis.arms import Comparison, comparisons, independent, studied, tops
+from ldc.analysis.contrasts import UNIT, Scores, all_scores, estimate, over_domains, pairs_of, rank_p, shared
 from ldc.analysis.decomposition import decompose, specificity
 from ldc.analysis.maps import BLOCKS, block_sums, maps
 from ldc.analysis.nulls import block_ratio
@@ -22,7 +22,14 @@ from ldc.study.schema import Study
 Verdict = Literal["supported", "contradicted", "undecided"]
 BLOCK_NAMES = {"attn": "attention", "mlp": "MLP"}
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SCORES = {
+    "frobenius": "S",
+    "relative": "S / norm(W)",
+    "rms": "S / sqrt(d_in d_out)",
+    "contrast": "log S over the reference",
+}
 ONE_SEED = "one seed: no interval"
+_UNKNOWN = Estimate(math.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +71,23 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """A claim before its family is known. `missing` says what was not there; `ranked` that a ranking chose."""
+    """A claim before its family is known.
+
+    `missing` says what was not there; `ranked` that a ranking chose. `rank_p` are one-sided, by rank among random draws,
+    of being as good and as bad as the claimed layers are.
+    """
 
     name: str
     sentence: str
     contrast: str
     unit: str
-    found: Estimate = Estimate(math.nan)
+    found: Estimate = _UNKNOWN
     n: int = 0
     seeds: int = 0
     note: str = ""
     missing: str = ""
     ranked: bool = False
+    rank_p: tuple[float, float] = (0.0, 0.0)
 
 
 def claims(
@@ -90,7 +102,7 @@ def claims(
         found: by model, every layer alone (`soloist.solos`).
         study: the study.
     """
-    ledger = []
+    ledger: list[Claim] = []
     for model in study.models:
         findings = [
             *_movement(norms, sizes, study, model),
@@ -107,7 +119,9 @@ def claims(
 def judged(finding: _Finding, model: str, p_adjusted: float, family: int, apart: bool) -> Claim:
     """The verdict. Supported or contradicted: the interval leaves out zero, and Holm's p is at most 1 - level.
 
-    A claim about ranked layers is not supported by seeds that took part in the ranking. Everything else is undecided.
+    Against random draws the rank among them must be as rare too: any three layers, well or badly chosen, differ from the
+    mean of all draws. A claim about ranked layers is not supported by seeds that took part in the ranking. Everything
+    else is undecided.
 
     Args:
         finding: effect and interval.
@@ -127,6 +141,8 @@ def judged(finding: _Finding, model: str, p_adjusted: float, family: int, apart:
         why = "the interval includes 0"
     elif p_adjusted > 1 - LEVEL:
         why = f"p = {p_adjusted:.2g} after Holm's correction over {family} claims"
+    elif finding.rank_p[e.effect < 0] > 1 - LEVEL:
+        why = "not rare enough among random draws"
     elif finding.ranked and not apart and e.effect > 0:
         why = "the same seeds ranked and validated; set some apart as selection.seeds"
     else:
@@ -154,7 +170,7 @@ def _movement(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study, model: str
     """MLP over attention: raw, and over what the sizes of the matrices predict."""
     regime = study.selection.regime
     ratios = block_ratio(norms, sizes, study, model)
-    rows = norms[(norms["model"] == model) & (norms["regime"] == regime)]
+    rows = norms[(norms["model"] == model) & (norms["regime"] == regime) & norms["domain"].isin(studied(study))]
     domains, seeds = rows["domain"].nunique(), _common_seeds(rows)
     sentences = {
         "raw": ("MLP blocks move more than attention (raw S)", "log of S of the MLP over S of attention"),
@@ -196,54 +212,63 @@ def _common_seeds(rows: pd.DataFrame) -> int:
 def _targeted(documents: pd.DataFrame, study: Study, model: str) -> list[_Finding]:
     """Ranked layers against random and foreign ones, and MLP against attention at the same number of parameters."""
     scores = all_scores(documents, study, model) if len(documents) else {}
-    possible = planned({regime for of in scores.values() for regime in of.seeds})
+    possible = comparisons(study)
     findings = []
-    tops = [name for name in study.regimes if (found := arm(name)) is not None and found.way == "top"]
-    for left in tops:
-        for way in ("random", "foreign"):
-            right = left.replace("top", way, 1)
-            if way == "random" or (f"top-{way}", left, right) in possible:
-                findings.append(_against(scores, f"top-{way}", left, right))
-    if ("equal-mlp-attn", "mlp-equal", "attn") in possible:
-        findings.append(_against(scores, "equal-mlp-attn", "mlp-equal", "attn"))
-    return findings
+    for left, top in tops(study).items():
+        if not any(c.left == left and c.random for c in possible):
+            lacking = Comparison("top-random", left, f"random{top.top}-{top.block}", top.top or 1, top.block)
+            findings.append(_against({}, lacking))
+    wanted = [c for c in possible if c.random or c.foreign or c.kind == "mlp-attn-equal"]
+    return findings + [_against(scores, c) for c in wanted]
 
 
-def _against(scores: dict[str, Scores], contrast: str, left: str, right: str) -> _Finding:
-    """One contrast, mean over the domains that have it."""
-    pairs = shared(pairs_of(scores, contrast, left, right))
-    draws = len(pairs[0].right_ASD) if pairs else 0
-    chosen = arm(left)
-    if chosen is None:
-        name, ranked = "mlp-over-attn-equal-budget", False
-        sentence = "With as many parameters, tuning the MLP does better than tuning attention"
-    else:
-        name, ranked = f"{left}-over-{contrast.removeprefix('top-')}", True
-        layers = "layer does" if chosen.count == 1 else "layers do"
-        block = BLOCK_NAMES[chosen.block]
-        many = NUMBERS[chosen.count] if chosen.count < len(NUMBERS) else str(chosen.count)
-        sentence = (
-            f"The top-{chosen.count} {block} {layers} better than {many} random {'one' if many == 'one' else 'ones'}"
+def _worded(what: Comparison) -> tuple[str, str]:
+    """(name, sentence) of a comparison."""
+    if not what.count:
+        return (
+            f"{what.left}-over-{what.right}",
+            "With as many parameters, tuning the MLP does better than tuning attention",
         )
-        if contrast == "top-foreign":
-            sentence = f"A domain's own top-{chosen.count} {block} {layers} better for it than other domains' top-{chosen.count}"
-    against = {"top-random": f"the mean of {draws} draws of {right}", "top-foreign": f"the mean of {right}"}
-    blank = _Finding(name, sentence, f"{left} against {against.get(contrast, right)}", UNIT, ranked=ranked)
+    k, block = what.count, BLOCK_NAMES[what.block]
+    layers = f"{k} {block} layer{' does' if k == 1 else 's do'} better"
+    if what.foreign:
+        return f"{what.left}-over-foreign", f"A domain's own top-{layers} for it than other domains' top-{k}"
+    many = NUMBERS[k] if k < len(NUMBERS) else str(k)
+    return f"{what.left}-over-random", f"The top-{layers} than {many} random one{'' if k == 1 else 's'}"
+
+
+def _against(scores: Mapping[str, Scores], what: Comparison) -> _Finding:
+    """One comparison, mean over the domains that have it."""
+    name, sentence = _worded(what)
+    pairs = shared(pairs_of(scores, what))
     if not pairs:
-        held = " and ".join(name for name in (left, right))
-        return replace(blank, contrast=f"{left} against {right}", missing=f"no domain has runs of both {held}")
-    note = ""
-    if contrast == "top-random" and not math.isnan(p := rank_p(pairs)):
-        beaten = draws + 1 - round(p * (draws + 1))
-        note = f"better than {beaten} of {draws} draws (p = {p:.2g} by rank)"
-    return replace(
-        blank,
-        contrast=f"{blank.contrast}, mean over {len(pairs)} domain{'s' if len(pairs) > 1 else ''}",
-        found=estimate(pairs, contrast == "top-random"),
+        missing = f"no domain has runs of both {what.left} and {what.right}"
+        return _Finding(name, sentence, f"{what.left} against {what.right}", UNIT, missing=missing)
+    draws = len(pairs[0].right_ASD)
+    right = f"the mean of {draws} of {what.right}" if what.random or what.foreign else what.right
+    note, ranks = "", (0.0, 0.0)
+    if what.random:
+        ranks = rank_p(pairs), rank_p(pairs, worse=True)
+        note = f"better than {draws + 1 - round(ranks[0] * (draws + 1))} of {draws} draws (p = {ranks[0]:.2g} by rank)"
+    found = estimate(pairs, what.random)
+    if what.foreign:
+        found = over_domains(pairs, found)
+    return _Finding(
+        name,
+        sentence,
+        f"{what.left} against {right}, mean over {_domains(len(pairs))}",
+        UNIT,
+        found=found,
         n=sum(p.left_SD.shape[1] for p in pairs),
         seeds=len(pairs[0].seeds),
         note=note,
+        ranked=what.count > 0,
+        rank_p=ranks,
     )
+
+
+def _domains(count: int) -> str:
+    return "1 domain" if count == 1 else f"{count} domains"
 
 
 def _specific(norms: pd.DataFrame, study: Study, model: str) -> _Finding:
@@ -257,7 +282,7 @@ def _specific(norms: pd.DataFrame, study: Study, model: str) -> _Finding:
     )
     rows = norms[norms["regime"] == regime]
     sums = block_sums(rows) if len(rows) else rows
-    found = [maps(sums, model, regime, b, list(study.domains)) for b in BLOCKS] if len(sums) else []
+    found = [maps(sums, model, regime, b, studied(study)) for b in BLOCKS] if len(sums) else []
     both = [m for m in found if m is not None]
     if not both or min(len(m.domains) for m in both) < 2:
         return replace(blank, missing=f"fewer than two domains have runs of {regime} with seeds in common")
@@ -277,31 +302,29 @@ def _predicts(found: Sequence[Solo], study: Study) -> list[_Finding]:
     findings = []
     for block in ("mlp", "attn"):
         of = [s for s in found if s.block == block]
-        name = BLOCK_NAMES[block]
+        name, measure = BLOCK_NAMES[block], SCORES[study.selection.score]
         blank = _Finding(
             f"map-predicts-gain-{block}",
             f"The map predicts which {name} layers gain most when tuned alone",
-            f"Kendall's tau-b over layers of {study.selection.score} in {study.selection.regime} and gain of solo-{block}",
+            f"Kendall's tau-b over layers: {measure} in {study.selection.regime}, and gain in bits per byte alone",
             "tau-b",
             ranked=True,
         )
         if of:
-            cost = float(np.mean([s.regret for s in of]))
-            held = f"mean over {len(of)} domain{'s' if len(of) > 1 else ''}"
-            ranks = ", ".join(str(s.rank_of_top) for s in of)
-            note = f"the top layer is number {ranks} by gain and costs {cost:.2g} bits per byte against the best"
-            size = min(s.gains_LS.shape[1] for s in of)
-            layers = len(of[0].layers)
-            findings.append(
-                replace(
-                    blank,
-                    contrast=f"{blank.contrast}, {held}",
-                    found=mean_tau(of),
-                    n=layers,
-                    seeds=size,
-                    note=note,
-                )
-            )
-        elif block == "mlp" or f"solo-{block}" in study.regimes:
+            findings.append(_tau(blank, of))
+        elif block == "mlp" or any(r.solo and r.block == block for r in study.regimes.values()):
             findings.append(replace(blank, missing=f"no domain has runs of every {name} layer alone (solo-{block})"))
     return findings
+
+
+def _tau(blank: _Finding, of: Sequence[Solo]) -> _Finding:
+    cost = float(np.mean([s.regret for s in of]))
+    ranks = ", ".join(str(s.rank_of_top) for s in of)
+    return replace(
+        blank,
+        contrast=f"{blank.contrast}, mean over {_domains(len(of))}",
+        found=mean_tau(of),
+        n=len(of[0].layers),
+        seeds=min(s.gains_LS.shape[1] for s in of),
+        note=f"the top layer is number {ranks} by gain, {cost:.2g} bits per byte short of the best",
+    )

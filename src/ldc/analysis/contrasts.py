@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ldc.analysis.arms import CONTROLS, arm, validation_seeds
-from ldc.analysis.statistics import LEVEL, Estimate, bits_per_byte_cells, crossed, holm, paired_bootstrap
+from ldc.analysis.arms import Comparison, comparisons, studied
+from ldc.analysis.statistics import LEVEL, Estimate, bits_per_byte_cells, crossed, holm, paired_bootstrap, t_interval
 from ldc.study.schema import Study
 
 Array = NDArray[np.float64]
@@ -37,15 +37,16 @@ class Scores:
 
     @classmethod
     def of(cls, documents: pd.DataFrame, model: str, domain: str, seeds: Iterable[int]) -> Scores:
-        """The scores of runs on their own domain, with these seeds only.
+        """The scores of runs on their own domain, with these seeds only; rows of one source document are one document.
 
         Args:
             documents: model domain regime seed eval_domain document bytes nll.
         """
         rows = documents[(documents["model"] == model) & (documents["domain"] == domain)]
         rows = rows[(rows["eval_domain"] == domain) & rows["seed"].isin(list(seeds))]
-        nll = rows.pivot(index=["regime", "seed"], columns="document", values="nll").dropna(axis=1)
-        sizes = rows.drop_duplicates("document").set_index("document")["bytes"]
+        sums = rows.groupby(["regime", "seed", "document"])[["bytes", "nll"]].sum()
+        nll = sums["nll"].unstack("document").dropna(axis=1)
+        sizes = sums["bytes"].groupby(level="document").first()
         return cls(nll, sizes.reindex(nll.columns).to_numpy(dtype=np.float64))
 
     @cached_property
@@ -130,17 +131,29 @@ def draw_variance(pairs: Sequence[Pair]) -> list[tuple[float, float]]:
     return [(float(effects.var(ddof=1)) / effects.size, effects.size - 1.0)]
 
 
-def rank_p(pairs: Sequence[Pair]) -> float:
-    """(1 + draws at least as good as the left arm) / (1 + draws), by the mean over domains and seeds; one-sided."""
+def rank_p(pairs: Sequence[Pair], worse: bool = False) -> float:
+    """(1 + draws at least as good as the left arm) / (1 + draws), by the mean over domains and seeds; one-sided.
+
+    With `worse`, draws at most as good. 1 where the domains do not have the same draws.
+    """
     if len({len(p.member_effects) for p in pairs}) != 1:
-        return math.nan
+        return 1.0
     effects = np.mean([p.member_effects for p in pairs], axis=0)
-    return float((1 + (effects <= 0).sum()) / (1 + effects.size))
+    return float((1 + ((effects >= 0) if worse else (effects <= 0)).sum()) / (1 + effects.size))
 
 
 def estimate(pairs: Sequence[Pair], random: bool, level: float = LEVEL) -> Estimate:
-    """The mean over domains of left against right; draws, where random, are a sample too."""
+    """The mean over domains of left against right, on the same seeds; draws, where random, are a sample too."""
     return crossed([p.cells for p in pairs], level, draw_variance(pairs) if random else ())
+
+
+def over_domains(pairs: Sequence[Pair], known: Estimate) -> Estimate:
+    """The mean over domains with its Student-t interval over domains, where `known` has an interval over seeds.
+
+    For own against foreign layers: which sets of layers suit a domain is itself a matter of chance, and what makes a set
+    good everywhere cancels in the mean over domains. So the domains are the sample.
+    """
+    return t_interval([p.cells.mean() for p in pairs]) if known.tested else known
 
 
 def shared(pairs: Sequence[Pair]) -> list[Pair]:
@@ -149,36 +162,17 @@ def shared(pairs: Sequence[Pair]) -> list[Pair]:
     return [p.only(common) for p in pairs] if common else []
 
 
-def planned(regimes: Iterable[str]) -> list[tuple[str, str, str]]:
-    """(contrast, left, right) of everything that the regimes allow to compare; families by their own name."""
-    families = {name.partition(".")[0] for name in regimes}
-    found = []
-    for left in sorted(families):
-        top = arm(left)
-        if top is None or top.way != "top":
-            continue
-        rights = {way: f"{way}{top.count}-{top.block}" for way in CONTROLS}
-        found += [(f"top-{way}", left, right) for way, right in rights.items() if right in families]
-    blocks = (
-        ("mlp-attn", "mlp", "attn"),
-        ("equal-mlp-attn", "mlp-equal", "attn"),
-        ("mlp-equal-attn", "mlp", "attn-equal"),
-    )
-    return found + [b for b in blocks if {b[1], b[2]} <= families]
-
-
-def pairs_of(scores: dict[str, Scores], contrast: str, left: str, right: str) -> list[Pair]:
+def pairs_of(scores: Mapping[str, Scores], what: Comparison) -> list[Pair]:
     """The pair of each domain that has it."""
     found = [
-        Pair.of(of, domain, left, right, domain if contrast == "top-foreign" else "") for domain, of in scores.items()
+        Pair.of(of, domain, what.left, what.right, domain if what.foreign else "") for domain, of in scores.items()
     ]
     return [pair for pair in found if pair is not None]
 
 
 def all_scores(documents: pd.DataFrame, study: Study, model: str) -> dict[str, Scores]:
     """The scores of each domain, of the seeds that validate alone."""
-    seeds = validation_seeds(study)
-    return {domain: Scores.of(documents, model, domain, seeds) for domain in study.domains}
+    return {domain: Scores.of(documents, model, domain, study.validation_seeds) for domain in studied(study)}
 
 
 def contrasts(documents: pd.DataFrame, study: Study) -> pd.DataFrame:
@@ -197,11 +191,10 @@ def contrasts(documents: pd.DataFrame, study: Study) -> pd.DataFrame:
     frames = []
     for model in study.models if len(documents) else ():
         scores = all_scores(documents, study, model)
-        regimes = {regime for of in scores.values() for regime in of.seeds}
         rows = [
-            (model, pair.domain, contrast, left, right, *_numbers(pair, contrast))
-            for contrast, left, right in planned(regimes)
-            for pair in pairs_of(scores, contrast, left, right)
+            (model, pair.domain, what.kind, what.left, what.right, *_numbers(pair, what.random))
+            for what in comparisons(study)
+            for pair in pairs_of(scores, what)
         ]
         frame = pd.DataFrame(rows, columns=[c for c in COLUMNS if c != "p_adjusted"])
         frames.append(frame.assign(p_adjusted=holm(frame["p"].to_numpy(dtype=float)))[list(COLUMNS)])
@@ -209,8 +202,7 @@ def contrasts(documents: pd.DataFrame, study: Study) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
 
 
-def _numbers(pair: Pair, contrast: str) -> tuple[object, ...]:
-    random = contrast == "top-random"
+def _numbers(pair: Pair, random: bool) -> tuple[object, ...]:
     found = estimate([pair], random)
     low, high = paired_bootstrap(pair.left_SD, pair.right_ASD.mean(axis=0), pair.bytes_D)
     seeds, documents = pair.left_SD.shape

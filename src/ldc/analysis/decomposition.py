@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ldc.analysis.arms import studied
 from ldc.analysis.maps import BLOCKS, block_sums, maps
 from ldc.analysis.statistics import Estimate, jackknife, permutation_p
 from ldc.study.schema import Study
@@ -110,7 +111,7 @@ def decomposition(norms: pd.DataFrame, study: Study) -> pd.DataFrame:
     sums = block_sums(chosen) if len(chosen) else chosen
     for model in study.models if len(sums) else ():
         for block in BLOCKS:
-            found = maps(sums, model, study.selection.regime, block, list(study.domains))
+            found = maps(sums, model, study.selection.regime, block, studied(study))
             if found is None or min(len(found.domains), len(found.layers)) < 2:
                 continue
             size = (len(found.domains), len(found.layers), len(found.seeds))

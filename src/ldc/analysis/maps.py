@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ldc.analysis.arms import arm
+from ldc.analysis.arms import studied, tops
 from ldc.analysis.ranking import final_norms
 from ldc.analysis.statistics import Estimate, jackknife, kendall, overlap
 from ldc.study.schema import Study
@@ -84,7 +84,7 @@ def _bounded(found: Estimate) -> tuple[float, float, float]:
 
 
 def _sizes(study: Study, layers: int) -> list[int]:
-    chosen = [found.count for found in map(arm, study.regimes) if found is not None and found.way == "top"]
+    chosen = [regime.top for regime in tops(study).values() if regime.top is not None]
     return [k for k in sorted({1, 3, *chosen}) if k <= layers]
 
 
@@ -131,7 +131,7 @@ def map_similarity(norms: pd.DataFrame, study: Study) -> pd.DataFrame:
     sums = _sums_of(norms, study)
     for model in study.models if len(sums) else ():
         for block in BLOCKS:
-            found = maps(sums, model, study.selection.regime, block, list(study.domains))
+            found = maps(sums, model, study.selection.regime, block, studied(study))
             if found is None:
                 continue
             logs = np.log(found.values_MSL)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from ldc.analysis.arms import shuffled, studied
 from ldc.analysis.ranking import final_norms
 from ldc.analysis.statistics import Estimate, t_interval
 from ldc.study.schema import Study
@@ -18,7 +19,7 @@ NULLS = {
     "shuffled": "S of the same domain and seed on shuffled tokens",
     "others": "geometric mean of S of the other domains, same seed",
 }
-"""What log S is taken over."""
+"""What log S is taken over; beside these, each domain that is there for comparison, by its name."""
 
 
 def size_nulls(sizes: pd.DataFrame) -> pd.DataFrame:
@@ -61,16 +62,26 @@ def per_seed(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study) -> pd.DataF
             value = both["log_s"] - np.log(both[null])
             centre = value.groupby([both["model"], both["domain"], both["seed"]]).transform("mean")
             parts.append(both[keys].assign(null=null, value=value - centre))
-    shuffled = log_sums(norms, f"{study.selection.regime}-shuffled").rename(columns={"log_s": "reference"})
-    both = own.merge(shuffled, on=keys)
-    parts.append(both[keys].assign(null="shuffled", value=both["log_s"] - both["reference"]))
-    place = own.groupby(["model", "seed", "block", "layer"])["log_s"]
+    if (own_shuffled := shuffled(study)) is not None:
+        parts.append(_over(own, log_sums(norms, own_shuffled), keys).assign(null="shuffled"))
+    for name in set(study.domains) - set(studied(study)):
+        reference = own[own["domain"] == name].drop(columns="domain")
+        others = _over(own[own["domain"] != name], reference, ["model", "seed", "block", "layer"])
+        parts.append(others.assign(null=name))
+    among = own[own["domain"].isin(studied(study))]
+    place = among.groupby(["model", "seed", "block", "layer"])["log_s"]
     many = place.transform("size")
-    others = (place.transform("sum") - own["log_s"]) / (many - 1).where(many > 1)
-    value = (own["log_s"] - others).astype(float)
-    parts.append(own[keys].assign(null="others", value=value)[value.notna()])
+    mean = (place.transform("sum") - among["log_s"]) / (many - 1).where(many > 1)
+    value = (among["log_s"] - mean).astype(float)
+    parts.append(among[keys].assign(null="others", value=value)[value.notna()])
     parts = [part for part in parts if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*keys, "null", "value"])
+
+
+def _over(own: pd.DataFrame, null: pd.DataFrame, on: list[str]) -> pd.DataFrame:
+    """log S over that of a null with the same keys: the columns of `own`, and `value`."""
+    both = own.merge(null.rename(columns={"log_s": "reference"}), on=on)
+    return both.assign(value=both["log_s"] - both["reference"]).drop(columns=["log_s", "reference"])
 
 
 def excess(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study) -> pd.DataFrame:
@@ -104,6 +115,7 @@ def block_ratio(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study, model: s
         By `raw`, `size`, `size-out`; the last two where sizes are known. Empty where a block is missing.
     """
     rows = norms[(norms["model"] == model) & (norms["regime"] == study.selection.regime)]
+    rows = rows[rows["domain"].isin(studied(study))]
     if rows.empty:
         return {}
     sums = final_norms(rows).groupby(["domain", "seed", "block"])["frobenius"].sum().unstack("block")

@@ -6,14 +6,14 @@ Shapes: L layers, S seeds, D documents.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ldc.analysis.arms import arm, ranking_seeds
+from ldc.analysis.arms import solo_layers
 from ldc.analysis.contrasts import Scores, all_scores
 from ldc.analysis.statistics import Estimate, bits_per_byte_cells, crossed, kendall, permutation_p, tau_interval
 from ldc.study.schema import Study
@@ -82,7 +82,7 @@ class Solo:
 def scores_of(ranking: pd.DataFrame, study: Study, model: str, domain: str, block: str) -> pd.Series:
     """The score of each layer, mean over the seeds that rank; empty where they did not."""
     rows = ranking[(ranking["model"] == model) & (ranking["domain"] == domain) & (ranking["block"] == block)]
-    rows = rows[rows["seed"].isin(list(ranking_seeds(study)))]
+    rows = rows[rows["seed"].isin(list(study.ranking_seeds))]
     return rows.groupby("layer")["score"].mean().astype(float)
 
 
@@ -93,16 +93,16 @@ def solos(documents: pd.DataFrame, ranking: pd.DataFrame, study: Study, model: s
     for domain, scores in all_scores(documents, study, model).items():
         bare = Scores.of(seedless, model, domain, sorted(set(seedless["seed"])))
         for block in ("attn", "mlp"):
-            solo = _solo(scores, bare, scores_of(ranking, study, model, domain, block), domain, block)
+            runs = solo_layers(study, block, set(scores.seeds))
+            solo = _solo(scores, bare, scores_of(ranking, study, model, domain, block), runs, domain, block)
             if solo is not None:
                 found.append(solo)
     return found
 
 
-def _solo(scores: Scores, bare: Scores, ranked: pd.Series, domain: str, block: str) -> Solo | None:
-    runs = {
-        int(found.member): r for r in scores.seeds if (found := arm(r)) and (found.way, found.block) == ("solo", block)
-    }
+def _solo(
+    scores: Scores, bare: Scores, ranked: pd.Series, runs: Mapping[int, str], domain: str, block: str
+) -> Solo | None:
     layers = [int(n) for n in ranked.index]
     if len(layers) < 2 or bare.nll.empty or not set(layers) <= set(runs):
         return None

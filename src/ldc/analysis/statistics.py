@@ -85,8 +85,8 @@ def crossed(cells: Sequence[Array], level: float = LEVEL, further: Iterable[tupl
     of freedom are Satterthwaite's. Where neither seeds nor documents have an effect of their own, the interval is wider
     than its level (docs/log.md).
 
-    Source: Satterthwaite (1946); the two-way random model without replication. Owen (2007), The pigeonhole bootstrap, is
-    its resampling counterpart.
+    Source: Satterthwaite (1946), for the two-way random model without replication. Its resampling counterpart is
+    Owen (2007), The pigeonhole bootstrap.
 
     Args:
         cells: for each domain [S, D], as of `bits_per_byte_cells`; D may differ.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ldc.report import figures, page, summary, tables
+from ldc.report import evidence, figures, page, summary, tables
 from ldc.report.frames import Frames, RunLine, tidy_frames
 from ldc.store.atomic import write_text
 from ldc.study.schema import Study
@@ -43,7 +43,9 @@ def write_report(
     tidied = tidy_frames(frames)
     tables.write_tables(out, study, tidied.norms, tidied.evaluation, tidied.ranking, synthetic)
     figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic)
-    content = summary.summary(study, tidied, runs, versions, synthetic)
+    found = evidence.evidence(study, tidied)
+    evidence.write_evidence(out, found)
+    content = summary.summary(study, tidied, runs, versions, synthetic, found.ledger)
     write_text(out / "summary.json", summary.summary_text(content))
     path = out / "report.html"
     write_text(path, page.render(study, tidied, runs, versions, synthetic))

@@ -1,4 +1,4 @@
-"""What the study can show for its sentences: the tables of statistics and the ledger of claims, and how they are kept."""
+"""What a study can show for its sentences: the tables of statistics and the ledger of claims."""
 
 from __future__ import annotations
 

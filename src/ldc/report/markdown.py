@@ -18,6 +18,21 @@ MEASURES: Mapping[str, tuple[str, str]] = {
 """Title, and unit with direction, of each measure."""
 
 
+EVIDENCE: Mapping[str, str] = {
+    "claims": "the ledger: sentence, effect, interval (null with one seed), n, seeds, p, Holm's p, verdict and why",
+    "contrasts": "regimes against each other in bits per byte, positive: left is better; on the seeds that validate; "
+    "low, high: over seeds and documents (null with one seed); document_low, document_high: over documents alone",
+    "stability": "Kendall's tau-b of S_block and overlap of the first k layers between seeds; chance: k over layers",
+    "excess": "log S_block over a null map: matrix sizes (size, size-out), shuffled text, other domains, a reference",
+    "soloist": "every layer's block tuned alone: score of the ranking seeds, gain in bits per byte below PT",
+    "soloist_summary": "tau-b of score and gain over layers, regret and rank of the layer with the highest score",
+    "decomposition": "shares of layer, domain, interaction and seed in log S_block; a negative estimate counts as 0",
+    "map_similarity": "tau-b and Pearson's r of log S_block between domains, over pairs of different seeds; where left "
+    "and right are the same, between seeds of one domain",
+}
+"""What the tables of statistics hold."""
+
+
 def grid(header: list[str], rows: Iterable[list[str]], left: int = 1) -> str:
     """A Markdown table with padded columns; the first `left` of them are set left, the others right."""
     body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
@@ -104,7 +119,7 @@ def norm_summary_markdown(model: str, summary: pd.DataFrame, full: str, syntheti
 
 
 def tables_readme() -> str:
-    """What each file of the folder holds."""
+    """What each file of the folder holds; of those of statistics there are only those that the runs allow."""
     lines = [
         ("norms.{parquet,csv}", "norms of every component's update: each run, at the steps where they were taken"),
         ("evaluation.{parquet,csv}", "held-out scores of every run; `nll` is the total in nats"),
@@ -116,4 +131,5 @@ def tables_readme() -> str:
             "S_block of the highest-ranked layers in full, ensemble and solo runs; no unit",
         ),
     ]
+    lines += [(f"{name}.{{parquet,csv}}", what) for name, what in EVIDENCE.items()]
     return "# Tables\n\n" + grid(["file", "what it holds"], [[f"`{name}`", what] for name, what in lines], left=2)

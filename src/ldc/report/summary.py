@@ -6,8 +6,10 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
+from ldc.analysis.claims import Claim
 from ldc.report import facts
 from ldc.report.frames import Frames, RunLine
 from ldc.report.tables import planned_regimes
@@ -23,6 +25,10 @@ CAUTION = (
 def _plain(value: float) -> float | None:
     """Ten significant digits, as in the CSV files; null for what is not a number."""
     return None if math.isnan(value) or math.isinf(value) else float(f"{value:.10g}")
+
+
+def _record(claim: Claim) -> dict[str, Any]:
+    return {key: _plain(value) if isinstance(value, float) else value for key, value in asdict(claim).items()}
 
 
 def _depth(study: Study) -> int:
@@ -57,7 +63,12 @@ def _domain_summary(study: Study, frames: Frames, model: str, domain: str) -> di
 
 
 def summary(
-    study: Study, frames: Frames, runs: Iterable[RunLine], versions: dict[str, str], synthetic: Iterable[str]
+    study: Study,
+    frames: Frames,
+    runs: Iterable[RunLine],
+    versions: dict[str, str],
+    synthetic: Iterable[str],
+    ledger: Iterable[Claim] = (),
 ) -> dict[str, Any]:
     """What `summary.json` holds; see `SCHEMA_VERSION`."""
     lines = sorted(runs, key=lambda r: (r.model, r.domain, r.regime, r.seed))
@@ -74,6 +85,7 @@ def summary(
         },
         "synthetic_domains": sorted(d for d in study.domains if d in set(synthetic)),
         "models": {m: {d: _domain_summary(study, frames, m, d) for d in study.domains} for m in study.models},
+        "claims": [_record(claim) for claim in ledger],
         "missing_runs": [vars(line) for line in lines if line.status != "done"],
         "versions": versions,
     }

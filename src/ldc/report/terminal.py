@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ldc.analysis.claims import Claim
 from ldc.report import facts
 from ldc.report.frames import Frames, RunLine
 from ldc.report.markdown import MISSING, seeds_phrase
@@ -109,6 +110,32 @@ def _print_validation(console: Console, study: Study, frames: Frames, model: str
         console.print(Padding(part, (0, 0, 1, 2), expand=False))
 
 
+_VERDICTS = {"supported": "green", "contradicted": "red", "undecided": "dim"}
+
+
+def _print_ledger(console: Console, claims: Sequence[Claim]) -> None:
+    """Each claim that the runs say anything of: verdict and sentence, then effect, interval, p and why."""
+    known = [claim for claim in claims if not math.isnan(claim.effect)]
+    for claim in known:
+        verdict = Text(f"  {claim.verdict:<13}", style=_VERDICTS[claim.verdict])
+        console.print(verdict.append(claim.sentence, style="default"), highlight=False)
+        console.print(Padding(Text(claim_detail(claim), style="dim"), (0, 0, 0, 15), expand=False), highlight=False)
+    if len(known) < len(claims):
+        lacking = f"  {len(claims) - len(known)} claims lack the runs they take; summary.json names them"
+        console.print(Text(lacking, style="dim"), highlight=False)
+
+
+def claim_detail(claim: Claim) -> str:
+    """Effect, interval, seeds, p and why, as far as they are known."""
+    parts = []
+    if not math.isnan(claim.effect):
+        interval = "" if math.isnan(claim.low) else f" [{claim.low:+.3g}, {claim.high:+.3g}]"
+        many = f"{claim.seeds} seed{'' if claim.seeds == 1 else 's'}"
+        p = "" if math.isnan(claim.p_adjusted) else f", p {claim.p_adjusted:.2g}"
+        parts.append(f"{claim.effect:+.3g}{interval} {claim.unit}, {many}{p}")
+    return "; ".join([*parts, *([claim.why] if claim.why else [])])
+
+
 def print_summary(
     console: Console,
     out: Path,
@@ -116,8 +143,9 @@ def print_summary(
     frames: Frames,
     runs: Iterable[RunLine],
     synthetic: Iterable[str] = (),
+    ledger: Sequence[Claim] = (),
 ) -> None:
-    """Print the map and the validation table of every model, what is undone, and where the files are.
+    """Print the map, the validation table and the ledger of every model, what is undone, and where the files are.
 
     Args:
         console: where to print; at least 60 columns wide for the strips to be of use.
@@ -126,6 +154,7 @@ def print_summary(
         frames: what is done so far.
         runs: one line for each planned run.
         synthetic: domains of synthetic text; marked with an asterisk.
+        ledger: what the study's sentences come to.
     """
     lines = list(runs)
     for model in study.models:
@@ -134,6 +163,7 @@ def print_summary(
         _print_map(console, study, frames, model, synthetic)
         console.print()
         _print_validation(console, study, frames, model, synthetic)
+        _print_ledger(console, [claim for claim in ledger if claim.model == model])
     if any(d in synthetic for d in study.domains):
         console.print(Text("  * synthetic text", style="dim"))
     states = Counter(line.status for line in lines)
