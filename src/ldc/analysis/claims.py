@@ -73,8 +73,8 @@ class Claim:
 class _Finding:
     """A claim before its family is known.
 
-    `missing` says what was not there; `ranked` that a ranking chose. `rank_p` are one-sided, by rank among random draws,
-    of being as good and as bad as the claimed layers are.
+    `missing` says what was not there; `ranked` that a ranking chose. `rank_p` are one-sided, by rank among random
+    draws, of being as good and as bad as the claimed layers are.
     """
 
     name: str
@@ -119,9 +119,9 @@ def claims(
 def judged(finding: _Finding, model: str, p_adjusted: float, family: int, apart: bool) -> Claim:
     """The verdict. Supported or contradicted: the interval leaves out zero, and Holm's p is at most 1 - level.
 
-    Against random draws the rank among them must be as rare too: any three layers, well or badly chosen, differ from the
-    mean of all draws. A claim about ranked layers is not supported by seeds that took part in the ranking. Everything
-    else is undecided.
+    Against random draws the rank among them must be as rare too: any three layers, however chosen, differ from the mean
+    of all draws. A claim about ranked layers is not supported by seeds that took part in the ranking. The rest is
+    undecided.
 
     Args:
         finding: effect and interval.

@@ -150,8 +150,8 @@ def estimate(pairs: Sequence[Pair], random: bool, level: float = LEVEL) -> Estim
 def over_domains(pairs: Sequence[Pair], known: Estimate) -> Estimate:
     """The mean over domains with its Student-t interval over domains, where `known` has an interval over seeds.
 
-    For own against foreign layers: which sets of layers suit a domain is itself a matter of chance, and what makes a set
-    good everywhere cancels in the mean over domains. So the domains are the sample.
+    For own against foreign layers: what makes a set of layers good everywhere cancels in the mean over domains; what is
+    left may suit some domains by chance, so the domains are the sample.
     """
     return t_interval([p.cells.mean() for p in pairs]) if known.tested else known
 

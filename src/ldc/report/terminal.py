@@ -116,10 +116,14 @@ _VERDICTS = {"supported": "green", "contradicted": "red", "undecided": "dim"}
 def _print_ledger(console: Console, claims: Sequence[Claim]) -> None:
     """Each claim that the runs say anything of: verdict and sentence, then effect, interval, p and why."""
     known = [claim for claim in claims if not math.isnan(claim.effect)]
+    ledger = Table.grid(padding=(0, 1))
+    ledger.add_column(width=14)
+    ledger.add_column()
     for claim in known:
-        verdict = Text(f"  {claim.verdict:<13}", style=_VERDICTS[claim.verdict])
-        console.print(verdict.append(claim.sentence, style="default"), highlight=False)
-        console.print(Padding(Text(claim_detail(claim), style="dim"), (0, 0, 0, 15), expand=False), highlight=False)
+        ledger.add_row(Text(f"  {claim.verdict}", style=_VERDICTS[claim.verdict]), Text(claim.sentence))
+        ledger.add_row("", Text(claim_detail(claim), style="dim"))
+    if known:
+        console.print(ledger)
     if len(known) < len(claims):
         lacking = f"  {len(claims) - len(known)} claims lack the runs they take; summary.json names them"
         console.print(Text(lacking, style="dim"), highlight=False)
