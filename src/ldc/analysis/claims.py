@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ldc.analysis.arms import Comparison, comparisons, independent, studied, tops
-from ldc.analysis.contrasts import UNIT, Scores, all_scores, estimate, over_domains, pairs_of, rank_p, shared
+from ldc.analysis.contrasts import UNIT, Scored, Scores, estimate, over_domains, pairs_of, rank_p, shared
 from ldc.analysis.decomposition import decompose, specificity
 from ldc.analysis.maps import BLOCKS, block_sums, maps
 from ldc.analysis.nulls import block_ratio
@@ -91,12 +91,12 @@ class _Finding:
 
 
 def claims(
-    documents: pd.DataFrame, norms: pd.DataFrame, sizes: pd.DataFrame, found: dict[str, list[Solo]], study: Study
+    scores: Scored, norms: pd.DataFrame, sizes: pd.DataFrame, found: Mapping[str, Sequence[Solo]], study: Study
 ) -> list[Claim]:
     """The ledger of every model.
 
     Args:
-        documents: model domain regime seed eval_domain document bytes nll.
+        scores: of documents (`contrasts.scored`).
         norms: as stored.
         sizes: model layer block component d_in d_out.
         found: by model, every layer alone (`soloist.solos`).
@@ -106,7 +106,7 @@ def claims(
     for model in study.models:
         findings = [
             *_movement(norms, sizes, study, model),
-            *_targeted(documents, study, model),
+            *_targeted(scores[model], study),
             _specific(norms, study, model),
             *_predicts(found.get(model, []), study),
         ]
@@ -209,9 +209,8 @@ def _common_seeds(rows: pd.DataFrame) -> int:
     return len(set.intersection(*held)) if held else 0
 
 
-def _targeted(documents: pd.DataFrame, study: Study, model: str) -> list[_Finding]:
+def _targeted(scores: Mapping[str, Scores], study: Study) -> list[_Finding]:
     """Ranked layers against random and foreign ones, and MLP against attention at the same number of parameters."""
-    scores = all_scores(documents, study, model) if len(documents) else {}
     possible = comparisons(study)
     findings = []
     for left, top in tops(study).items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,33 +28,34 @@ class Scores:
     """NLL of the documents of one model and domain under its own runs.
 
     Attributes:
-        nll: regime and seed (index) x documents (columns), in nats.
-        bytes_D: length of the documents in bytes, in the order of the columns.
+        rows: the row of each (regime, seed).
+        nll_RD: NLL in nats of each document under each of the R runs.
+        bytes_D: length of the documents in bytes.
     """
 
-    nll: pd.DataFrame
+    rows: Mapping[tuple[str, int], int]
+    nll_RD: Array
     bytes_D: Array
 
     @classmethod
-    def of(cls, documents: pd.DataFrame, model: str, domain: str, seeds: Iterable[int]) -> Scores:
-        """The scores of runs on their own domain, with these seeds only; rows of one source document are one document.
+    def of(cls, documents: pd.DataFrame) -> Scores:
+        """The scores of runs on their own domain; rows of one source document are one document.
 
         Args:
-            documents: model domain regime seed eval_domain document bytes nll.
+            documents: regime seed document bytes nll, of one model, scored on one domain that is the run's own.
         """
-        rows = documents[(documents["model"] == model) & (documents["domain"] == domain)]
-        rows = rows[(rows["eval_domain"] == domain) & rows["seed"].isin(list(seeds))]
-        sums = rows.groupby(["regime", "seed", "document"])[["bytes", "nll"]].sum()
+        sums = documents.groupby(["regime", "seed", "document"])[["bytes", "nll"]].sum()
         nll = sums["nll"].unstack("document").dropna(axis=1)
-        sizes = sums["bytes"].groupby(level="document").first()
-        return cls(nll, sizes.reindex(nll.columns).to_numpy(dtype=np.float64))
+        sizes = sums["bytes"].groupby(level="document").first().reindex(nll.columns)
+        rows = {(str(regime), int(seed)): place for place, (regime, seed) in enumerate(nll.index)}
+        return cls(rows, nll.to_numpy(dtype=np.float64), sizes.to_numpy(dtype=np.float64))
 
     @cached_property
     def seeds(self) -> dict[str, frozenset[int]]:
         """The seeds of each regime."""
         found: dict[str, set[int]] = {}
-        for regime, seed in self.nll.index:
-            found.setdefault(str(regime), set()).add(int(seed))
+        for regime, seed in self.rows:
+            found.setdefault(regime, set()).add(seed)
         return {regime: frozenset(seeds) for regime, seeds in found.items()}
 
     def members(self, family: str) -> list[str]:
@@ -63,7 +64,7 @@ class Scores:
 
     def cube(self, regimes: Sequence[str], seeds: Sequence[int]) -> Array:
         """NLL of these regimes and seeds: [A, S, D]."""
-        return np.stack([self.nll.loc[[(r, s) for s in seeds]].to_numpy(dtype=np.float64) for r in regimes])
+        return self.nll_RD[np.array([[self.rows[r, s] for s in seeds] for r in regimes])]
 
 
 @dataclass(frozen=True)
@@ -170,31 +171,38 @@ def pairs_of(scores: Mapping[str, Scores], what: Comparison) -> list[Pair]:
     return [pair for pair in found if pair is not None]
 
 
-def all_scores(documents: pd.DataFrame, study: Study, model: str) -> dict[str, Scores]:
-    """The scores of each domain, of the seeds that validate alone."""
-    return {domain: Scores.of(documents, model, domain, study.validation_seeds) for domain in studied(study)}
+Scored = Mapping[str, Mapping[str, Scores]]
+"""Scores by model and domain."""
 
 
-def contrasts(documents: pd.DataFrame, study: Study) -> pd.DataFrame:
+def scored(documents: pd.DataFrame, study: Study) -> Scored:
+    """The scores of each model and studied domain: of PT, and of the seeds that validate alone.
+
+    Args:
+        documents: model domain regime seed eval_domain document bytes nll; may be empty.
+    """
+    own = documents[documents["domain"] == documents["eval_domain"]]
+    own = own[own["seed"].isin(list(study.validation_seeds)) | (own["regime"] == "pt")]
+    groups = {key: Scores.of(group) for key, group in own.groupby(["model", "domain"])}
+    return {m: {d: groups[m, d] for d in studied(study) if (m, d) in groups} for m in study.models}
+
+
+def contrasts(scores: Scored, study: Study) -> pd.DataFrame:
     """Every contrast of every model and domain, on the seeds that validate; positive where left is better.
 
     The interval and p are over seeds and documents (and draws), `document_low` and `document_high` over documents with
     these seeds given (paired bootstrap). With one seed the first are null. `p_adjusted` is Holm's over all contrasts of
     a model. `rank_p` is over random draws, one-sided, and not part of that family.
 
-    Args:
-        documents: model domain regime seed eval_domain document bytes nll; may be empty.
-
     Returns:
         `COLUMNS`.
     """
     frames = []
-    for model in study.models if len(documents) else ():
-        scores = all_scores(documents, study, model)
+    for model in study.models:
         rows = [
             (model, pair.domain, what.kind, what.left, what.right, *_numbers(pair, what.random))
             for what in comparisons(study)
-            for pair in pairs_of(scores, what)
+            for pair in pairs_of(scores[model], what)
         ]
         frame = pd.DataFrame(rows, columns=[c for c in COLUMNS if c != "p_adjusted"])
         frames.append(frame.assign(p_adjusted=holm(frame["p"].to_numpy(dtype=float)))[list(COLUMNS)])

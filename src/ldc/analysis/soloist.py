@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ldc.analysis.arms import solo_layers
-from ldc.analysis.contrasts import Scores, all_scores
+from ldc.analysis.contrasts import Scored, Scores
 from ldc.analysis.statistics import Estimate, bits_per_byte_cells, crossed, kendall, permutation_p, tau_interval
 from ldc.study.schema import Study
 
@@ -86,36 +86,28 @@ def scores_of(ranking: pd.DataFrame, study: Study, model: str, domain: str, bloc
     return rows.groupby("layer")["score"].mean().astype(float)
 
 
-def solos(documents: pd.DataFrame, ranking: pd.DataFrame, study: Study, model: str) -> list[Solo]:
+def solos(scores: Scored, ranking: pd.DataFrame, study: Study, model: str) -> list[Solo]:
     """Each domain and block of which every ranked layer was tuned alone."""
     found = []
-    seedless = documents[(documents["model"] == model) & (documents["regime"] == "pt")]
-    for domain, scores in all_scores(documents, study, model).items():
-        bare = Scores.of(seedless, model, domain, sorted(set(seedless["seed"])))
+    for domain, of in scores[model].items():
         for block in ("attn", "mlp"):
-            runs = solo_layers(study, block, set(scores.seeds))
-            solo = _solo(scores, bare, scores_of(ranking, study, model, domain, block), runs, domain, block)
+            runs = solo_layers(study, block, set(of.seeds))
+            solo = _solo(of, scores_of(ranking, study, model, domain, block), runs, domain, block)
             if solo is not None:
                 found.append(solo)
     return found
 
 
-def _solo(
-    scores: Scores, bare: Scores, ranked: pd.Series, runs: Mapping[int, str], domain: str, block: str
-) -> Solo | None:
+def _solo(of: Scores, ranked: pd.Series, runs: Mapping[int, str], domain: str, block: str) -> Solo | None:
     layers = [int(n) for n in ranked.index]
-    if len(layers) < 2 or bare.nll.empty or not set(layers) <= set(runs):
+    if len(layers) < 2 or "pt" not in of.seeds or not set(layers) <= set(runs):
         return None
-    seeds = sorted(frozenset.intersection(*(scores.seeds[runs[n]] for n in layers)))
-    common = scores.nll.columns.intersection(bare.nll.columns)
-    if not seeds or common.empty:
+    seeds = sorted(frozenset.intersection(*(of.seeds[runs[n]] for n in layers)))
+    if not seeds:
         return None
-    sizes = scores.bytes_D[scores.nll.columns.get_indexer(common)]
-    pt_D = bare.nll.loc[:, common].iloc[0].to_numpy(dtype=float)
-    cells = []
-    for n in layers:
-        nll_SD = scores.nll.loc[[(runs[n], s) for s in seeds], common].to_numpy(dtype=float)
-        cells.append(bits_per_byte_cells(nll_SD, np.broadcast_to(pt_D, nll_SD.shape), sizes))
+    bare_D = of.cube(["pt"], sorted(of.seeds["pt"])[:1])[0, 0]
+    alone_LSD = of.cube([runs[n] for n in layers], seeds)
+    cells = [bits_per_byte_cells(nll_SD, np.broadcast_to(bare_D, nll_SD.shape), of.bytes_D) for nll_SD in alone_LSD]
     gains = np.array([c.mean(axis=1) for c in cells])
     scored = ranked.to_numpy(dtype=float)
     return Solo(domain, block, tuple(layers), scored, gains, tuple(crossed([c]) for c in cells))
@@ -165,17 +157,18 @@ def mean_tau(found: Sequence[Solo], draws: int = 4_999, seed: int = 0) -> Estima
     if math.isnan(tau) or any(s.gains_LS.shape[1] < 2 or s.layers != found[0].layers for s in found):
         return Estimate(tau)
     generator = np.random.default_rng(seed)
-    signs = []
-    for s in found:
-        gains = s.gains_LS.mean(axis=1)
-        signs.append([np.sign(np.subtract.outer(v, v)) for v in (s.scores_L, gains)])
-    permuted = np.empty(draws)
-    for i in range(draws):
-        order = generator.permutation(layers)
-        permuted[i] = np.mean([_tau(x[np.ix_(order, order)], y) for x, y in signs])
+    orders = generator.permuted(np.tile(np.arange(layers), (draws, 1)), axis=1)
+    permuted = np.mean([_permuted_tau(s.scores_L, s.gains_LS.mean(axis=1), orders) for s in found], axis=0)
     low, high = tau_interval(tau, layers)
     return Estimate(tau, low, high, permutation_p(abs(tau), np.abs(permuted)))
 
 
-def _tau(x_LL: Array, y_LL: Array) -> float:
-    return float((x_LL * y_LL).sum() / math.sqrt(float((x_LL**2).sum()) * float((y_LL**2).sum())))
+def _permuted_tau(x_L: Array, y_L: Array, orders: NDArray[np.int64]) -> Array:
+    """Kendall's tau-b of x in each of the orders [B, L] and y: [B]."""
+    signs_x, signs_y = (np.sign(np.subtract.outer(v, v)) for v in (x_L, y_L))
+    scale = math.sqrt(float((signs_x**2).sum()) * float((signs_y**2).sum()))
+    found = np.empty(len(orders))
+    for start in range(0, len(orders), 256):
+        some = orders[start : start + 256]
+        found[start : start + 256] = (signs_x[some[:, :, None], some[:, None, :]] * signs_y).sum(axis=(1, 2)) / scale
+    return found

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ldc.analysis.claims import Claim, claims
-from ldc.analysis.contrasts import contrasts
+from ldc.analysis.contrasts import contrasts, scored
 from ldc.analysis.decomposition import decomposition
 from ldc.analysis.maps import map_similarity, stability
 from ldc.analysis.nulls import excess
@@ -56,16 +56,17 @@ def evidence(study: Study, frames: Frames) -> Evidence:
         study: the study.
         frames: tidied.
     """
-    found = {model: solos(frames.documents, frames.ranking, study, model) for model in study.models}
+    scores = scored(frames.documents, study)
+    found = {model: solos(scores, frames.ranking, study, model) for model in study.models}
     return Evidence(
-        contrasts=contrasts(frames.documents, study),
+        contrasts=contrasts(scores, study),
         stability=stability(frames.norms, study),
         excess=excess(frames.norms, frames.sizes, study),
         soloist=_joined([soloist(of, model) for model, of in found.items()]),
         soloist_summary=_joined([soloist_summary(of, model) for model, of in found.items()]),
         decomposition=decomposition(frames.norms, study),
         map_similarity=map_similarity(frames.norms, study),
-        ledger=tuple(claims(frames.documents, frames.norms, frames.sizes, found, study)),
+        ledger=tuple(claims(scores, frames.norms, frames.sizes, found, study)),
     )
 
 
