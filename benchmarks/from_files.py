@@ -104,7 +104,7 @@ def diff(base: Path, tuned: Path) -> dict[str, Any]:
         "pair": f"{CHECKPOINT} shapes, bf16 shards",
         "modules": len(rows),
         "compared_here": len(shared),
-        "largest_relative_error": max(abs(rows[m] / wanted[m] - 1) for m in shared),
+        "largest_relative_error": max(abs(rows[m] - wanted[m]) / (wanted[m] or 1.0) for m in shared),
         "peak_bytes": 1024 * int(done.stderr.splitlines()[-1]),
         "seconds": round(seconds, 1),
         "peak_bytes_of_this_process": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
