@@ -407,3 +407,11 @@ def test_the_terminal_prints_each_verdict_within_eighty_columns(with_effects: tu
     lines = run_lines(bare)
     print_summary(Console(width=80, file=file), Path("out"), bare, shown, lines, ledger=evidence(bare, shown).ledger)
     assert "claims lack the runs they take" in file.getvalue()
+
+
+def test_a_single_layer_has_every_layer_alone_for_a_control() -> None:
+    bare = make_study(models=("alpha",))
+    with_solo = make_study(models=("alpha",), regimes=[*bare.regimes, "solo-mlp"])
+    shown = tidy_frames(make_frames(bare))
+    names = [{c.name for c in evidence(study, shown).ledger} for study in (bare, with_solo)]
+    assert names[0] - names[1] == {"top1-mlp-over-random"}

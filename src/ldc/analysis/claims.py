@@ -214,7 +214,8 @@ def _targeted(scores: Mapping[str, Scores], study: Study) -> list[_Finding]:
     possible = comparisons(study)
     findings = []
     for left, top in tops(study).items():
-        if not any(c.left == left and c.random for c in possible):
+        alone = top.top == 1 and any(r.solo and r.block == top.block for r in study.regimes.values())
+        if not alone and not any(c.left == left and c.random for c in possible):
             lacking = Comparison("top-random", left, f"random{top.top}-{top.block}", top.top or 1, top.block)
             findings.append(_against({}, lacking))
     wanted = [c for c in possible if c.random or c.foreign or c.kind == "mlp-attn-equal"]
