@@ -81,9 +81,10 @@ def crossed(cells: Sequence[Array], level: float = LEVEL, further: Iterable[tupl
     """The mean over seeds and documents, both of which are samples, with a Student-t interval; none from one seed.
 
     With several domains, the mean over domains: each has documents of its own, while the seeds are the same. The
-    variance of the mean is MS_seed/(S D) + MS_document/(S D) - MS_residual/(S D), never less than the last; its degrees
-    of freedom are Satterthwaite's. Where neither seeds nor documents have an effect of their own, the interval is wider
-    than its level (docs/log.md).
+    variance of the mean is MS_seed/(S D) + MS_document/(S D) - MS_residual/(S D), never less than the last. Its degrees
+    of freedom are Satterthwaite's, drawn towards S - 1 by the seeds' share of the variance: with few seeds they are
+    estimated too high. Where neither seeds nor documents have an effect of their own, the interval is wider than its
+    level. Coverage by simulation is in docs/log.md.
 
     Source: Satterthwaite (1946), for the two-way random model without replication. Its resampling counterpart is
     Owen (2007), The pigeonhole bootstrap.
@@ -112,7 +113,11 @@ def crossed(cells: Sequence[Array], level: float = LEVEL, further: Iterable[tupl
     parts += list(further)
     variance = max(sum(v for v, _ in parts), taken)
     squares = sum(v**2 / f for v, f in parts)
-    return with_variance(effect, variance, max(1.0, variance**2 / squares) if squares > 0 else seeds - 1.0, level)
+    freedom = max(1.0, variance**2 / squares) if squares > 0 else seeds - 1.0
+    if variance > 0:
+        apart = max(0.0, 1.0 - parts[0][0] / variance)
+        freedom = min(freedom, seeds - 1.0 + (freedom - seeds + 1.0) * apart)
+    return with_variance(effect, variance, freedom, level)
 
 
 @lru_cache(maxsize=64)
