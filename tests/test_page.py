@@ -388,7 +388,9 @@ def test_views_are_drawn_in_a_browser_and_hostile_names_stay_text(tmp_path: Path
     assert "Contrast with other domains in the mlp run at step 10" in view
     assert "Dots: the layers that top3-mlp adapts." in view
     assert re.search(r'<figure class="map" data-block="attn" hidden="">', view)
-    assert "math: MLP over training" in view
+    assert "math: S of each MLP layer over training steps. Highest-ranked: layers 4, 3, 5." in browse(
+        path, "#view?domain=math"
+    )
     first = browse(path, "#view?step=0")
     assert 'class="q16"' in first
     path.write_text(hostile_page())

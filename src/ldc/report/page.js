@@ -72,7 +72,7 @@
     const own = model.marks[state.marks];
     if (!own) {
       const place = article.ranked[block] ? article.ranked[block][d].indexOf(model.layers[l]) : -1;
-      return place < 0 || state.marks !== "ranked" ? "" : String(place + 1);
+      return place < 0 ? "" : String(place + 1);
     }
     const count = own[block] ? own[block][d][l] : null;
     return count === null ? "" : own.of > 1 ? String(count) : "•";
@@ -145,12 +145,14 @@
       if (up.length) svg.append(make("path", { class: "band " + s.look, d: "M" + [...up, ...down].map((p) => `${x(p[0])} ${y(p[1])}`).join("L") + "Z" }));
     }
     for (const s of series) {
-      const known = s.points.filter((p) => p[1] !== null);
-      if (!known.length) continue;
-      const line = make("path", { class: "line " + s.look, d: "M" + known.map((p) => `${x(p[0])} ${y(p[1])}`).join("L") });
+      // A line breaks where a value is missing; a value without neighbours is a dot.
+      const there = (i) => s.points[i] && s.points[i][1] !== null;
+      const path = s.points.map((p, i) => (there(i) ? `${there(i - 1) ? "L" : "M"}${x(p[0])} ${y(p[1])}` : "")).join("");
+      if (!path) continue;
+      const line = make("path", { class: "line " + s.look, d: path });
       line.append(make("title", {}, s.name));
       svg.append(line);
-      if (known.length === 1) svg.append(make("circle", { class: "dot " + s.look, cx: x(known[0][0]), cy: y(known[0][1]), r: 3 }));
+      s.points.forEach((p, i) => there(i) && !there(i - 1) && !there(i + 1) && svg.append(make("circle", { class: "dot " + s.look, cx: x(p[0]), cy: y(p[1]), r: 2.5 })));
     }
     // Names at the ends of lines, pushed apart where they would overlap.
     let floor = Infinity;
