@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ldc.errors import ExitCode, StudyError
 from ldc.models.roles import Component
+from ldc.plan.arms import check_regimes, components_of
 from ldc.plan.banks import BankPlan, plan_banks
 from ldc.plan.runs import (
     PT,
@@ -20,13 +21,11 @@ from ldc.plan.runs import (
     Run,
     RunId,
     check_lengths,
-    check_regimes,
-    components_of,
     fixed_runs,
     targeted_runs,
 )
 from ldc.study.regimes import Regime
-from ldc.study.schema import Study
+from ldc.study.schema import AdapterSpec, Study
 
 LAYERS = 5
 COMPONENTS = tuple(
@@ -258,7 +257,7 @@ def runs_of(domains: int, trained: int) -> list[Run]:
     out = []
     for d in range(domains):
         ids = [RunId("m", f"d{d}", PT, 0), *(RunId("m", f"d{d}", "all", s) for s in range(trained))]
-        out += [Run(i, COMPONENTS if i.regime != PT else (), f"key-{i}") for i in ids]
+        out += [Run(i, COMPONENTS if i.regime != PT else (), f"key-{i}", AdapterSpec()) for i in ids]
     return out
 
 

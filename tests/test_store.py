@@ -24,10 +24,11 @@ from ldc.store.atomic import write_bytes, write_text
 from ldc.store.lock import locked
 from ldc.store.runs import Store, read_record, remove_litter, write_parquet
 from ldc.study.reading import read_study
+from ldc.study.schema import AdapterSpec
 from study_setup import MiniStudy, mini_study, traces, write_lines
 
 QUERY = Component(path="model.layers.0.self_attn.q_proj", layer=0, block="attn", name="q_proj", d_in=4, d_out=4)
-RUN = Run(RunId("tiny", "birds", "attn", 0), (QUERY,), "0123")
+RUN = Run(RunId("tiny", "birds", "attn", 0), (QUERY,), "0123", AdapterSpec())
 FACTS: dict[str, Any] = {"device": "cpu"}
 CONFIG: dict[str, Any] = {"peft_type": "LORA"}
 

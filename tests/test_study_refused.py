@@ -111,7 +111,9 @@ REFUSED = {
     "unknown regime": (
         VALID + "regimes:\n  - mlp\n  - top1mlp",
         "6: regimes[1]: no regime is called `top1mlp`; did you mean `top1-mlp`? "
-        "(known: attn, mlp, all, top<k>-mlp, top<k>-attn; your own: {block: mlp, layers: 0-5})",
+        "(known: attn, mlp, all, top<k>-mlp, top<k>-attn; controls: bottom<k>-mlp, random<k>-, first<k>-, last<k>-, "
+        "spaced<k>-, foreign<k>-, solo-mlp, keep-mlp, knock-mlp, mlp-equal, all-shuffled, and so with attn; "
+        "your own: {block: mlp, layers: 0-5})",
     ),
     "regime twice": (VALID + "regimes: [mlp, mlp]", "4: regimes[1]: the regime mlp occurs twice"),
     "reserved regime": (
@@ -128,12 +130,61 @@ REFUSED = {
     ),
     "nothing to rank": (
         VALID + "regimes: [mlp, top1-mlp]",
-        "4: regimes: top1-mlp chooses its layers by the runs of `all`, which is not among the study's regimes; "
+        "4: regimes: top1-mlp waits for the runs of `all`, which is not among the study's regimes; "
         "add it, or name another in selection.regime",
     ),
     "ranked by a ranking": (
         VALID + "selection: {regime: top1-mlp}",
-        "4: selection.regime: `top1-mlp` itself chooses layers by a ranking; name one that does not",
+        "4: selection.regime: `top1-mlp` itself chooses layers; name a regime that does not",
+    ),
+    "ranked by shuffled text": (
+        VALID + "regimes: [top1-mlp, mlp-shuffled]\nselection: {regime: mlp-shuffled}",
+        "5: selection.regime: `mlp-shuffled` reads shuffled text; name a regime that does not",
+    ),
+    "a regime with a dot": (
+        VALID + "regimes: {mlp.2: mlp}",
+        "4: regimes.mlp.2: a dot is kept for the members of a family; use a dash",
+    ),
+    "two ways of choosing": (
+        VALID + "regimes:\n  - mine: {block: mlp, top: 3, random: 3}",
+        "5: regimes[0].mine: give layers or one of top, bottom, foreign, random, first, last, spaced, solo, keep, "
+        "knock, not both",
+    ),
+    "a random choice of both blocks": (
+        VALID + "regimes:\n  - mine: {block: all, random: 3}",
+        "5: regimes[0].mine: random is for attn or mlp; give two regimes",
+    ),
+    "draws of nothing": (
+        VALID + "regimes:\n  - mine: {block: mlp, draws: 3}",
+        "5: regimes[0].mine: draws is for random layers, as in {block: mlp, random: 3, draws: 99}",
+    ),
+    "rank and budget": (
+        VALID + "regimes:\n  - mine: {block: mlp, rank: 3, budget: attn}",
+        "5: regimes[0].mine: give rank or budget, not both",
+    ),
+    "a budget of its own": (
+        VALID + "regimes:\n  - mine: {block: mlp, budget: mlp}",
+        "5: regimes[0].mine: budget is for the whole of one block, and names the other: {block: mlp, budget: attn}",
+    ),
+    "a seed that is none": (
+        VALID + "seeds: [0, 1]\nselection: {seeds: [2]}",
+        "5: selection.seeds: 2 is not among the study's seeds",
+    ),
+    "no seed to validate on": (
+        VALID + "seeds: [0, 1]\nselection: {seeds: [0, 1]}",
+        "5: selection.seeds: these are all the seeds; leave at least one to validate the ranking on",
+    ),
+    "a contrast with nobody": (
+        VALID + "selection: {score: contrast}",
+        "4: selection.reference: others: there is one domain only; name a regime on shuffled text",
+    ),
+    "a contrast with the unknown": (
+        VALID + "selection: {score: contrast, reference: mlp}",
+        "4: selection.reference: `mlp` is neither `others` nor a domain or a regime on shuffled text of the study",
+    ),
+    "references only": (
+        "models: {m: embedded}\ndomains: {math: {source: embedded, reference: true}}\ntraining: {steps: 3}",
+        "1: every domain is only a reference; at least one must be studied",
     ),
     "bad name of the study": (
         VALID + "name: My Study",

@@ -13,11 +13,12 @@ from ldc.errors import EnvironmentFault
 from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint
 from ldc.models.headers import read_shape
 from ldc.models.roles import Component
+from ldc.plan.arms import check_regimes
 from ldc.plan.banks import BankPlan, plan_banks
 from ldc.plan.compiling import compiling_pays
 from ldc.plan.machine import find_machine
 from ldc.plan.memory import bank_size
-from ldc.plan.runs import Inputs, Run, check_lengths, check_regimes
+from ldc.plan.runs import Inputs, Run, check_lengths
 from ldc.progress import Progress
 from ldc.provenance import versions
 from ldc.report import RunLine, write_report

@@ -14,6 +14,7 @@ from ldc.analysis.ranking import rank, select
 from ldc.domains.registry import is_synthetic
 from ldc.errors import StoreError
 from ldc.models.roles import Component
+from ldc.plan.arms import arms
 from ldc.plan.runs import PT, Inputs, Run, RunId, fixed_runs, targeted_runs
 from ldc.report.frames import EVALUATION, LOSSES, NORMS, RANKING, Frames, RunLine, empty
 from ldc.store.runs import STUDY, Store
@@ -52,17 +53,18 @@ class Standing:
         return rank(self.store.table(self.fixed(model), "norms"), self.study.selection)
 
     def targeted(self, model: str) -> list[Run]:
-        """The runs whose layers the ranking chose; without those of domains that could not be ranked."""
+        """The runs whose layers the ranking chose, and their controls; without those that wait for a ranking."""
         ranking = self.ranking(model)
-        if ranking.empty:
-            return []
         chosen: dict[tuple[str, str], tuple[Component, ...]] = {}
+        components = self.inputs.components[model]
         for domain in self.study.domains:
-            for name, regime in self.study.regimes.items():
-                found = select(ranking, domain, regime, self.inputs.components[model]) if regime.targeted else None
-                if found is not None:
-                    chosen[domain, name] = found
-        return targeted_runs(self.study, self.inputs, model, chosen)
+            for arm in arms(self.study, model, components, domain):
+                if arm.ranked_on is not None:
+                    found = select(ranking, arm.ranked_on, arm.regime, components)
+                    if found is not None:
+                        chosen[domain, arm.name] = found
+        runs = targeted_runs(self.study, self.inputs, model, chosen)
+        return [run for run in runs if run.source is None or self._has(run.source)]
 
     def runs(self) -> list[Run]:
         """Every run that can be planned so far."""
@@ -75,10 +77,19 @@ class Standing:
             RunId(model, domain, regime, seed)
             for model in self.study.models
             for domain in self.study.domains
-            for regime, seeds in {PT: (0,), **dict.fromkeys(self.study.regimes, self.study.seeds)}.items()
+            for regime, seeds in {PT: (0,), **self._arms(model, domain)}.items()
             for seed in seeds
         ]
         return [self._line(identity, by_id.get(identity)) for identity in wanted]
+
+    def _has(self, run: RunId) -> bool:
+        """Whether a run's adapters are there to be taken."""
+        record = self.store.record(run)
+        return record is not None and record["status"] == "done"
+
+    def _arms(self, model: str, domain: str) -> dict[str, tuple[int, ...]]:
+        """The seeds of every arm."""
+        return {a.name: a.seeds for a in arms(self.study, model, self.inputs.components[model], domain)}
 
     def frames(self) -> Frames:
         """The long tables of all runs that are done."""
@@ -98,7 +109,7 @@ class Standing:
     def _line(self, identity: RunId, run: Run | None) -> RunLine:
         line = partial(RunLine, identity.model, identity.domain, identity.regime, identity.seed)
         if run is None:
-            return line("missing", "its layers could not be ranked: no ranked run of this domain is done")
+            return line("missing", f"it waits for a `{self.study.selection.regime}` run that is not done")
         record = self.store.record(identity)
         if record is None or record["key"] != run.key:
             return line("missing", "not run yet")

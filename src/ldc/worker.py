@@ -105,6 +105,7 @@ class Worker:
         from ldc.engine.work import run_bank
 
         told = 0
+        given = {run.source: self.store.factors(run.source) for run in runs if run.source is not None}
 
         def advance(tokens: int) -> None:
             nonlocal told
@@ -112,7 +113,7 @@ class Worker:
             self.progress.advance(tokens, tokens)
 
         try:
-            return run_bank(self.base, self.feed, self.study, runs, self.weight_norms, advance, bank.compiled)
+            return run_bank(self.base, self.feed, self.study, runs, self.weight_norms, advance, bank.compiled, given)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -142,7 +143,7 @@ class Worker:
         if self.store.is_done(result.run):
             return False
         base = (self.base_name, self.loaded.revision)
-        config = peft_config(result.run.components, self.study.adapter, *base)
+        config = peft_config(result.run.components, result.run.adapter, *base)
         self.store.write(
             result, config, self.facts | {"compiled": bank.compiled}, adapter_card(result, self.study, *base)
         )
@@ -154,7 +155,7 @@ class Worker:
         """Tokens that a bank will go through, training and scoring."""
         spec = self.study.training
         steps = max((self.feed.steps_of(run.id.domain) for run in runs if run.id.regime != PT), default=0)
-        trained = sum(run.id.regime != PT for run in runs) * steps * spec.tokens_per_step
+        trained = sum(run.id.regime != PT and run.source is None for run in runs) * steps * spec.tokens_per_step
         everything = list(self.study.domains) if self.study.evaluation.domains == "all" else None
         scored = 0
         for run in runs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from ldc.models.roles import Component
@@ -23,23 +24,27 @@ def final_norms(norms: pd.DataFrame) -> pd.DataFrame:
 
 
 def rank(norms: pd.DataFrame, selection: SelectionSpec) -> pd.DataFrame:
-    """Rank within each block, for each seed and for the mean over seeds (seed null), the largest score first.
+    """Rank within each block, for each seed and for the mean over the ranking seeds (seed null), largest score first.
 
-    The score of a block is the sum over its components (S_block for raw S). With unit `component` the block column
-    names the component, as in `mlp.down_proj`, and each (layer, component) has its rank within attn or mlp. Ties go to
-    the lower layer, then to the name.
+    The score of a block is the sum over its components (S_block for raw S); `contrast` is log(S_block / S_block of the
+    reference), seed by seed. With unit `component` the block column names the component, as in `mlp.down_proj`, and
+    each (layer, component) has its rank within attn or mlp. Ties go to the lower layer, then to the name.
 
     Args:
-        norms: rows of any regimes; only those of `selection.regime` count, at their last step.
+        norms: rows of any regimes; only those of `selection.regime`, and of a reference on shuffled text, count, at
+            their last step.
     """
-    chosen = norms if norms.empty else final_norms(norms[norms["regime"] == selection.regime])
-    if chosen.empty:
+    if norms.empty or (chosen := final_norms(norms[norms["regime"] == selection.regime])).empty:
         return pd.DataFrame({name: pd.Series(dtype="str" if name == "block" else "float64") for name in COLUMNS})
     unit = ["model", "domain", "block", "layer"] + (["component"] if selection.unit == "component" else [])
-    per_seed = chosen.groupby([*unit, "seed"], as_index=False)[selection.score].sum()
-    mean = per_seed.groupby(unit, as_index=False)[selection.score].mean()
+    if selection.score == "contrast":
+        others = final_norms(norms[norms["regime"] == selection.reference])
+        per_seed = contrast(_sums(chosen, unit, "frobenius"), _sums(others, unit, "frobenius"), selection.reference)
+    else:
+        per_seed = _sums(chosen, unit, selection.score)
+    ranking = per_seed[per_seed["seed"].isin(selection.seeds)] if selection.seeds else per_seed
+    mean = ranking.groupby(unit, as_index=False)["score"].mean()
     both = pd.concat([mean.assign(seed=pd.NA), per_seed], ignore_index=True)
-    both = both.rename(columns={selection.score: "score"})
     if "component" not in both:
         both["component"] = ""
     both["seed"] = both["seed"].astype("Int64")
@@ -55,6 +60,35 @@ def rank(norms: pd.DataFrame, selection: SelectionSpec) -> pd.DataFrame:
     return both[list(COLUMNS)].reset_index(drop=True)
 
 
+def _sums(norms: pd.DataFrame, unit: Sequence[str], score: str) -> pd.DataFrame:
+    """The score of every unit and seed."""
+    return norms.groupby([*unit, "seed"], as_index=False)[score].sum().rename(columns={score: "score"})
+
+
+def contrast(own: pd.DataFrame, shuffled: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """log(S / reference S) of every unit, domain and seed; units without both, or that did not move, are left out.
+
+    Args:
+        own: model, domain, unit columns, seed and `score` (S) of the ranked regime.
+        shuffled: the same of the regime `reference`, where that is one on shuffled text.
+        reference: `others` (the mean over the other domains' maps), a domain (for which itself the others stand in), or
+            a regime on shuffled text of the same domain.
+    """
+    keys = [name for name in own.columns if name != "score"]
+    place = [name for name in keys if name != "domain"]
+    total = own.groupby(place)["score"].transform("sum") - own["score"]
+    count = own.groupby(place)["score"].transform("size") - 1
+    base = own.assign(reference=total / count.where(count > 0))
+    if not shuffled.empty:
+        base = own.merge(shuffled.rename(columns={"score": "reference"}), on=keys)
+    elif reference != "others":
+        one = own.loc[own["domain"] == reference, [*place, "score"]].rename(columns={"score": "one"})
+        base = base.merge(one, on=place, how="left")
+        base["reference"] = base["one"].where(base["domain"] != reference, base["reference"])
+    base = base[(base["score"] > 0) & (base["reference"] > 0)]
+    return base.assign(score=np.log(base["score"] / base["reference"]))[[*keys, "score"]]
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """A ranked unit: a layer's block, or one component of it (`name` set)."""
@@ -63,10 +97,13 @@ class Unit:
     name: str | None
 
 
-def top_units(ranking: pd.DataFrame, domain: str, block: str, count: int) -> list[Unit]:
-    """The best units of a block by the mean over seeds, best first; fewer if the domain could not be ranked."""
+def top_units(ranking: pd.DataFrame, domain: str, block: str, count: int, bottom: bool = False) -> list[Unit]:
+    """The best units of a block by the mean over seeds, best first; fewer if the domain could not be ranked.
+
+    With `bottom` the last ones, the very last first.
+    """
     rows = ranking[(ranking["domain"] == domain) & ranking["seed"].isna()]
-    rows = rows[rows["block"].str.split(".").str[0] == block].sort_values("rank").head(count)
+    rows = rows[rows["block"].str.split(".").str[0] == block].sort_values("rank", ascending=not bottom).head(count)
     return [
         Unit(int(layer), name.partition(".")[2] or None)
         for layer, name in zip(rows["layer"], rows["block"], strict=True)
@@ -76,10 +113,15 @@ def top_units(ranking: pd.DataFrame, domain: str, block: str, count: int) -> lis
 def select(
     ranking: pd.DataFrame, domain: str, regime: Regime, components: Sequence[Component]
 ) -> tuple[Component, ...] | None:
-    """The components of a targeted regime, in the model's order; None where the domain was not ranked."""
-    assert regime.top is not None
-    units = top_units(ranking, domain, regime.block, regime.top)
-    if len(units) < regime.top:
+    """The components that a `top`, `bottom` or `foreign` regime takes of a domain's ranking, in the model's order.
+
+    None where the domain was not ranked.
+    """
+    assert regime.targeted
+    assert regime.choice is not None
+    way, count = regime.choice
+    units = [] if ranking.empty else top_units(ranking, domain, regime.block, count, way == "bottom")
+    if len(units) < count:
         return None
     return tuple(
         c

@@ -26,8 +26,13 @@ class Row:
     positions: tuple[int, ...]
 
 
-def rows(documents: Sequence[Document], encoder: Encoder, length: int, name: str, seed: int) -> Iterator[Row]:
+def rows(
+    documents: Sequence[Document], encoder: Encoder, length: int, name: str, seed: int, shuffled: bool = False
+) -> Iterator[Row]:
     """Rows without end. The order of documents is drawn from (seed, name) alone, anew for each pass over them.
+
+    With `shuffled`, the tokens of each document are in a random order of their own, drawn from (seed, name) and the
+    document's number: the same tokens in the same order of documents, and nothing to learn from what follows what.
 
     Raises:
         DataError: all documents together are shorter than one row.
@@ -41,6 +46,8 @@ def rows(documents: Sequence[Document], encoder: Encoder, length: int, name: str
         for index in _order(len(documents), name, seed, epoch):
             if index not in encoded:
                 encoded[index] = encoder.encode(documents[index])
+                if shuffled:
+                    encoded[index] = _shuffled(encoded[index], name, seed, index)
             rest: Encoded | None = encoded[index]
             while rest is not None and rest.ids:
                 segment, rest = _segment(rest, encoder, length - len(tokens))
@@ -86,6 +93,14 @@ def _segment(rest: Encoded, encoder: Encoder, room: int) -> tuple[Row, Encoded |
     labels = tuple((following + [IGNORED] * len(tokens))[: len(tokens)])
     left = Encoded(rest.ids[taken:], rest.supervised[taken:]) if taken < len(rest.ids) else None
     return Row(tokens, labels, tuple(range(len(tokens)))), left
+
+
+def _shuffled(document: Encoded, name: str, seed: int, index: int) -> Encoded:
+    """A document's tokens in random order, each with its supervision; where they stood in the text is lost."""
+    digest = hashlib.blake2b(f"{seed}:{name}:shuffled:{index}".encode(), digest_size=8).hexdigest()
+    order = list(range(len(document.ids)))
+    random.Random(digest).shuffle(order)
+    return Encoded(tuple(document.ids[i] for i in order), tuple(document.supervised[i] for i in order))
 
 
 def _order(count: int, name: str, seed: int, epoch: int) -> list[int]:

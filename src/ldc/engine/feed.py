@@ -14,18 +14,25 @@ from ldc.domains.packing import Row, rows, tokens_of
 from ldc.domains.windows import HeldOut, held_out
 from ldc.engine.batches import Batch
 from ldc.errors import DataError
+from ldc.plan.runs import Run
 from ldc.study.schema import Study
 
 
 @dataclass(frozen=True, slots=True)
 class TextKey:
-    """What decides the order of training text: nothing but the domain and the seed."""
+    """What decides the order of training text: nothing but the domain and the seed, and whether tokens are shuffled."""
 
     domain: str
     seed: int
+    shuffled: bool = False
+
+    @classmethod
+    def of(cls, run: Run) -> TextKey:
+        """The text of a run."""
+        return cls(run.id.domain, run.id.seed, run.shuffled)
 
     def __str__(self) -> str:
-        return f"{self.domain}#{self.seed}"
+        return f"{self.domain}#{self.seed}" + ("~" if self.shuffled else "")
 
 
 class Feed:
@@ -50,7 +57,8 @@ class Feed:
     def rows(self, key: TextKey) -> Iterator[Row]:
         """The training rows of a domain in the order of a seed, without end."""
         length = self.study.training.block_length
-        return rows(self.domains[key.domain].train, self.encoders[key.domain], length, key.domain, key.seed)
+        documents, encoder = self.domains[key.domain].train, self.encoders[key.domain]
+        return rows(documents, encoder, length, key.domain, key.seed, key.shuffled)
 
     def steps(self, keys: Sequence[TextKey]) -> Iterator[list[Batch]]:
         """For each optimiser step its batches, each with the rows of all texts."""

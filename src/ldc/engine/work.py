@@ -21,10 +21,12 @@ from ldc.engine.train import Course, train
 from ldc.models.quantised import plain_weight
 from ldc.models.roles import Component
 from ldc.plan.runs import PT as PT_REGIME
-from ldc.plan.runs import Run
+from ldc.plan.runs import Run, RunId
 from ldc.study.schema import Study
 
 Advance = Callable[[int], None]
+Factors = Mapping[str, tuple[Any, Any]]
+"""Component path -> (A [rank, in], B [out, rank])."""
 
 
 def run_bank(
@@ -35,27 +37,32 @@ def run_bank(
     weight_norms: Mapping[str, float],
     advance: Advance,
     compiled: bool = False,
+    given: Mapping[RunId, Factors] | None = None,
 ) -> list[Result]:
-    """Train and score the runs of one bank.
+    """Train and score the runs of one bank; runs with a source take its factors and are only scored.
 
     Args:
         runs: of one model; PT runs ride along without training.
         weight_norms: component path -> Frobenius norm of the base weight.
         advance: told the number of tokens after each piece of work.
         compiled: whether decoder layers are called compiled in training.
+        given: the factors of the sources.
     """
     began = time.monotonic()
     trained = {f"{run.id}": run for run in runs if run.id.regime != PT_REGIME}
     members = [
-        Member(
-            name, str(TextKey(run.id.domain, run.id.seed)), run.id.seed, run.components, feed.steps_of(run.id.domain)
-        )
+        Member(name, str(TextKey.of(run)), run.id.seed, run.components, feed.steps_of(run.id.domain))
         for name, run in trained.items()
     ]
-    bank = Bank(base, members, study.adapter.rank, study.adapter.scaling, compiled=compiled)
+    adapter = next((run.adapter for run in trained.values()), study.adapter)
+    assert all(run.adapter == adapter for run in trained.values()), "a bank is of one rank"
+    bank = Bank(base, members, adapter.rank, adapter.scaling, compiled=compiled)
     courses: list[Course] = []
-    if members:
-        keys = sorted({TextKey(r.id.domain, r.id.seed) for r in trained.values()}, key=str)
+    if members and given:
+        _take(bank, trained, given)
+        courses = [Course() for _ in members]
+    elif members:
+        keys = sorted({TextKey.of(run) for run in trained.values()}, key=str)
         courses = train(bank, feed.steps(keys), study.training, lambda _steps, tokens: advance(tokens))
     documents = _score(bank, feed, study, runs, trained, advance)
     seconds = time.monotonic() - began
@@ -71,6 +78,17 @@ def run_bank(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return [Result(**{**vars(result), "facts": facts}) for result in results]
+
+
+def _take(bank: Bank, runs: Mapping[str, Run], given: Mapping[RunId, Factors]) -> None:
+    """Set the adapters of every member to those of the run it is a part of."""
+    for k, member in enumerate(bank.members):
+        source = runs[member.name].source
+        assert source is not None
+        for component, a, b in bank.adapters.factors(k):
+            for target, array in zip((a, b), given[source][component.path], strict=True):
+                target.copy_(torch.as_tensor(array))
+    bank.adapters.refresh()
 
 
 def _score(
@@ -107,13 +125,16 @@ def _result(
     if failure is None and not np.isfinite(documents["nll"]).all():
         failure = "held-out loss is not finite; lower training.learning_rate"
     factors = bank.adapters.factors(k)
+    size = sum(a.numel() + b.numel() for _, a, b in factors)
+    if run.source is not None:
+        return Result(run, _no_norms(), _no_losses(), documents, trainable_parameters=size, failure=failure)
     return Result(
         run=run,
         norms=_norm_table(course, [c for c, _, _ in factors], weight_norms),
         losses=pd.DataFrame(course.losses, columns=list(LOSS_COLUMNS)).astype({"step": "int64", "tokens": "int64"}),
         documents=documents,
         factors={c.path: (a.float().cpu().numpy(), b.float().cpu().numpy()) for c, a, b in factors},
-        trainable_parameters=sum(a.numel() + b.numel() for _, a, b in factors),
+        trainable_parameters=size,
         failure=failure,
     )
 

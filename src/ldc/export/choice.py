@@ -15,13 +15,20 @@ from ldc.errors import StoreError, StudyError
 from ldc.export.selection import Base, Selection, ranges, where
 from ldc.models.folders import EMBEDDED
 from ldc.models.roles import Component
-from ldc.plan.runs import PT, RunId, components_of
+from ldc.plan.arms import adapter_of, components_of
+from ldc.plan.runs import PT, RunId
 from ldc.report.facts import listed, own_domain
 from ldc.standing import Standing
 from ldc.study.regimes import ORIGIN_REGIMES, Regime, regime_from_text
+from ldc.study.schema import AdapterSpec, Study
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-_SCORES = {"frobenius": "raw S", "relative": "S / norm(W)", "rms": "S / sqrt(d_in d_out)"}
+_SCORES = {
+    "frobenius": "raw S",
+    "relative": "S / norm(W)",
+    "rms": "S / sqrt(d_in d_out)",
+    "contrast": "log(S / reference)",
+}
 
 
 def choose(
@@ -55,7 +62,7 @@ def choose(
         regime=regime,
         components=components,
         base=_base(standing, model, record),
-        adapter=study.adapter,
+        adapter=_adapter(standing, model, regime),
         training=study.training,
         seed=study.seeds[0] if seed is None else seed,
         how=how,
@@ -77,7 +84,7 @@ def exportable(standing: Standing, model: str | None, domain: str | None) -> lis
         ranking = standing.ranking(name)
         for text in [_one("domain", domain, study.domains, standing)] if domain else study.domains:
             means = _scores(evaluation, name, text).mean()
-            for regime_name, regime in study.regimes.items():
+            for regime_name, regime in _single(study).items():
                 found = _layers(standing, name, text, regime_name, regime, ranking, None)
                 rows.append(
                     {
@@ -112,7 +119,7 @@ def _one(kind: str, wanted: str | None, names: Iterable[str], standing: Standing
 def _record(standing: Standing, model: str, domain: str) -> dict[str, Any]:
     """What a run of this model and domain says of its base; any that is done will do."""
     study, store = standing.study, standing.store
-    for name, seeds in {PT: (0,), **dict.fromkeys(study.regimes, study.seeds)}.items():
+    for name, seeds in {PT: (0,), **dict.fromkeys(_single(study), study.seeds)}.items():
         for seed in seeds:
             record = store.record(RunId(model, domain, name, seed))
             if record is not None and record["status"] == "done":
@@ -134,7 +141,9 @@ def _components(
     """The components of a regime, and how its layers were chosen."""
     study = standing.study
     regime = study.regimes.get(name) or _known(name, study.regimes)
-    if regime.top is None:
+    if _is_control(regime):
+        raise StudyError(f"{name}: is a control; only fixed layers and those of a domain's own ranking are exported")
+    if not regime.targeted:
         if seed is not None:
             raise StudyError(f"--seed {seed}: the layers of {name} are fixed; only those of top-k regimes are ranked")
         return components_of(regime, name, model, standing.inputs.components[model]), "fixed, not ranked"
@@ -150,9 +159,8 @@ def _components(
         )
     found = _layers(standing, model, domain, name, regime, ranking, seed)
     if found is None:
-        raise StudyError(
-            f"{name}: {model} has fewer than {regime.top} {study.selection.unit}s of {regime.block} to rank"
-        )
+        count = regime.top or regime.bottom
+        raise StudyError(f"{name}: {model} has fewer than {count} {study.selection.unit}s of {regime.block} to rank")
     of_seeds = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean over seeds {ranges(seeds)}"
     unit = "" if study.selection.unit == "block" else ", single components"
     score = _SCORES[study.selection.score]
@@ -171,7 +179,7 @@ def _layers(
 ) -> tuple[Component, ...] | None:
     """The components of a regime by the ranking of one seed, or of the mean over seeds; None where not ranked."""
     components = standing.inputs.components[model]
-    if regime.top is None:
+    if not regime.targeted:
         return components_of(regime, name, model, components)
     if seed is not None:
         ranking = ranking[ranking["seed"] == seed].assign(seed=pd.NA)
@@ -183,12 +191,33 @@ def _by_seed(
 ) -> str | None:
     """`same` where every seed ranks the same units to the top, else the layers of each; None for fixed layers."""
     seeds = sorted(int(s) for s in ranking.loc[ranking["domain"] == domain, "seed"].dropna().unique())
-    if regime.top is None or len(seeds) < 2:
+    if not regime.targeted or len(seeds) < 2:
         return None
     found = {s: _layers(standing, model, domain, name, regime, ranking, s) for s in seeds}
     if len(set(found.values())) == 1:
         return "same"
     return " | ".join(f"{s}: {where(units) if units else 'not ranked'}" for s, units in found.items())
+
+
+def _adapter(standing: Standing, model: str, name: str) -> AdapterSpec:
+    """The regime's adapter: the study's, or with the regime's own rank."""
+    study = standing.study
+    regime = study.regimes.get(name) or _known(name, study.regimes)
+    return adapter_of(study, regime, standing.inputs.components[model])
+
+
+def _is_control(regime: Regime) -> bool:
+    """Whether it is run to compare with, not to be used."""
+    return (
+        regime.text == "shuffled"
+        or regime.grafted
+        or (regime.choice is not None and regime.top is None and regime.bottom is None)
+    )
+
+
+def _single(study: Study) -> dict[str, Regime]:
+    """The regimes that name components one could train."""
+    return {name: regime for name, regime in study.regimes.items() if not _is_control(regime)}
 
 
 def _known(name: str, own: Iterable[str]) -> Regime:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 from ldc.plan.runs import PT, Run
 
@@ -34,7 +33,7 @@ def plan_banks(
 
     A recorded bank that has something left to do is repeated whole, as long as all its runs are still wanted: the same
     neighbours, the same arithmetic. Runs in no such bank are grouped anew, by domain and in order, at most `per_bank`
-    trained runs in a bank; PT goes with its domain's first run.
+    runs of one rank in a bank, and either all trained or none; PT goes with its domain's first run.
     """
     wanted = {run.key: run for run in runs}
     kept = [bank for bank in recorded if set(bank.keys) <= wanted.keys()]
@@ -52,8 +51,10 @@ def halves(bank: BankPlan) -> list[BankPlan]:
 
 def _grouped(runs: Sequence[Run], per_bank: int) -> list[BankPlan]:
     banks: list[BankPlan] = []
-    for model, of_model in groupby(runs, key=lambda run: run.id.model):
-        members = list(of_model)
+    kinds = list(dict.fromkeys((run.id.model, run.adapter, run.source is None) for run in runs))
+    for kind in kinds:
+        model = kind[0]
+        members = [run for run in runs if (run.id.model, run.adapter, run.source is None) == kind]
         trained = sum(run.id.regime != PT for run in members)
         share = -(-trained // max(1, -(-trained // per_bank)))
         current: list[Run] = []

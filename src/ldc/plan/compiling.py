@@ -37,8 +37,8 @@ def compiling_pays(
 
 def _flops(study: Study, shape: ModelShape, run: Run) -> float:
     """Of a run's training: forward and backward through the layers from its lowest adapter on."""
-    if run.id.regime == PT:
+    if run.id.regime == PT or run.source is not None:
         return 0.0
-    trainable = study.adapter.rank * sum(c.d_in + c.d_out for c in run.components)
+    trainable = run.adapter.rank * sum(c.d_in + c.d_out for c in run.components)
     per_token = 2 * forward_flops(shape, min(c.layer for c in run.components)) + 6 * trainable
     return per_token * study.training.total_steps * study.training.tokens_per_step

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from ldc.models.roles import Component
 from ldc.models.shapes import ModelShape
 from ldc.models.sources import ModelSource, plan_shape
+from ldc.plan.arms import Arm, adapter_of, arms, check_regimes
 from ldc.plan.machine import Machine, find_machine
 from ldc.plan.memory import PRECISIONS, Memory, bank_size, memory_of, stage_one_bank
-from ldc.plan.runs import check_lengths, check_regimes, components_of
+from ldc.plan.runs import check_lengths
 from ldc.study.reading import StudyFile
-from ldc.study.regimes import Regime
+from ldc.study.regimes import Regime, family_of
 from ldc.study.schema import Study
 
 CHARACTERS_PER_TOKEN = 3.0
@@ -116,7 +117,7 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         shape, source = plan_shape(name, spec, file.base)
         check_regimes(study, name, shape.components)
         check_lengths(study, name, shape.context)
-        rows = [_regime_cost(study, name, shape, regime, r) for regime, r in study.regimes.items()]
+        rows = _regime_costs(study, name, shape)
         models.append(_model_cost(study, name, shape, rows, scored, machine))
         memory += [
             MemoryCost.of(name, _memory(study, shape, precision, machine))
@@ -200,21 +201,42 @@ def forward_flops(shape: ModelShape, first_layer: int = 0) -> float:
     return 2.0 * (weights + shape.hidden * shape.vocabulary)
 
 
-def _regime_cost(study: Study, model: str, shape: ModelShape, name: str, regime: Regime) -> RegimeCost:
-    components = _components(study, model, shape, name, regime)
-    trainable = study.adapter.rank * sum(c.d_in + c.d_out for c in components)
-    lowest = shape.layers // 2 if regime.targeted else min(c.layer for c in components)
-    per_token = 2 * forward_flops(shape, lowest) + 6 * trainable
+def _regime_costs(study: Study, model: str, shape: ModelShape) -> list[RegimeCost]:
+    """A row for each regime, a family's members together: components and parameters are those of one run."""
+    found: dict[str, list[tuple[Arm, int]]] = {name: [] for name in study.regimes}
+    for domain in study.domains:
+        for arm in arms(study, model, shape.components, domain):
+            found[family_of(arm.name)].append((arm, len(arm.seeds)))
     tokens = study.training.total_steps * study.training.tokens_per_step
-    runs = len(study.domains) * len(study.seeds)
-    return RegimeCost(model, name, len(components), trainable, runs, per_token * tokens)
+    rows = []
+    for name, of_regime in found.items():
+        runs = sum(seeds for _, seeds in of_regime)
+        regime = study.regimes[name]
+        rank = adapter_of(study, regime, shape.components).rank
+        sizes = {arm.name: _components(study, arm, shape) for arm, _ in of_regime}
+        costs = {key: _per_token(shape, regime, rank, components) for key, components in sizes.items()}
+        flops = sum(seeds * costs[arm.name] for arm, seeds in of_regime) / max(1, runs)
+        one = next(iter(sizes.values()), ())
+        trainable = rank * sum(c.d_in + c.d_out for c in one)
+        rows.append(RegimeCost(model, name, len(one), trainable, runs, flops * tokens))
+    return rows
 
 
-def _components(study: Study, model: str, shape: ModelShape, name: str, regime: Regime) -> Sequence[Component]:
-    """The components of a regime; of a targeted one as many as it will have, from the last layers."""
-    if not regime.targeted or regime.top is None:
-        return components_of(regime, name, model, shape.components)
-    block = [c for c in shape.components if c.block == regime.block]
+def _per_token(shape: ModelShape, regime: Regime, rank: int, components: Sequence[Component]) -> float:
+    """FLOPs of training on one token; none where trained adapters are taken."""
+    if regime.grafted:
+        return 0.0
+    lowest = shape.layers // 2 if regime.targeted else min(c.layer for c in components)
+    return 2 * forward_flops(shape, lowest) + 6 * rank * sum(c.d_in + c.d_out for c in components)
+
+
+def _components(study: Study, arm: Arm, shape: ModelShape) -> Sequence[Component]:
+    """The components of an arm; of a targeted one as many as it will have, from the last layers."""
+    if arm.components is not None:
+        return arm.components
+    assert arm.regime.choice is not None
+    count = arm.regime.choice[1]
+    block = [c for c in shape.components if c.block == arm.regime.block]
     if study.selection.unit == "component":
-        return block[-regime.top :]
-    return [c for c in block if c.layer >= shape.layers - regime.top]
+        return block[-count:]
+    return [c for c in block if c.layer >= shape.layers - count]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ldc.models.shapes import ModelShape
+from ldc.plan.arms import components_of
 from ldc.plan.banks import BANK_TOKENS
-from ldc.plan.runs import components_of
 from ldc.study.regimes import Regime
 from ldc.study.schema import Study
 
@@ -91,7 +91,7 @@ def weights_bytes(shape: ModelShape, precision: str) -> int:
 
 def adapter_bytes(shape: ModelShape, study: Study) -> float:
     """Of one run, the mean over the study's fixed regimes: factors, gradients and AdamW's two moments in float32."""
-    regimes = [r for r in study.regimes.values() if not r.targeted] or [Regime(block="all")]
+    regimes = [r for r in study.regimes.values() if r.choice is None] or [Regime(block="all")]
     counted = [sum(c.d_in + c.d_out for c in components_of(r, "", "", shape.components)) for r in regimes]
     return 16.0 * study.adapter.rank * sum(counted) / len(counted)
 
@@ -158,5 +158,5 @@ def bank_size(
 
 def stage_one_bank(study: Study, per_bank: int) -> int:
     """Trained runs in a bank of the first stage: its runs of one model in equal shares. All go through every layer."""
-    runs = max(1, len(study.domains) * len(study.seeds) * sum(not r.targeted for r in study.regimes.values()))
+    runs = max(1, len(study.domains) * len(study.seeds) * sum(r.choice is None for r in study.regimes.values()))
     return -(-runs // -(-runs // per_bank))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 from ldc.engine_version import ENGINE_VERSION
 from ldc.errors import StudyError
 from ldc.models.roles import Component
-from ldc.study.regimes import Regime
-from ldc.study.schema import Study
+from ldc.plan.arms import Arm, arms, components_of
+from ldc.study.schema import AdapterSpec, Study
 
 PT = "pt"
 """The regime of the bare model: a run without adapters."""
@@ -39,11 +39,22 @@ class RunId:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: its name, its components (none for PT) and its key."""
+    """One run.
+
+    Attributes:
+        components: those it adapts; none for PT.
+        key: the hash of what decides its result.
+        adapter: its LoRA adapter.
+        shuffled: whether its text is.
+        source: the run whose trained adapters it takes; None if it trains its own.
+    """
 
     id: RunId
     components: tuple[Component, ...]
     key: str
+    adapter: AdapterSpec
+    shuffled: bool = False
+    source: RunId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,87 +73,37 @@ class Inputs:
 
 
 def fixed_runs(study: Study, inputs: Inputs, model: str) -> list[Run]:
-    """The runs that need no ranking: PT of every domain and the regimes with fixed layers, domain by domain.
+    """The runs of stage 1: PT of every domain and the regimes with fixed layers, domain by domain.
 
     Raises:
         StudyError: a regime matches no component of the model.
     """
     runs = []
     for domain in study.domains:
-        runs.append(_run(study, inputs, RunId(model, domain, PT, 0), ()))
-        for seed in study.seeds:
-            for name, regime in study.regimes.items():
-                if not regime.targeted:
-                    chosen = components_of(regime, name, model, inputs.components[model])
-                    runs.append(_run(study, inputs, RunId(model, domain, name, seed), chosen))
+        runs.append(_run(study, inputs, RunId(model, domain, PT, 0), (), study.adapter, False))
+        fixed = [arm for arm in arms(study, model, inputs.components[model], domain) if arm.regime.choice is None]
+        runs += [_run_of(study, inputs, model, domain, arm, seed, None) for seed in study.seeds for arm in fixed]
     return runs
 
 
 def targeted_runs(
     study: Study, inputs: Inputs, model: str, chosen: Mapping[tuple[str, str], tuple[Component, ...]]
 ) -> list[Run]:
-    """The runs whose components come from a ranking, domain by domain.
+    """The runs of stage 2, domain by domain: those whose components come from a ranking, and their controls.
 
     Args:
-        chosen: (domain, regime) -> its components. What could not be ranked is absent, and so are its runs.
+        chosen: (domain, arm) -> its components. What could not be ranked is absent, and so are its runs.
     """
-    return [
-        _run(study, inputs, RunId(model, domain, name, seed), chosen[domain, name])
-        for domain in study.domains
-        for seed in study.seeds
-        for name, regime in study.regimes.items()
-        if regime.targeted and (domain, name) in chosen
-    ]
-
-
-def components_of(regime: Regime, name: str, model: str, components: Sequence[Component]) -> tuple[Component, ...]:
-    """The components of a regime with fixed layers.
-
-    Raises:
-        StudyError: a layer does not exist, or nothing matches.
-    """
-    layers = 1 + max(c.layer for c in components)
-    if regime.layers != "all" and (beyond := [n for n in regime.layers if n >= layers]):
-        raise StudyError(
-            f"regimes.{name}: layer {beyond[0]} does not exist in {model}, "
-            f"which has {layers} layers, numbered 0 to {layers - 1}"
-        )
-    chosen = tuple(
-        c
-        for c in components
-        if regime.block in ("all", c.block) and (regime.layers == "all" or c.layer in regime.layers)
-    )
-    if not chosen:
-        raise StudyError(f"regimes.{name}: matches no component of {model}")
-    return chosen
-
-
-def check_regimes(study: Study, model: str, components: Sequence[Component]) -> None:
-    """Make sure that the layers of every regime exist, also those that a ranking will choose.
-
-    Raises:
-        StudyError: a layer does not exist, top-k over the number of layers or components, or a block that the ranked
-            regime does not adapt.
-    """
-    ranked = study.regimes.get(study.selection.regime)
-    for name, regime in study.regimes.items():
-        if not regime.targeted:
-            components_of(regime, name, model, components)
-        if ranked is None or regime.top is None:
-            continue
-        pool = [c for c in components_of(ranked, study.selection.regime, model, components) if c.block == regime.block]
-        units = {c.layer for c in pool} if study.selection.unit == "block" else {c.path for c in pool}
-        if not units:
-            raise StudyError(
-                f"regimes.{name}: chooses among the {regime.block} layers that the regime {study.selection.regime} "
-                "adapts, and it adapts none; name another in selection.regime"
-            )
-        if regime.top > len(units):
-            what = "layers" if study.selection.unit == "block" else "components"
-            raise StudyError(
-                f"regimes.{name}: asks for the top {regime.top} of {len(units)} {regime.block} {what} "
-                f"that the regime {study.selection.regime} adapts in {model}; ask for at most {len(units)}"
-            )
+    runs = []
+    for domain in study.domains:
+        second = [arm for arm in arms(study, model, inputs.components[model], domain) if arm.regime.choice is not None]
+        runs += [
+            _run_of(study, inputs, model, domain, arm, seed, chosen.get((domain, arm.name)))
+            for seed in study.validation_seeds
+            for arm in second
+            if arm.components is not None or (domain, arm.name) in chosen
+        ]
+    return runs
 
 
 def check_lengths(study: Study, model: str, context: int | None) -> None:
@@ -157,7 +118,37 @@ def check_lengths(study: Study, model: str, context: int | None) -> None:
             raise StudyError(f"{name}: {length} tokens, but {model} was made for at most {context}; lower it")
 
 
-def _run(study: Study, inputs: Inputs, identity: RunId, components: tuple[Component, ...]) -> Run:
+def _run_of(
+    study: Study,
+    inputs: Inputs,
+    model: str,
+    domain: str,
+    arm: Arm,
+    seed: int,
+    chosen: tuple[Component, ...] | None,
+) -> Run:
+    """The run of an arm with one seed; `chosen` are its components where a ranking chose them."""
+    components = chosen if arm.components is None else arm.components
+    assert components
+    identity = RunId(model, domain, arm.name, seed)
+    if not arm.regime.grafted:
+        return _run(study, inputs, identity, components, arm.adapter, arm.regime.text == "shuffled")
+    ranked = study.selection.regime
+    whole = components_of(study.regimes[ranked], ranked, model, inputs.components[model])
+    source = _run(study, inputs, RunId(model, domain, ranked, seed), whole, arm.adapter, False)
+    paths = ",".join(c.path for c in components)
+    key = hashlib.blake2b(f"{arm.name}:{source.key}:{paths}".encode(), digest_size=16).hexdigest()
+    return Run(identity, components, key, arm.adapter, source=source.id)
+
+
+def _run(
+    study: Study,
+    inputs: Inputs,
+    identity: RunId,
+    components: tuple[Component, ...],
+    adapter: AdapterSpec,
+    shuffled: bool,
+) -> Run:
     """A run with its key. What changes speed only (batch size of scoring, device, paths, bank) is not in it."""
     domain = study.domains[identity.domain]
     evaluated = study.domains if study.evaluation.domains == "all" else {identity.domain: domain}
@@ -173,12 +164,15 @@ def _run(study: Study, inputs: Inputs, identity: RunId, components: tuple[Compon
         what |= {
             "text": (inputs.domains[identity.domain], domain.loss),
             "components": [c.path for c in components],
-            "adapter": study.adapter.model_dump(),
+            "adapter": adapter.model_dump(),
             "training": _training(study),
             "seed": identity.seed,
         }
+    if shuffled:
+        what["shuffled"] = True
     text = json.dumps(what, sort_keys=True, separators=(",", ":"))
-    return Run(identity, components, hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
+    key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return Run(identity, components, key, adapter, shuffled)
 
 
 def _training(study: Study) -> dict[str, Any]:

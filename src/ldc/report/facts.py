@@ -10,6 +10,7 @@ from typing import Literal
 import pandas as pd
 
 from ldc.report.frames import RUN
+from ldc.study.regimes import family_of
 
 Block = Literal["attn", "mlp"]
 BLOCKS: tuple[Block, Block] = ("attn", "mlp")
@@ -80,15 +81,23 @@ def own_domain(evaluation: pd.DataFrame, model: str) -> pd.DataFrame:
     return evaluation[(evaluation["model"] == model) & (evaluation["domain"] == evaluation["eval_domain"])]
 
 
+def by_family(rows: pd.DataFrame) -> pd.DataFrame:
+    """The same rows, the members of a family (`random3-mlp.01`) under its name."""
+    return rows.assign(regime=rows["regime"].map(family_of).astype("str")) if len(rows) else rows
+
+
 def mean_scores(evaluation: pd.DataFrame, model: str, measure: str) -> pd.DataFrame:
-    """Mean over seeds of a measure on the run's own domain: domains x regimes, NaN where there is no run."""
-    rows = own_domain(evaluation, model)
+    """Mean over seeds, and over a family's members, of a measure on the run's own domain: domains x regimes.
+
+    NaN where there is no run.
+    """
+    rows = by_family(own_domain(evaluation, model))
     return rows.groupby(["domain", "regime"])[measure].mean().unstack("regime")
 
 
 def seed_counts(evaluation: pd.DataFrame, model: str) -> pd.DataFrame:
     """How many seeds stand behind each mean: domains x regimes."""
-    rows = own_domain(evaluation, model)
+    rows = by_family(own_domain(evaluation, model))
     return rows.groupby(["domain", "regime"])["seed"].nunique().unstack("regime").fillna(0).astype(int)
 
 
@@ -114,7 +123,7 @@ def not_improved(evaluation: pd.DataFrame, model: str) -> list[str]:
 
 def trainable(evaluation: pd.DataFrame, model: str) -> dict[str, float]:
     """Trainable parameters of each regime, mean over domains and seeds."""
-    rows = own_domain(evaluation, model)
+    rows = by_family(own_domain(evaluation, model))
     return {str(k): float(v) for k, v in rows.groupby("regime")["trainable_parameters"].mean().items()}
 
 

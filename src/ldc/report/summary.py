@@ -133,7 +133,11 @@ def _compared(study: Study, frames: Frames, model: str) -> str:
 def answer(study: Study, frames: Frames, model: str) -> str:
     """One model's answer in plain sentences; says so where nothing is done."""
     domains = list(study.domains)
-    scale = {"relative": ", relative to its weights,", "rms": ", for each element,"}.get(study.selection.score, "")
+    scale = {
+        "relative": ", relative to its weights,",
+        "rms": ", for each element,",
+        "contrast": ", against its reference,",
+    }.get(study.selection.score, "")
     sentences = []
     where = {block: _where(frames, model, block, domains) for block in ("mlp", "attn")}
     if where["mlp"]:

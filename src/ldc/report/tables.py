@@ -15,6 +15,7 @@ from ldc.report import facts
 from ldc.report.frames import EVALUATION, NORMS, RANKING, tidy
 from ldc.report.markdown import norm_summary_markdown, tables_readme, validation_markdown
 from ldc.store.atomic import write_bytes, write_text
+from ldc.study.regimes import family_of
 from ldc.study.schema import Study
 
 ORIGIN_COLUMNS = {
@@ -128,8 +129,15 @@ def parquet_bytes(frame: pd.DataFrame, schema: pa.Schema) -> bytes:
 
 
 def planned_regimes(study: Study, evaluation: pd.DataFrame) -> list[str]:
-    """PT, the study's regimes, and whatever else was scored; in the origin's order."""
-    return regime_order(["pt", *study.regimes, *sorted(evaluation["regime"].unique())])
+    """What the validation table shows: PT, the study's regimes, and whatever else was scored, in the origin's order.
+
+    A family is one column, the mean over its members. Single layers and shuffled text have tables of their own.
+    """
+    apart = {
+        name for name, regime in study.regimes.items() if regime.solo or regime.grafted or regime.text == "shuffled"
+    }
+    scored = sorted({family_of(str(name)) for name in evaluation["regime"].unique()})
+    return regime_order(name for name in ["pt", *study.regimes, *scored] if name not in apart)
 
 
 def write_tables(

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
+from ldc.errors import StoreError
 from ldc.models.roles import Component
 from ldc.store.atomic import write_bytes, write_text
 from ldc.study.schema import AdapterSpec
@@ -41,6 +43,23 @@ def peft_config(
         "init_lora_weights": True,
         "target_modules": [c.path for c in components],
     }
+
+
+def read_factors(folder: Path) -> dict[str, tuple[Any, Any]]:
+    """The factors of an adapter that `write_adapter` wrote: component path -> (A [rank, in], B [out, rank]).
+
+    Raises:
+        StoreError: the file cannot be read.
+    """
+    try:
+        arrays = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise StoreError(
+            f"{folder / WEIGHTS}: cannot be read ({error}); delete {folder.parent} and run the study again"
+        ) from error
+    prefix, suffix = tensor_name("|", "A").split("|")
+    paths = [name.removeprefix(prefix).removesuffix(suffix) for name in arrays if name.endswith(suffix)]
+    return {path: (arrays[tensor_name(path, "A")], arrays[tensor_name(path, "B")]) for path in paths}
 
 
 def write_adapter(

@@ -47,11 +47,11 @@ def adapter_card(result: Result, study: Study, base_model: str, revision: str | 
     facts = {
         "Base model": f"`{base_model}`{at}",
         "Study": study.name,
-        "Domain": text,
+        "Domain": text + (", its tokens in random order" if result.run.shuffled else ""),
         "Regime": f"{run.regime}: {_where(result)}",
         "Seed": run.seed,
         "Trainable parameters": f"{result.trainable_parameters:,}",
-        "Adapter": _settings(study.adapter.model_dump()),
+        "Adapter": _settings(result.run.adapter.model_dump()),
         "Training": _settings(study.training.model_dump(exclude_none=True)),
         "Held-out bits per byte": _held_out(result, synthetic),
     }

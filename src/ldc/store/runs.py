@@ -22,8 +22,9 @@ from ldc.errors import EnvironmentFault, StoreError
 from ldc.models.roles import Component
 from ldc.plan.banks import BankPlan
 from ldc.plan.runs import Inputs, Run, RunId
-from ldc.store.adapter import write_adapter
+from ldc.store.adapter import read_factors, write_adapter
 from ldc.store.atomic import write_bytes, write_text
+from ldc.study.regimes import family_of
 
 SCHEMA_VERSION = 1
 MARKER = "run.json"
@@ -69,7 +70,8 @@ class Store:
     def used_names(self) -> dict[str, set[str]]:
         """The names of models, domains and regimes of which some run is stored."""
         found = [path.relative_to(self.out / "runs").parts for path in (self.out / "runs").glob(f"*/*/*/*/{MARKER}")]
-        return {axis: {parts[i] for parts in found} for i, axis in enumerate(("models", "domains", "regimes"))}
+        named = {axis: {parts[i] for parts in found} for i, axis in enumerate(("models", "domains", "regimes"))}
+        return named | {"regimes": {family_of(name) for name in named["regimes"]}}
 
     def _foreign(self) -> bool:
         """Whether the folder holds anything but what is left of a study that was stopped before it was planned."""
@@ -90,6 +92,14 @@ class Store:
         """Whether exactly this run is stored, be it finished or failed."""
         record = self.record(run.id)
         return record is not None and record["key"] == run.key
+
+    def factors(self, run: RunId) -> dict[str, tuple[Any, Any]]:
+        """The trained factors of a run that is done: component path -> (A [rank, in], B [out, rank]).
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        return read_factors(self.folder(run) / "adapter")
 
     def write(self, result: Result, config: Mapping[str, Any], facts: Mapping[str, Any], card: str = "") -> None:
         """Store a run: everything else first, the marker last. What was there before is replaced.

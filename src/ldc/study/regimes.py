@@ -1,18 +1,35 @@
-"""Regimes: which components of a model carry adapters, as a block and a choice of layers."""
+"""Regimes: which components of a model carry adapters, as a block and a choice of layers.
+
+A regime is one run for each domain and seed, or a family of them, whose members are called `family.member`:
+`random3-mlp.01`, `solo-mlp.07`, `foreign3-mlp.cpp`.
+"""
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
 from difflib import get_close_matches
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Block = Literal["attn", "mlp", "all"]
 ORIGIN_REGIMES = ("attn", "mlp", "all", "top1-mlp", "top1-attn", "top3-mlp", "top3-attn")
 
-_TARGETED = re.compile(r"^top([1-9][0-9]*)-(attn|mlp)$")
+Choice = Literal["top", "bottom", "foreign", "random", "first", "last", "spaced", "solo", "keep", "knock"]
+CHOICES: tuple[Choice, ...] = get_args(Choice)
+DRAWS = 19
+"""Random draws where none are asked for: the least that can resolve p = .05 by rank."""
+
+_CHOSEN = re.compile(r"^(top|bottom|foreign|random|first|last|spaced)([1-9][0-9]*)-(attn|mlp)$")
+_SOLO = re.compile(r"^(solo|keep|knock)-(attn|mlp)$")
+_SHUFFLED = re.compile(r"^(attn|mlp|all)-shuffled$")
+_EQUAL = re.compile(r"^(attn|mlp)-equal$")
+_NAMES = (
+    "attn, mlp, all, top<k>-mlp, top<k>-attn; controls: bottom<k>-mlp, random<k>-, first<k>-, last<k>-, spaced<k>-, "
+    "foreign<k>-, solo-mlp, keep-mlp, knock-mlp, mlp-equal, all-shuffled, and so with attn; "
+    "your own: {block: mlp, layers: 0-5}"
+)
 
 
 def plain_number(value: object) -> object:
@@ -47,10 +64,13 @@ def _layer_list(value: object) -> object:
     return tuple(layers)
 
 
-class Regime(BaseModel):
-    """Block x layers: fixed layers, or the top k of the ranking.
+_Count = Annotated[int, Field(gt=0), BeforeValidator(plain_number)]
 
-    A targeted regime (`top` set) is resolved to layers when the ranked runs are done.
+
+class Regime(BaseModel):
+    """Block x layers: fixed layers, or as many as are asked for by one way of choosing them.
+
+    `top`, `bottom` and `foreign` wait for a ranking; the others are known beforehand.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -59,21 +79,78 @@ class Regime(BaseModel):
     """attn, mlp, or all of both."""
     layers: Annotated[Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_layer_list)] = "all"
     """`all`, a list of layer numbers from 0, or ranges such as 0-5."""
-    top: Annotated[int, Field(gt=0), BeforeValidator(plain_number)] | None = None
+    top: _Count | None = None
     """Take the k best layers of the ranking instead of fixed ones."""
+    bottom: _Count | None = None
+    """Control: the k last of the ranking."""
+    foreign: _Count | None = None
+    """Control: the k best of another domain's ranking; a family, one run for each other domain."""
+    random: _Count | None = None
+    """Control: k layers drawn at random; a family of `draws` runs, drawn alike for all domains and seeds."""
+    draws: Annotated[int, Field(gt=0), BeforeValidator(plain_number)] | None = None
+    """How many random draws: 19 unless told, the least that can resolve p = .05."""
+    first: _Count | None = None
+    """Control: the k lowest layers."""
+    last: _Count | None = None
+    """Control: the k highest layers."""
+    spaced: _Count | None = None
+    """Control: k layers evenly spaced."""
+    solo: Annotated[bool, Field(strict=True)] = False
+    """Every layer alone: a family, one run for each layer."""
+    keep: Annotated[bool, Field(strict=True)] = False
+    """Not trained: of the ranked regime's trained adapters only one layer's; a family, one for each layer."""
+    knock: Annotated[bool, Field(strict=True)] = False
+    """Not trained: the ranked regime's trained adapters without one layer's; a family, one for each layer."""
+    text: Literal["own", "shuffled"] = "own"
+    """`shuffled`: trained on the domain's text, the tokens of each document in random order: the null of content."""
+    rank: _Count | None = None
+    """Rank of this regime's adapters, where it is not the study's."""
+    budget: Literal["attn", "mlp"] | None = None
+    """Choose the rank so that there are as many parameters as that block has at the study's rank."""
 
     @model_validator(mode="after")
-    def _fixed_or_ranked(self) -> Regime:
-        if self.top is not None and self.layers != "all":
-            raise ValueError("give layers or top, not both")
-        if self.top is not None and self.block == "all":
-            raise ValueError("a ranking is of attn or of mlp; give two regimes")
+    def _one_choice(self) -> Regime:
+        given = [name for name in CHOICES if getattr(self, name)]
+        if len(given) > 1 or (given and self.layers != "all"):
+            raise ValueError(f"give layers or one of {', '.join(CHOICES)}, not both")
+        if given and self.block == "all":
+            raise ValueError(
+                "a ranking is of attn or of mlp; give two regimes"
+                if given[0] in ("top", "bottom", "foreign")
+                else f"{given[0]} is for attn or mlp; give two regimes"
+            )
+        if self.draws is not None and self.random is None:
+            raise ValueError("draws is for random layers, as in {block: mlp, random: 3, draws: 99}")
+        if self.rank is not None and self.budget is not None:
+            raise ValueError("give rank or budget, not both")
+        if self.budget is not None and (self.block != ("mlp" if self.budget == "attn" else "attn") or given):
+            raise ValueError("budget is for the whole of one block, and names the other: {block: mlp, budget: attn}")
         return self
+
+    @property
+    def choice(self) -> tuple[Choice, int] | None:
+        """How layers are chosen, and how many; None for fixed ones."""
+        return next(((name, int(getattr(self, name))) for name in CHOICES if getattr(self, name)), None)
 
     @property
     def targeted(self) -> bool:
         """Whether the layers come from a ranking."""
-        return self.top is not None
+        return self.choice is not None and self.choice[0] in ("top", "bottom", "foreign")
+
+    @property
+    def grafted(self) -> bool:
+        """Whether it takes adapters that another run has trained."""
+        return self.keep or self.knock
+
+    @property
+    def family(self) -> bool:
+        """Whether it is several runs for each domain and seed."""
+        return self.choice is not None and self.choice[0] in ("foreign", "random", "solo", "keep", "knock")
+
+
+def family_of(regime: str) -> str:
+    """The name of a run's regime without the member: `random3-mlp` of `random3-mlp.01`."""
+    return regime.partition(".")[0]
 
 
 def regime_from_text(text: str) -> Regime:
@@ -84,11 +161,15 @@ def regime_from_text(text: str) -> Regime:
     """
     if text in ("attn", "mlp", "all"):
         return Regime.model_validate({"block": text})
-    if match := _TARGETED.match(text):
-        return Regime(block="attn" if match[2] == "attn" else "mlp", top=int(match[1]))
+    if match := _CHOSEN.match(text):
+        return Regime.model_validate({"block": match[3], match[1]: int(match[2])})
+    if match := _SOLO.match(text):
+        return Regime.model_validate({"block": match[2], match[1]: True})
+    if match := _SHUFFLED.match(text):
+        return Regime.model_validate({"block": match[1], "text": "shuffled"})
+    if match := _EQUAL.match(text):
+        return Regime.model_validate({"block": match[1], "budget": "mlp" if match[1] == "attn" else "attn"})
     near = get_close_matches(text, ORIGIN_REGIMES, n=1)
     raise ValueError(
-        f"no regime is called `{text}`"
-        + (f"; did you mean `{near[0]}`?" if near else "")
-        + " (known: attn, mlp, all, top<k>-mlp, top<k>-attn; your own: {block: mlp, layers: 0-5})"
+        f"no regime is called `{text}`" + (f"; did you mean `{near[0]}`?" if near else "") + f" (known: {_NAMES})"
     )

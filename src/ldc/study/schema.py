@@ -96,6 +96,8 @@ class DomainSpec(Record):
     """Share of source documents for validation, where LDC makes the splits."""
     test_share: Share = 0.1
     """Share of source documents for the test split, where LDC makes the splits."""
+    reference: Annotated[bool, Field(strict=True)] = False
+    """A text to compare maps with, such as general text: only the ranked regime is run on it."""
 
     _bare = model_validator(mode="before")(_bare_source)
 
@@ -210,8 +212,13 @@ class SelectionSpec(Record):
     """What is ranked: a layer's attention or MLP as a whole, or single projections."""
     regime: Text = "all"
     """The regime whose runs are ranked."""
-    score: Literal["frobenius", "relative", "rms"] = "frobenius"
-    """Ranked by raw S, by S over the norm of the weights, or by S over the root of their number."""
+    score: Literal["frobenius", "relative", "rms", "contrast"] = "frobenius"
+    """Ranked by raw S, by S over the norm of the weights, by S over the root of their number, or by the log of S over
+    the reference's S."""
+    reference: Text = "others"
+    """What `contrast` compares with: the mean of the `others` (domains), one domain, or a regime on shuffled text."""
+    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = ()
+    """Seeds that rank; targeted and control regimes then run on the others only. None given: all seeds do both."""
 
 
 def _regimes(value: object) -> object:
@@ -266,15 +273,56 @@ class Study(Record):
             raise fault("this name is kept for the model before adaptation, which is always scored", "regimes", "pt")
         if len(set(self.seeds)) != len(self.seeds):
             raise fault("a seed occurs twice", "seeds")
-        targeted = [name for name, r in self.regimes.items() if r.targeted]
+        targeted = [name for name, r in self.regimes.items() if r.targeted or r.grafted]
         ranked = self.selection.regime
         if targeted and ranked not in self.regimes:
             near = get_close_matches(ranked, self.regimes, n=1)
             raise fault(
-                f"{targeted[0]} chooses its layers by the runs of `{ranked}`, which is not among the study's regimes; "
+                f"{targeted[0]} waits for the runs of `{ranked}`, which is not among the study's regimes; "
                 + (f"did you mean `{near[0]}`?" if near else "add it, or name another in selection.regime"),
                 *(("selection", "regime") if "regime" in self.selection.model_fields_set else ("regimes",)),
             )
-        if targeted and self.regimes[ranked].targeted:
-            raise fault(f"`{ranked}` itself chooses layers by a ranking; name one that does not", "selection", "regime")
+        if targeted and (self.regimes[ranked].choice or self.regimes[ranked].text == "shuffled"):
+            how = "reads shuffled text" if self.regimes[ranked].choice is None else "itself chooses layers"
+            raise fault(f"`{ranked}` {how}; name a regime that does not", "selection", "regime")
         return self
+
+    @model_validator(mode="after")
+    def _families(self) -> Study:
+        for name in self.regimes:
+            if "." in name:
+                raise fault("a dot is kept for the members of a family; use a dash", "regimes", name)
+        if all(d.reference for d in self.domains.values()):
+            raise ValueError("every domain is only a reference; at least one must be studied")
+        return self
+
+    @model_validator(mode="after")
+    def _selection_fits(self) -> Study:
+        chosen = self.selection
+        if unknown := [s for s in chosen.seeds if s not in self.seeds]:
+            raise fault(f"{unknown[0]} is not among the study's seeds", "selection", "seeds")
+        if chosen.seeds and set(chosen.seeds) == set(self.seeds) and any(r.choice for r in self.regimes.values()):
+            raise fault("these are all the seeds; leave at least one to validate the ranking on", "selection", "seeds")
+        if chosen.score == "contrast":
+            regime = self.regimes.get(chosen.reference)
+            if chosen.reference == "others" and len(self.domains) < 2:
+                raise fault(
+                    "others: there is one domain only; name a regime on shuffled text", "selection", "reference"
+                )
+            if chosen.reference not in ("others", *self.domains) and (regime is None or regime.text != "shuffled"):
+                raise fault(
+                    f"`{chosen.reference}` is neither `others` nor a domain or a regime on shuffled text of the study",
+                    "selection",
+                    "reference",
+                )
+        return self
+
+    @property
+    def validation_seeds(self) -> tuple[int, ...]:
+        """The seeds of targeted and control runs: those that do not rank, or all where none is set apart."""
+        return tuple(s for s in self.seeds if s not in self.selection.seeds)
+
+    @property
+    def ranking_seeds(self) -> tuple[int, ...]:
+        """The seeds whose runs are ranked."""
+        return self.selection.seeds or self.seeds
