@@ -128,7 +128,9 @@ def test_the_measures_of_a_map_are_what_a_hand_computes() -> None:
         for step, part in ((0, 0.0), (5, part))
         for block, s, size in (("attn", 2.0, 4.0), ("mlp", 6.0, 3.0))
     ]
-    table = block_measures(pd.DataFrame(rows, columns=names.split())).set_index(["regime", "step", "domain", "block"])
+    table = block_measures(pd.DataFrame(rows, columns=names.split()), {"all": "all-shuffled"}).set_index(
+        ["regime", "step", "domain", "block"]
+    )
     cell = table.loc["all", 5, "cpp", "mlp"]
     assert cell["s"] == 6.0
     assert cell["relative"] == pytest.approx(0.6)
@@ -187,7 +189,7 @@ def test_members_of_a_family_are_counted_and_not_offered_one_by_one() -> None:
 def test_over_seeds_counts_the_seeds_of_each_cell() -> None:
     norms = make_frames(make_study(models=("alpha",))).norms
     fewer = norms[~((norms["domain"] == "math") & (norms["seed"] == 1))]
-    table = over_seeds(block_measures(fewer)).set_index(["regime", "domain", "step", "block", "layer", "measure"])
+    table = over_seeds(block_measures(fewer, {})).set_index(["regime", "domain", "step", "block", "layer", "measure"])
     assert table.loc[("all", "math", 10, "mlp", 4, "s"), ["mean", "low", "high", "seeds"]].tolist() == [12, 12, 12, 1]
     assert table.loc[("all", "cpp", 10, "mlp", 4, "s"), "seeds"] == 2
 
@@ -214,6 +216,38 @@ def test_colours_around_zero_are_alike_in_depth_on_both_sides() -> None:
         assert middle == (min(ramp) if dark else max(ramp))
         for low, high in zip(ramp[: LEVELS // 2], reversed(ramp)):
             assert abs(low - high) < 20
+
+
+def test_shuffled_text_stands_against_the_run_that_adapts_the_same() -> None:
+    study = make_study(models=("alpha",), regimes=("mlp", "all", "all-shuffled", "top1-mlp"))
+    frames = make_frames(make_study(models=("alpha",)))
+    shuffled = frames.norms[frames.norms["regime"] == "all"].assign(regime="all-shuffled")
+    norms = pd.concat([frames.norms, shuffled.assign(frobenius=shuffled["frobenius"] / 2)])
+    data = model_data(study, Frames(norms, frames.evaluation, frames.ranking, frames.losses), "alpha")
+    assert data is not None
+    assert data["nulls"] == {"all": "all-shuffled"}
+    assert set(data["maps"]["content"]) == {"all"}
+    assert data["maps"]["content"]["all"]["mlp"]["values"][-1][0] == pytest.approx([np.log(2.0)] * LAYERS, abs=1e-4)
+
+
+def test_controls_have_a_table_of_their_own() -> None:
+    study = make_study(models=("alpha",), regimes=("all", "top3-mlp", "random3-mlp", "solo-mlp", "mlp-equal"))
+    frames = make_frames(make_study(models=("alpha",), regimes=("all", "top3-mlp")))
+    top = frames.evaluation[frames.evaluation["regime"] == "top3-mlp"]
+    scores = pd.concat([frames.evaluation, *(top.assign(regime=f"random3-mlp.0{n}") for n in (1, 2))])
+    page = render(study, tidy_frames(Frames(frames.norms, scores, frames.ranking, frames.losses)), run_lines(study), {})
+    before, after = page.split("<h3>Controls</h3>")
+    assert '<th scope="col">random3-mlp</th>' not in before
+    assert '<th scope="col">random3-mlp</th><th scope="col">mlp-equal</th>' in after
+    assert '<th scope="col">solo-mlp</th>' not in before + after.split('id="provenance"')[0]
+
+
+def test_a_study_that_ranks_on_other_seeds_says_so() -> None:
+    study = make_study(models=("alpha",), seeds=(0, 1, 2), selection={"seeds": (0,), "score": "contrast"})
+    page = render(study, tidy_frames(make_frames(study)), run_lines(study), {})
+    assert "targeted and control runs: seeds 1, 2, which ranked nothing" in page
+    assert "layers are ranked on the seeds 0" in page
+    assert "that of its reference (others)" in page
 
 
 # Evidence

@@ -74,6 +74,17 @@ def _marks(norms: pd.DataFrame, families: Iterable[str], domains: list[str], lay
     return found
 
 
+def _nulls(study: Study, regimes: Iterable[str]) -> dict[str, str]:
+    """Regime -> the regime that adapts the same components alike, on shuffled text."""
+    chosen = {name: study.regimes[name] for name in regimes}
+    return {
+        name: other
+        for name, regime in chosen.items()
+        for other, null in chosen.items()
+        if null.text == "shuffled" and null == regime.model_copy(update={"text": "shuffled"}) and name != other
+    }
+
+
 def model_data(study: Study, frames: Frames, model: str) -> dict[str, Any] | None:
     """What can be chosen and seen in one model's maps; None where it has no norms.
 
@@ -86,7 +97,8 @@ def model_data(study: Study, frames: Frames, model: str) -> dict[str, Any] | Non
     domains = [d for d in study.domains if (norms["domain"] == d).any()]
     layers = sorted(int(n) for n in norms["layer"].unique())
     regimes = [r for r in study.regimes if (single["regime"] == r).any()]
-    table = maps.over_seeds(maps.block_measures(single))
+    nulls = _nulls(study, regimes)
+    table = maps.over_seeds(maps.block_measures(single, nulls))
     content: dict[str, Any] = {}
     for (measure, regime), rows in table.groupby(["measure", "regime"]):
         if regime in regimes:
@@ -97,6 +109,7 @@ def model_data(study: Study, frames: Frames, model: str) -> dict[str, Any] | Non
         "domains": domains,
         "layers": layers,
         "regimes": regimes,
+        "nulls": nulls,
         "seeds": {str(r): int(seeds[r]) for r in regimes},
         "measures": [m for m in maps.MEASURES if m in content],
         "maps": content,

@@ -9,9 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ldc.report.facts import BLOCKS
-
-SHUFFLED = "-shuffled"
-"""What the name of a regime on shuffled text ends in."""
+from ldc.study.regimes import family_of
 
 
 @dataclass(frozen=True)
@@ -40,12 +38,16 @@ MEASURES: Mapping[str, Measure] = {
 _PLACE = ["regime", "domain", "seed", "step", "block", "layer"]
 
 
-def block_measures(norms: pd.DataFrame) -> pd.DataFrame:
+def block_measures(norms: pd.DataFrame, nulls: Mapping[str, str]) -> pd.DataFrame:
     """Every measure of every block of one model's runs: `_PLACE`, then a column for each of `MEASURES`.
 
     NaN where a measure has no meaning: nothing moved, a single domain, no run on shuffled text. The size null is
     sqrt(d_in d_out) = S / rms, summed over components; `excess` is centred over the blocks, layers and domains of a
     regime, seed and step.
+
+    Args:
+        norms: as in `frames.NORMS`, of one model.
+        nulls: the regime on shuffled text that stands against a regime, by that regime's name.
     """
     rows = norms[norms["block"].isin(BLOCKS)]
     size = rows["frobenius"] / rows["rms"].where(rows["rms"] > 0)
@@ -59,8 +61,8 @@ def block_measures(norms: pd.DataFrame) -> pd.DataFrame:
     others, count = grouped.transform("sum") - table["s"], grouped.transform("size") - 1
     reference = (others / count.where(count > 0)).where(others > 0)
     table["contrast"] = np.log(moved / reference)
-    shuffled = table[table["regime"].str.endswith(SHUFFLED)]
-    shuffled = shuffled.assign(regime=shuffled["regime"].str.removesuffix(SHUFFLED))[[*_PLACE, "s"]]
+    pairs = [table[table["regime"] == null].assign(regime=regime) for regime, null in nulls.items()]
+    shuffled = pd.concat([table.iloc[:0], *pairs])[[*_PLACE, "s"]]
     joined = table[_PLACE].merge(shuffled, on=_PLACE, how="left")["s"].to_numpy(dtype=float)
     table["content"] = np.log(moved / pd.Series(joined, index=table.index).where(joined > 0))
     return table[[*_PLACE, *MEASURES]]
@@ -72,11 +74,6 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     long = table.melt(id_vars=_PLACE, value_vars=list(MEASURES), var_name="measure").dropna(subset="value")
     grouped = long.groupby([*place, "measure"], as_index=False)["value"]
     return grouped.agg(mean="mean", low="min", high="max", seeds="size")
-
-
-def family_of(regime: str) -> str:
-    """The name of a run's regime without the member: `random3-mlp` of `random3-mlp.01`."""
-    return regime.partition(".")[0]
 
 
 def adapted_layers(norms: pd.DataFrame) -> pd.DataFrame:

@@ -85,6 +85,7 @@
     const { signed } = data.measures[now.measure];
     const values = now.blocks[block].values[now.at];
     const [low, high] = now.ends;
+    $("table", figure).setAttribute("aria-label", `${BLOCKS[block]}: ${data.measures[now.measure].title} in the ${now.regime} run at step ${now.step}, a row for each domain`);
     $$("tbody tr", figure).forEach((row, d) => {
       $$("td", row).forEach((cell, l) => {
         const v = values[d][l];
@@ -183,7 +184,7 @@
       if (now.last && part.low) Object.assign(line, { low: along(part.low[d]), high: along(part.high[d]) });
       const others = part.values[now.at].filter((_, i) => i !== d);
       if (others.length) series.push({ name: `${BLOCKS[block]}, mean of the other domains`, look: block + " soft", points: along(mean(others)) });
-      const nulls = (model.maps[now.measure] || {})[now.regime + "-shuffled"];
+      const nulls = (model.maps[now.measure] || {})[model.nulls[now.regime]];
       if (nulls && nulls[block] && now.last) series.push({ name: `${BLOCKS[block]}, shuffled text`, look: block + " null", points: along(nulls[block].values.at(-1)[d]) });
       series.push(line);
     }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,13 +26,12 @@ from ldc.report.markdown import MEASURES, MISSING, seeds_phrase
 from ldc.report.proof import Proof
 from ldc.report.tables import ORIGIN_COLUMNS, norm_summary, planned_regimes, regime_order, validation_table
 from ldc.study.reading import resolved_yaml
+from ldc.study.regimes import family_of
 from ldc.study.schema import Study
 
 _HERE = Path(__file__).parent
-_CONTROL = re.compile(r"^((random|bottom|first|last|spaced|foreign)\d+-(attn|mlp)|(attn|mlp)-equal)$")
-"""Names of control regimes, which have a table of their own beside the origin's columns."""
-_APART = re.compile(r"^solo-(attn|mlp)$|-shuffled$")
-"""Regimes shown elsewhere: every layer alone, and shuffled text."""
+_CONTROLS = ("bottom", "foreign", "random", "first", "last", "spaced")
+"""Ways of choosing layers that make a regime a control, with a table beside the origin's columns."""
 _BETTER = {"bits_per_byte": "lower", "inverse_perplexity": "higher", "recovery": "higher"}
 
 
@@ -71,15 +69,15 @@ def _heat_map(study: Study, frames: Frames, model: str, synthetic: frozenset[str
     return {"blocks": blocks, "low": facts.number(low), "high": facts.number(high)}
 
 
-def _families(evaluation: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the members of a family (`random3-mlp.01`) under its name."""
-    return evaluation.assign(regime=[maps.family_of(str(r)) for r in evaluation["regime"]])
-
-
 def _columns(study: Study, evaluation: pd.DataFrame) -> tuple[list[str], list[str]]:
     """The regimes of the validation table, and those of the table of controls."""
-    regimes = [r for r in planned_regimes(study, evaluation) if not _APART.search(r)]
-    return [r for r in regimes if not _CONTROL.match(r)], [r for r in regimes if _CONTROL.match(r)]
+
+    def control(name: str) -> bool:
+        regime = study.regimes.get(name)
+        return regime is not None and bool(regime.budget or (regime.choice and regime.choice[0] in _CONTROLS))
+
+    regimes = planned_regimes(study, evaluation)
+    return [r for r in regimes if not control(r)], [r for r in regimes if control(r)]
 
 
 def _spreads(evaluation: pd.DataFrame, model: str, measure: str) -> dict[tuple[str, str], str]:
@@ -140,7 +138,7 @@ def _tables(
     study: Study, frames: Frames, model: str, synthetic: frozenset[str], proof: Proof
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """The three validation tables, and that of the controls, None where there are none."""
-    evaluation = _families(frames.evaluation)
+    evaluation = facts.by_family(frames.evaluation)
     shown, controls = _columns(study, evaluation)
     gains, trainable = _gains(proof, model), facts.trainable(evaluation, model)
     tables = [_validation(study, evaluation, model, m, shown, synthetic, gains) for m in MEASURES]
@@ -204,7 +202,7 @@ def _count(value: float) -> str:
 
 def _run_matrix(study: Study, runs: list[RunLine], model: str) -> dict[str, Any]:
     """Done of planned, domains x regimes; the members of a family together."""
-    own = [(r.domain, maps.family_of(r.regime), r.status) for r in runs if r.model == model]
+    own = [(r.domain, family_of(r.regime), r.status) for r in runs if r.model == model]
     planned = Counter((domain, regime) for domain, regime, _ in own)
     done = Counter((domain, regime) for domain, regime, status in own if status == "done")
     regimes = regime_order(["pt", *study.regimes])
@@ -301,6 +299,7 @@ def render(
         undone=sorted((line for line in lines if line.status != "done"), key=lambda r: r.status),
         synthetic=[d for d in study.domains if d in synthetic],
         seeds=seeds_phrase(len(study.seeds)),
+        validation_seeds=[k for k in study.seeds if k not in study.selection.seeds],
         caution=summary.CAUTION,
         not_improved=facts.NOT_IMPROVED,
         settings=resolved_yaml(study),
