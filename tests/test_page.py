@@ -18,6 +18,7 @@ import pytest
 from ldc.errors import StoreError
 from ldc.report import Frames, write_report
 from ldc.report.frames import tidy_frames
+from ldc.report.grafts import worth
 from ldc.report.island import island_text, model_data
 from ldc.report.maps import adapted_layers, block_measures, over_seeds
 from ldc.report.page import render
@@ -240,6 +241,33 @@ def test_controls_have_a_table_of_their_own() -> None:
     assert '<th scope="col">random3-mlp</th>' not in before
     assert '<th scope="col">random3-mlp</th><th scope="col">mlp-equal</th>' in after
     assert '<th scope="col">solo-mlp</th>' not in before + after.split('id="provenance"')[0]
+
+
+def grafted() -> tuple[Study, Frames]:
+    """PT 2 bits per byte, `all` 1.2; layer n kept alone 1.9 - n/100, left out 1.3 + n/100; only the MLP."""
+    study = make_study(models=("alpha",), seeds=(0, 1), regimes=("all", "keep-mlp", "knock-mlp"))
+    frames = make_frames(make_study(models=("alpha",), regimes=("all",)))
+    whole = frames.evaluation[frames.evaluation["regime"] == "all"]
+    parts = [
+        whole.assign(regime=f"{way}-mlp.{n:02d}", bits_per_byte=start + sign * n / 100)
+        for n in range(LAYERS)
+        for way, start, sign in (("keep", 1.9, -1), ("knock", 1.3, 1))
+    ]
+    flat = frames.evaluation.assign(bits_per_byte=frames.evaluation["regime"].map({"pt": 2.0, "all": 1.2}))
+    return study, Frames(frames.norms, pd.concat([flat, *parts]), frames.ranking, frames.losses)
+
+
+def test_a_layer_kept_gains_over_pt_and_one_left_out_is_missed_against_the_whole_run() -> None:
+    study, frames = grafted()
+    table = worth(study, frames, "alpha").set_index(["domain", "block", "way", "layer"])["mean"]
+    assert table["cpp", "mlp", "keep", 5] == pytest.approx(0.15)
+    assert table["math", "mlp", "knock", 2] == pytest.approx(0.12)
+    assert set(table.index.get_level_values("block")) == {"mlp"}
+    page = render(study, tidy_frames(frames), run_lines(study), {})
+    assert "kept alone: gain over PT, most in layer 5, 0.1500; left out: loss against the whole run, most" in page
+    by_component = study.model_copy(update={"selection": study.selection.model_copy(update={"unit": "component"})})
+    assert worth(by_component, frames, "alpha").empty
+    assert "One layer kept" not in page_of()
 
 
 def test_a_study_that_ranks_on_other_seeds_says_so() -> None:

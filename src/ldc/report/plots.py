@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +60,28 @@ class Curve:
     points: tuple[tuple[float, float, str], ...]
 
 
+@dataclass(frozen=True)
+class Trace:
+    """One line over layers, with its band from least to greatest over seeds (empty without one)."""
+
+    way: str
+    path: str
+    band: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Lines over layers of one domain and block, in a view box of WIDTH x HEIGHT; `zero` is the height of zero."""
+
+    title: str
+    block: str
+    alt: str
+    traces: tuple[Trace, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    zero: float
+
+
 def steps_between(low: float, high: float, most: int = 5) -> list[float]:
     """Round values from at or below `low` to at or above `high`, evenly spaced."""
     step = round_steps(max(high - low, 1e-12), most)[1]
@@ -109,6 +131,50 @@ def scatter(domain: str, rows: pd.DataFrame, gains: tuple[float, float]) -> Scat
         x_ticks=tuple(Tick(_along(v, xs, LEFT + 12, right), tick_text(v, xs[1] - xs[0])) for v in xs),
         y_ticks=tuple(Tick(y(v), tick_text(v, ys[1] - ys[0])) for v in ys),
         zero=y(0.0),
+    )
+
+
+def profile(
+    title: str, block: str, lines: Mapping[str, pd.DataFrame], names: Mapping[str, str], reach: tuple[float, float]
+) -> Profile:
+    """Lines over layers.
+
+    Args:
+        title: what the chart is called.
+        block: attn or mlp, for its colour.
+        lines: layer, mean, low, high of each line, by a word that chooses its look; none empty.
+        names: what each line says.
+        reach: least and greatest that must fit, shared by the charts of a model so that they compare.
+    """
+    ys, layers = (
+        steps_between(min(0.0, reach[0]), max(0.0, reach[1])),
+        {int(n) for t in lines.values() for n in t["layer"]},
+    )
+    first, last = min(layers), max(max(layers), min(layers) + 1)
+    x = {n: _along(n, (first, last), LEFT + 12, WIDTH - RIGHT - 8) for n in layers}
+
+    def points(table: pd.DataFrame, column: str) -> list[str]:
+        return [
+            f"{x[int(n)]} {_along(float(v), ys, HEIGHT - BOTTOM, TOP)}" for n, v in zip(table["layer"], table[column])
+        ]
+
+    traces, peaks = [], []
+    for way, rows in lines.items():
+        table = rows.sort_values("layer")
+        spread = bool((table["high"] > table["low"]).any())
+        band = f"M{'L'.join([*points(table, 'high'), *reversed(points(table, 'low'))])}Z" if spread else ""
+        traces.append(Trace(way, "M" + "L".join(points(table, "mean")), band))
+        peak = table.loc[table["mean"].idxmax()]
+        peaks.append(f"{names[way]}, most in layer {int(peak['layer'])}, {float(peak['mean']):.4f}")
+    every = next(s for s in (1, 2, 4, 5, 10, 20, 50, 1000) if (last - first) / s <= 12)
+    return Profile(
+        title=title,
+        block=block,
+        alt=f"{title}, bits per byte over layers. {'; '.join(peaks)}.",
+        traces=tuple(traces),
+        x_ticks=tuple(Tick(x[n], str(n)) for n in sorted(layers) if n % every == 0),
+        y_ticks=tuple(Tick(_along(v, ys, HEIGHT - BOTTOM, TOP), tick_text(v, ys[1] - ys[0])) for v in ys),
+        zero=_along(0.0, ys, HEIGHT - BOTTOM, TOP),
     )
 
 
