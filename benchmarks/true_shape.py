@@ -51,7 +51,7 @@ def main() -> None:
             sys.stdout.write(json.dumps(json.loads(_part("run", folder)), indent=1) + "\n")
 
 
-def build(folder: Path, name: str, config: Any = None) -> None:
+def build(folder: Path, name: str, config: Any = None, seed: int = 0) -> None:
     """Write a random model of a known shape: bf16 shards with an index, and a tokenizer of all its tokens.
 
     The weights are never held together: each shard is drawn, written and forgotten.
@@ -68,7 +68,7 @@ def build(folder: Path, name: str, config: Any = None) -> None:
     model.tie_weights()
     shapes = {key: tuple(p.shape) for key, p in model.named_parameters()}
     folder.mkdir(parents=True, exist_ok=True)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     shards: list[dict[str, Any]] = [{}]
     held, weight_map = 0, {}
     for key, shape in shapes.items():
