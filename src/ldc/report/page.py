@@ -281,6 +281,7 @@ def render(
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    validating = [k for k in study.seeds if k not in study.selection.seeds] or list(study.seeds)
     data = {m: model_data(study, frames, m) for m in study.models}
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.jinja").render(
@@ -300,7 +301,8 @@ def render(
         undone=sorted((line for line in lines if line.status != "done"), key=lambda r: r.status),
         synthetic=[d for d in study.domains if d in synthetic],
         seeds=seeds_phrase(len(study.seeds)),
-        validation_seeds=[k for k in study.seeds if k not in study.selection.seeds],
+        validation_seeds=validating,
+        targeted_seeds=seeds_phrase(len(validating)),
         caution=summary.CAUTION,
         not_improved=facts.NOT_IMPROVED,
         settings=resolved_yaml(study),
