@@ -41,26 +41,27 @@ def p_text(value: object) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
+def _claim(row: Any) -> dict[str, str]:
+    unit = "" if _absent(row.unit) else str(row.unit)
+    digits = 4 if unit == "bits per byte" else 3
+    return {
+        "sentence": str(row.sentence),
+        "verdict": str(row.verdict),
+        "why": "" if _absent(row.why) else str(row.why),
+        "contrast": "" if _absent(row.contrast) else str(row.contrast),
+        "effect": "" if _absent(row.effect) else f"{signed(float(row.effect), digits)} {unit}".strip(),
+        "interval": _between(row.low, row.high, row.level, digits),
+        "n": "" if _absent(row.n) else f"{int(row.n)}",
+        "seeds": "" if _absent(row.seeds) else f"{int(row.seeds)}",
+        "p": p_text(row.p if _absent(row.p_adjusted) else row.p_adjusted),
+    }
+
+
 def ledger(claims: pd.DataFrame, models: Iterable[str]) -> list[dict[str, Any]]:
     """Each model's claims in the order of the table, with what stands behind them; none where there are none."""
     found = []
     for model in models:
-        rows = [
-            {
-                "sentence": str(r.sentence),
-                "verdict": str(r.verdict),
-                "why": "" if _absent(r.why) else str(r.why),
-                "contrast": "" if _absent(r.contrast) else str(r.contrast),
-                "effect": ""
-                if _absent(r.effect)
-                else f"{signed(float(r.effect))} {'' if _absent(r.unit) else r.unit}".strip(),
-                "interval": _between(r.low, r.high, r.level),
-                "n": "" if _absent(r.n) else f"{int(r.n)}",
-                "seeds": "" if _absent(r.seeds) else f"{int(r.seeds)}",
-                "p": p_text(r.p_adjusted if not _absent(r.p_adjusted) else r.p),
-            }
-            for r in claims[claims["model"] == model].itertuples()
-        ]
+        rows = [_claim(row) for row in claims[claims["model"] == model].itertuples()]
         if rows:
             counts = {v: sum(row["verdict"] == v for row in rows) for v in VERDICTS}
             said = facts.listed(f"{n} {v}" for v, n in counts.items() if n)
@@ -98,7 +99,7 @@ def contrasts(table: pd.DataFrame, model: str, domains: Iterable[str]) -> dict[s
     levels = sorted({float(v) for v in rows["level"].dropna()})
     return {
         "groups": groups,
-        "ends": (signed(-reach), signed(reach)),
+        "ends": (signed(-reach, 4), signed(reach, 4)),
         "unit": str(rows["unit"].iloc[0]),
         "level": facts.listed(f"{100 * v:g} %" for v in levels),
     }
