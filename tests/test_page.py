@@ -26,6 +26,7 @@ from ldc.report.palette import LEVELS, signed_ramp
 from ldc.report.plots import curves, intervals, scatter, steps_between
 from ldc.report.proof import COLUMNS, Proof, read_proof
 from ldc.report.proof_views import ledger, p_text, recovery, signed, wilson
+from ldc.report.proof_views import planted as views_of_planted
 from ldc.study.schema import Study
 from proof_frames import claims, contrasts, planted, proof, soloist
 from report_frames import DOMAINS, LAYERS, make_frames, make_study, nothing, run_lines
@@ -332,6 +333,19 @@ def test_recovery_is_what_a_hand_counts() -> None:
     assert set(halved["kind"]) == {"damage, math"}
 
 
+def test_the_best_variant_of_each_measure_and_raw_s_are_shown_first() -> None:
+    first = planted()
+    names = {"contrast": "s-over-others", "raw S": "s", "chance": "effect"}
+    table = first.assign(metric=first["metric"].map(names))
+    worse = table[table["metric"] == "s"].assign(metric="s-over-untouched", rank=9, hit=False)
+    (found,) = views_of_planted(Proof(planted=pd.concat([table, worse])))
+    assert found["looks"] == ["s-over-others", "effect", "s"]
+    assert {row["metric"] for row in found["more"]} == {"s-over-untouched"}
+    assert found["drawn"] is not None
+    (single,) = views_of_planted(Proof(planted=table[table["strength"] == 0.1]))
+    assert single["drawn"] is None
+
+
 def test_the_interval_of_a_share_is_wilsons() -> None:
     # Brown, Cai and DasGupta (2001) give the formula; 8 of 10 is 0.490 to 0.943 in any table of it.
     assert wilson(0.8, 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
@@ -377,10 +391,10 @@ def test_evidence_is_read_from_the_studys_tables_and_from_its_calibrations(
     assert len(found.contrasts) == 9
     assert len(found.planted) == len(planted())
     assert found.soloist.empty
+    assert "What the study says" in page_of(found)
     study = make_study(models=("alpha",))
     page = write_report(tmp_path, study, make_frames(study), run_lines(study), {}).read_text()
     assert "Planted truths" in page
-    assert "What the study says" in page
 
 
 @pytest.mark.parametrize(

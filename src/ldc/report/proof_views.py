@@ -172,20 +172,31 @@ def planted(proof: Proof) -> list[dict[str, Any]]:
     for (model, kind), rows in recovery(ranked).groupby(["model", "kind"], sort=False):
         best = rows.groupby("metric", sort=False)["share"].mean().sort_values(ascending=False, kind="stable")
         metrics = [str(m) for m in best.index]
+        looks = _looks(metrics)
         shown = rows.dropna(subset=["strength"])
         found.append(
             {
                 "model": str(model),
                 "kind": str(kind),
-                "rows": [_recovered(r) for m in metrics for r in _of_metric(rows, m).itertuples()],
-                "drawn": plots.curves(shown, metrics[:LOOKS]) if len(shown) else None,
-                "looks": metrics[:LOOKS],
+                "rows": [_recovered(r) for m in metrics if m in looks for r in _of_metric(rows, m).itertuples()],
+                "more": [_recovered(r) for m in metrics if m not in looks for r in _of_metric(rows, m).itertuples()],
+                "drawn": plots.curves(shown, looks) if shown["strength"].nunique() > 1 else None,
+                "looks": looks,
                 "places": int(rows["plants"].max()),
                 "alt": f"{model}, {kind}: share of plants named first, over strength; best on average: {metrics[0]}.",
                 "astray": bool(rows["astray"].notna().any()),
             }
         )
     return found
+
+
+def _looks(metrics: list[str]) -> list[str]:
+    """What is drawn and shown first: the best variant of each measure (`s` of `s`, `s-over-others`, ...), and raw S."""
+    best = {metric.partition("-over-")[0]: metric for metric in reversed(metrics)}
+    chosen = [m for m in metrics if best[m.partition("-over-")[0]] == m][:LOOKS]
+    if "s" in metrics and "s" not in chosen:
+        chosen = [*chosen[: LOOKS - 1], "s"]
+    return chosen
 
 
 def _of_metric(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
