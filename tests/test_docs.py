@@ -15,7 +15,12 @@ from ldc.study.reading import read_study
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ("", "init", "run", "demo", "status", "report", "norms", "diff", "export", "fetch", "doctor")
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
 
 
 def help_pages() -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ldc.report import evidence, figures, page, summary, tables
 from ldc.report.frames import Frames, RunLine, tidy_frames
+from ldc.report.proof import read_proof
 from ldc.store.atomic import write_text
 from ldc.study.schema import Study
 
@@ -37,6 +38,7 @@ def write_report(
 
     Raises:
         ValueError: a table lacks a column.
+        StoreError: a table of evidence in the folder is not one (`proof.read_proof`).
         OSError: `out` cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -48,5 +50,5 @@ def write_report(
     content = summary.summary(study, tidied, runs, versions, synthetic, found.ledger)
     write_text(out / "summary.json", summary.summary_text(content))
     path = out / "report.html"
-    write_text(path, page.render(study, tidied, runs, versions, synthetic))
+    write_text(path, page.render(study, tidied, runs, versions, synthetic, read_proof(out)))
     return path

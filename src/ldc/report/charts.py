@@ -54,11 +54,12 @@ def round_steps(top: float, most: int = 5) -> list[float]:
     return [i * step for i in range(math.ceil(top / step - 1e-9) + 1)]
 
 
-def _tick_text(value: float, step: float) -> str:
+def tick_text(value: float, step: float) -> str:
+    """The value with as many decimals as its step needs."""
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     if abs(step * 10**decimals - round(step * 10**decimals)) > 1e-6:
         decimals += 1
-    return f"{value:.{decimals}f}"
+    return f"{value:.{decimals}f}".replace("-", "−")
 
 
 def _line(regime: str, rows: pd.DataFrame, x: dict[int, float], height: float) -> Line:
@@ -111,7 +112,7 @@ def chart(domain: str, means: pd.DataFrame, top: float) -> Chart:
         ),
         x_ticks=tuple(Tick(x[n], str(n)) for n in layers if n % every == 0),
         y_ticks=tuple(
-            Tick(round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * v / steps[-1], 1), _tick_text(v, steps[1]))
+            Tick(round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * v / steps[-1], 1), tick_text(v, steps[1]))
             for v in steps
         ),
     )

@@ -1,7 +1,13 @@
-"""The page: one HTML file that opens offline, holds no script, and loads nothing."""
+"""The page: one HTML file that opens offline and loads nothing.
+
+The server draws all of it. The one script, allowed by its hash, redraws the maps when another view is chosen; where
+scripts are off, the page shows the default view.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -12,15 +18,20 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ldc.report import charts, facts, palette, summary
+from ldc.report import charts, facts, grafts, maps, palette, plots, proof_views, summary
 from ldc.report.figures import component_means
 from ldc.report.frames import Frames, RunLine
+from ldc.report.island import island_text, model_data
 from ldc.report.markdown import MEASURES, MISSING, seeds_phrase
-from ldc.report.tables import ORIGIN_COLUMNS, norm_summary, planned_regimes, validation_table
+from ldc.report.proof import Proof
+from ldc.report.tables import ORIGIN_COLUMNS, norm_summary, planned_regimes, regime_order, validation_table
 from ldc.study.reading import resolved_yaml
+from ldc.study.regimes import family_of
 from ldc.study.schema import Study
 
 _HERE = Path(__file__).parent
+_CONTROLS = ("bottom", "foreign", "random", "first", "last", "spaced")
+"""Ways of choosing layers that make a regime a control, with a table beside the origin's columns."""
 _BETTER = {"bits_per_byte": "lower", "inverse_perplexity": "higher", "recovery": "higher"}
 
 
@@ -43,6 +54,7 @@ def _heat_map(study: Study, frames: Frames, model: str, synthetic: frozenset[str
                 {
                     "level": None if math.isnan(v) else palette.level(v, low, high),
                     "rank": top.index(int(n)) + 1 if int(n) in top else None,
+                    "value": MISSING if math.isnan(v) else facts.number(v),
                     "title": f"{domain}, layer {n}: " + (MISSING if math.isnan(v) else facts.number(v)),
                 }
                 for n, v in zip(line.index, line.to_numpy(dtype=float))
@@ -52,28 +64,56 @@ def _heat_map(study: Study, frames: Frames, model: str, synthetic: frozenset[str
         name = {"attn": "Attention", "mlp": "MLP"}[block]
         alt = f"{name}: S_block of each layer, a row for each domain. Highest-ranked: {peaks}."
         every = 1 if heat.shape[1] <= 16 else 4
-        ticks = [str(n) if int(n) % every == 0 else "" for n in heat.columns]
-        blocks.append({"name": name, "rows": rows, "ticks": ticks, "alt": alt})
+        ticks = [(str(n), int(n) % every == 0) for n in heat.columns]
+        blocks.append({"block": block, "name": name, "rows": rows, "ticks": ticks, "alt": alt})
     return {"blocks": blocks, "low": facts.number(low), "high": facts.number(high)}
 
 
-def _spreads(frames: Frames, model: str, measure: str) -> dict[tuple[str, str], str]:
-    """`min to max` over seeds, where a cell has at least two."""
+def _columns(study: Study, evaluation: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """The regimes of the validation table, and those of the table of controls."""
+
+    def control(name: str) -> bool:
+        regime = study.regimes.get(name)
+        return regime is not None and bool(regime.budget or (regime.choice and regime.choice[0] in _CONTROLS))
+
+    regimes = planned_regimes(study, evaluation)
+    return [r for r in regimes if not control(r)], [r for r in regimes if control(r)]
+
+
+def _spreads(evaluation: pd.DataFrame, model: str, measure: str) -> dict[tuple[str, str], str]:
+    """`min to max` over seeds, and over a family's members, where a cell has at least two."""
     if measure != "bits_per_byte":
         return {}
-    grouped = facts.own_domain(frames.evaluation, model).groupby(["domain", "regime"])[measure]
+    grouped = facts.own_domain(evaluation, model).groupby(["domain", "regime"])[measure]
     ranges = grouped.agg(["count", "min", "max"])
     spreads = {key: (f"{row['min']:.3f}", f"{row['max']:.3f}") for key, row in ranges.iterrows() if row["count"] > 1}
     return {(str(d), str(r)): f"{low}–{high}" for (d, r), (low, high) in spreads.items() if low != high}
 
 
-def _validation(study: Study, frames: Frames, model: str, measure: str, synthetic: frozenset[str]) -> dict[str, Any]:
-    regimes = planned_regimes(study, frames.evaluation)
-    table = validation_table(frames.evaluation, model, measure, study.domains, regimes)
-    undefined = set(facts.not_improved(frames.evaluation, model)) if measure == "recovery" else set()
-    scored = validation_table(frames.evaluation, model, "bits_per_byte", study.domains, regimes)
+def _gains(proof: Proof, model: str) -> dict[tuple[str, str], str]:
+    """The interval of the gain over PT, where the contrasts have it, by domain and regime."""
+    rows = proof.contrasts[(proof.contrasts["model"] == model) & (proof.contrasts["right"] == "pt")]
+    rows = rows.dropna(subset=["low", "high"])
+    return {
+        (str(r.domain), str(r.left)): f"{proof_views.signed(float(r.low))} to {proof_views.signed(float(r.high))}"
+        for r in rows.itertuples()
+    }
+
+
+def _validation(
+    study: Study,
+    evaluation: pd.DataFrame,
+    model: str,
+    measure: str,
+    regimes: list[str],
+    synthetic: frozenset[str],
+    gains: dict[tuple[str, str], str],
+) -> dict[str, Any]:
+    table = validation_table(evaluation, model, measure, study.domains, regimes)
+    undefined = set(facts.not_improved(evaluation, model)) if measure == "recovery" else set()
+    scored = validation_table(evaluation, model, "bits_per_byte", study.domains, regimes)
     digits = 4 if measure == "inverse_perplexity" else 3
-    spreads = _spreads(frames, model, measure)
+    spreads = _spreads(evaluation, model, measure)
     rows = []
     for position, domain in enumerate(study.domains):
         values = [float(v) for v in table.iloc[position, 1:]]
@@ -85,12 +125,31 @@ def _validation(study: Study, frames: Frames, model: str, measure: str, syntheti
                 "best": v == best,
                 "absent": math.isnan(v),
                 "spread": spreads.get((domain, regime), ""),
+                "gain": gains.get((domain, regime), "") if measure == "bits_per_byte" else "",
             }
             for regime, v, known in zip(regimes, values, scored.iloc[position, 1:])
         ]
         rows.append({"domain": domain, "synthetic": domain in synthetic, "cells": cells, "flag": domain in undefined})
     title, unit = MEASURES[measure]
     return {"title": title, "unit": unit, "columns": list(table.columns[1:]), "rows": rows, "measure": measure}
+
+
+def _tables(
+    study: Study, frames: Frames, model: str, synthetic: frozenset[str], proof: Proof
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """The three validation tables, and that of the controls, None where there are none."""
+    evaluation = facts.by_family(frames.evaluation)
+    shown, controls = _columns(study, evaluation)
+    gains, trainable = _gains(proof, model), facts.trainable(evaluation, model)
+    tables = [_validation(study, evaluation, model, m, shown, synthetic, gains) for m in MEASURES]
+    control = _validation(study, evaluation, model, "bits_per_byte", controls, synthetic, gains) if controls else None
+    for row in control["rows"] if control else ():
+        for cell in row["cells"]:
+            cell["best"] = False
+    for table, regimes in ((tables[0], shown), (control, controls)):
+        if table is not None:
+            table["trainable"] = [_count(trainable[r]) if r in trainable else MISSING for r in regimes]
+    return tables, control
 
 
 def _norm_rows(study: Study, frames: Frames, model: str, synthetic: frozenset[str]) -> list[dict[str, Any]]:
@@ -142,11 +201,12 @@ def _count(value: float) -> str:
 
 
 def _run_matrix(study: Study, runs: list[RunLine], model: str) -> dict[str, Any]:
-    """Done of planned, domains x regimes."""
-    own = [r for r in runs if r.model == model]
-    planned = Counter((r.domain, r.regime) for r in own)
-    done = Counter((r.domain, r.regime) for r in own if r.status == "done")
-    regimes = [r for r in planned_regimes(study, pd.DataFrame({"regime": []})) if any(r == key[1] for key in planned)]
+    """Done of planned, domains x regimes; the members of a family together."""
+    own = [(r.domain, family_of(r.regime), r.status) for r in runs if r.model == model]
+    planned = Counter((domain, regime) for domain, regime, _ in own)
+    done = Counter((domain, regime) for domain, regime, status in own if status == "done")
+    regimes = regime_order(["pt", *study.regimes])
+    regimes = [r for r in regimes if any(r == key[1] for key in planned)]
     rows = [
         {"domain": d, "cells": [(done[d, r], planned[d, r]) for r in regimes]}
         for d in study.domains
@@ -155,22 +215,56 @@ def _run_matrix(study: Study, runs: list[RunLine], model: str) -> dict[str, Any]
     return {"columns": [ORIGIN_COLUMNS.get(r, r) for r in regimes], "rows": rows}
 
 
-def _model(study: Study, frames: Frames, runs: list[RunLine], model: str, synthetic: frozenset[str]) -> dict[str, Any]:
-    trainable = facts.trainable(frames.evaluation, model)
-    regimes = planned_regimes(study, frames.evaluation)
+def _choices(data: dict[str, Any] | None) -> dict[str, list[tuple[str, str]]]:
+    """Value and text of the controls' options for one model."""
+    if data is None:
+        return {}
+    blocks = [("both", "both"), ("attn", "attention"), ("mlp", "MLP")]
+    marks = [("ranked", "highest-ranked"), *((m, m) for m in data["marks"]), ("none", "none")]
+    return {
+        "regime": [(r, r) for r in data["regimes"]],
+        "measure": [(m, maps.MEASURES[m].title) for m in data["measures"]],
+        "block": blocks,
+        "domain": [(d, d) for d in data["domains"]],
+        "marks": marks,
+    }
+
+
+def _model(
+    study: Study,
+    frames: Frames,
+    runs: list[RunLine],
+    model: str,
+    synthetic: frozenset[str],
+    proof: Proof,
+    data: dict[str, Any] | None,
+) -> dict[str, Any]:
+    tables, controls = _tables(study, frames, model, synthetic, proof)
     return {
         "name": model,
         "source": study.models[model].source,
         "answer": summary.answer(study, frames, model),
         "size_note": summary.size_note(frames, model, study.selection.regime),
         "map": _heat_map(study, frames, model, synthetic),
-        "tables": [_validation(study, frames, model, m, synthetic) for m in MEASURES],
-        "trainable": [_count(trainable[r]) if r in trainable else MISSING for r in regimes],
+        "choices": _choices(data),
+        "tables": tables,
+        "controls": controls,
+        "gains": any(c["gain"] for t in (tables[0], controls) if t for row in t["rows"] for c in row["cells"]),
+        "contrasts": proof_views.contrasts(proof.contrasts, model, study.domains),
+        "soloist": proof_views.soloist(proof, model, study.domains, synthetic),
+        "grafts": grafts.charts(study, frames, model, synthetic),
         "norm_rows": _norm_rows(study, frames, model, synthetic),
         "charts": _charts(study, frames, model, synthetic),
         "forgetting": _forgetting(study, frames, model),
         "runs": _run_matrix(study, runs, model),
     }
+
+
+def _island(study: Study, data: list[dict[str, Any]]) -> str:
+    measures = {key: vars(m) for key, m in maps.MEASURES.items()}
+    return island_text(
+        {"models": data, "regime": study.selection.regime, "levels": palette.LEVELS, "measures": measures}
+    )
 
 
 def render(
@@ -179,27 +273,42 @@ def render(
     runs: Iterable[RunLine],
     versions: dict[str, str],
     synthetic: frozenset[str] = frozenset(),
+    proof: Proof | None = None,
 ) -> str:
-    """The page as HTML, the same to the byte from the same input."""
+    """The page as HTML, the same to the byte from the same input; parts without numbers are left out."""
+    proof = proof or Proof()
     lines = sorted(runs, key=lambda r: (r.model, r.domain, r.regime, r.seed))
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    validating = [k for k in study.seeds if k not in study.selection.seeds] or list(study.seeds)
+    data = {m: model_data(study, frames, m) for m in study.models}
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.jinja").render(
         study=study,
         css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        island=Markup(_island(study, [d for d in data.values() if d is not None])),
         ramps={"light": palette.ramp(), "dark": palette.ramp(dark=True)},
+        signed={"light": palette.signed_ramp(), "dark": palette.signed_ramp(dark=True)},
         levels=palette.LEVELS,
-        models=[_model(study, frames, lines, m, synthetic) for m in study.models],
+        ledger=proof_views.ledger(proof.claims, study.models),
+        planted=proof_views.planted(proof),
+        models=[_model(study, frames, lines, m, synthetic, proof, data[m]) for m in study.models],
         counts=Counter(line.status for line in lines),
         planned=len(lines),
         undone=sorted((line for line in lines if line.status != "done"), key=lambda r: r.status),
         synthetic=[d for d in study.domains if d in synthetic],
         seeds=seeds_phrase(len(study.seeds)),
+        validation_seeds=validating,
+        targeted_seeds=seeds_phrase(len(validating)),
         caution=summary.CAUTION,
         not_improved=facts.NOT_IMPROVED,
         settings=resolved_yaml(study),
         versions=sorted(versions.items()),
         box=charts,
+        bar=plots,
         lines=palette.REGIME_LINES,
+        graft_lines=grafts.LINES,
     )

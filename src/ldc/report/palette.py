@@ -50,6 +50,17 @@ def ramp(dark: bool = False) -> list[str]:
     return colours
 
 
+def signed_ramp(dark: bool = False) -> list[str]:
+    """`LEVELS` + 1 colours for values around zero: orange below, grey at zero, blue above; alike in depth."""
+    colours = []
+    for step in range(LEVELS + 1):
+        t = 2 * step / LEVELS - 1
+        depth = abs(t)
+        lightness = 0.30 + 0.55 * depth if dark else 0.955 - 0.53 * depth
+        colours.append(_srgb(lightness, 0.004 + 0.125 * depth**0.9, 245 if t > 0 else 48))
+    return colours
+
+
 def level(value: float, low: float, high: float) -> int:
     """The step of the ramp for a value between low and high; the middle where they are equal."""
     if not high > low:

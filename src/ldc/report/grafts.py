@@ -1,0 +1,66 @@
+"""One layer's adapters of the ranked run kept alone, or left out, and the layer trained alone: what each is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from ldc.report import facts, plots
+from ldc.report.frames import Frames
+from ldc.study.regimes import Regime, family_of
+from ldc.study.schema import Study
+
+LINES: Mapping[str, str] = {
+    "keep": "kept alone: gain over PT",
+    "knock": "left out: loss against the whole run",
+    "solo": "trained alone: gain over PT",
+}
+"""What the lines say, in bits per byte; more is better for all but `knock`, where more is a layer missed more."""
+
+
+def _way(regime: Regime) -> str | None:
+    return regime.choice[0] if regime.choice is not None and regime.choice[0] in LINES else None
+
+
+def worth(study: Study, frames: Frames, model: str) -> pd.DataFrame:
+    """domain, block, way, layer, mean, low, high: bits per byte, over seeds; empty where no such run is done.
+
+    Members are named by their layer. A study that ranks single components has other members, and none here.
+    """
+    scores = facts.own_domain(frames.evaluation, model)
+    families = {name: way for name, regime in study.regimes.items() if (way := _way(regime)) is not None}
+    rows = scores[[family_of(str(r)) in families for r in scores["regime"]]]
+    if rows.empty or study.selection.unit != "block":
+        return pd.DataFrame(columns=["domain", "block", "way", "layer", "mean", "low", "high"])
+    pt = scores[scores["regime"] == "pt"].groupby("domain")["bits_per_byte"].mean()
+    whole = scores[scores["regime"] == study.selection.regime].set_index(["domain", "seed"])["bits_per_byte"]
+    found = []
+    for r in rows.itertuples():
+        family, _, member = str(r.regime).partition(".")
+        block, way = study.regimes[family].block, families[family]
+        reference = whole.get((r.domain, r.seed)) if way == "knock" else pt.get(r.domain)
+        if reference is not None and member.isdigit():
+            value = float(r.bits_per_byte) - float(reference)
+            found.append((r.domain, block, way, int(member), value if way == "knock" else -value))
+    table = pd.DataFrame(found, columns=["domain", "block", "way", "layer", "value"])
+    grouped = table.groupby(["domain", "block", "way", "layer"], as_index=False)["value"]
+    return grouped.agg(mean="mean", low="min", high="max")
+
+
+def charts(study: Study, frames: Frames, model: str, synthetic: frozenset[str]) -> list[plots.Profile]:
+    """A chart for each domain and block that has such runs, on one vertical scale."""
+    table = worth(study, frames, model)
+    if table.empty:
+        return []
+    reach = (float(table["low"].min()), float(table["high"].max()))
+    found = []
+    for domain in study.domains:
+        for block in facts.BLOCKS:
+            own = table[(table["domain"] == domain) & (table["block"] == block)]
+            if not own.empty:
+                name = f"{facts.label(domain, synthetic)}: {facts.BLOCK_WORDS[block]}"
+                lines: dict[str, Any] = {way: own[own["way"] == way] for way in LINES if (own["way"] == way).any()}
+                found.append(plots.profile(name, block, lines, LINES, reach))
+    return found

@@ -1,0 +1,88 @@
+"""Maps of layers x domains by several measures, at every snapshot: frames in, frames out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ldc.report.facts import BLOCKS
+from ldc.study.regimes import family_of
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a map can show. `signed` ones are around zero, and coloured so."""
+
+    title: str
+    meaning: str
+    signed: bool = False
+
+
+MEASURES: Mapping[str, Measure] = {
+    "s": Measure("S", "sum of ‖ΔW‖ over the block’s components; no unit"),
+    "relative": Measure("S / ‖W‖", "sum over the block’s components; share of the weights’ norm"),
+    "rms": Measure("S / √(d_in d_out)", "sum over the block’s components; RMS of one element"),
+    "excess": Measure(
+        "Excess over size", "log of S over what the matrices’ sizes alone give, less its mean over the map", True
+    ),
+    "contrast": Measure("Contrast with other domains", "log of S over the mean S of the other domains", True),
+    "content": Measure(
+        "Contrast with shuffled text", "log of S over S of the same run on the domain’s text, shuffled", True
+    ),
+}
+"""In the order they are offered; a measure that a study cannot give is left out."""
+
+_PLACE = ["regime", "domain", "seed", "step", "block", "layer"]
+
+
+def block_measures(norms: pd.DataFrame, nulls: Mapping[str, str]) -> pd.DataFrame:
+    """Every measure of every block of one model's runs: `_PLACE`, then a column for each of `MEASURES`.
+
+    NaN where a measure has no meaning: nothing moved, a single domain, no run on shuffled text. The size null is
+    sqrt(d_in d_out) = S / rms, summed over components; `excess` is centred over the blocks, layers and domains of a
+    regime, seed and step.
+
+    Args:
+        norms: as in `frames.NORMS`, of one model.
+        nulls: the regime on shuffled text that stands against a regime, by that regime's name.
+    """
+    rows = norms[norms["block"].isin(BLOCKS)]
+    size = rows["frobenius"] / rows["rms"].where(rows["rms"] > 0)
+    sums = rows.assign(size=size).groupby(_PLACE, as_index=False)[["frobenius", "relative", "rms", "size"]].sum()
+    table = sums.rename(columns={"frobenius": "s"})
+    moved = table["s"].where(table["s"] > 0)
+    over_size = np.log(moved / table["size"].where(table["size"] > 0))
+    table["excess"] = over_size - over_size.groupby([table[c] for c in ("regime", "seed", "step")]).transform("mean")
+    place = [c for c in _PLACE if c != "domain"]
+    grouped = table.groupby(place)["s"]
+    others, count = grouped.transform("sum") - table["s"], grouped.transform("size") - 1
+    reference = (others / count.where(count > 0)).where(others > 0)
+    table["contrast"] = np.log(moved / reference)
+    pairs = [table[table["regime"] == null].assign(regime=regime) for regime, null in nulls.items()]
+    shuffled = pd.concat([table.iloc[:0], *pairs])[[*_PLACE, "s"]]
+    joined = table[_PLACE].merge(shuffled, on=_PLACE, how="left")["s"].to_numpy(dtype=float)
+    table["content"] = np.log(moved / pd.Series(joined, index=table.index).where(joined > 0))
+    return table[[*_PLACE, *MEASURES]]
+
+
+def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean, least, greatest and number of seeds of each measure: the place without its seed, measure, then these."""
+    place = [c for c in _PLACE if c != "seed"]
+    long = table.melt(id_vars=_PLACE, value_vars=list(MEASURES), var_name="measure").dropna(subset="value")
+    grouped = long.groupby([*place, "measure"], as_index=False)["value"]
+    return grouped.agg(mean="mean", low="min", high="max", seeds="size")
+
+
+def adapted_layers(norms: pd.DataFrame) -> pd.DataFrame:
+    """In how many of a family's runs each layer was adapted: domain, family, block, layer, runs, of.
+
+    Runs differ by member (`random3-mlp.01`), not by seed: a layer counts once for each member that holds it.
+    """
+    held = norms[["domain", "regime", "block", "layer"]].drop_duplicates()
+    held = held.assign(family=[family_of(str(r)) for r in held["regime"]])
+    members = held.groupby(["domain", "family"])["regime"].nunique().rename("of").reset_index()
+    counts = held.groupby(["domain", "family", "block", "layer"], as_index=False)["regime"].nunique()
+    return counts.rename(columns={"regime": "runs"}).merge(members, on=["domain", "family"])

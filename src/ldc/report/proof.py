@@ -1,0 +1,75 @@
+"""The tables of evidence beside the four long ones: found by name in a study's folder, checked, and each optional."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import pandas as pd
+
+from ldc.errors import StoreError
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+COLUMNS = {
+    "claims": _names("name model sentence contrast effect unit low high level n seeds p p_adjusted verdict why"),
+    "contrasts": _names("model domain contrast left right effect low high level documents seeds p p_adjusted unit"),
+    "soloist": _names("model domain block layer score gain low high seeds"),
+    "soloist_summary": _names("model domain block tau tau_low tau_high regret rank_of_top1 layers seeds"),
+    "planted": _names("model kind layer block strength seed metric rank hit"),
+}
+"""Columns that the page needs of each table; further ones are left alone."""
+VERDICTS = ("supported", "contradicted", "undecided")
+
+
+def _none(name: str) -> pd.DataFrame:
+    return pd.DataFrame({column: [] for column in COLUMNS[name]})
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The tables of `COLUMNS`; one that is not there is empty, and its part of the page is left out."""
+
+    claims: pd.DataFrame = field(default_factory=lambda: _none("claims"))
+    contrasts: pd.DataFrame = field(default_factory=lambda: _none("contrasts"))
+    soloist: pd.DataFrame = field(default_factory=lambda: _none("soloist"))
+    soloist_summary: pd.DataFrame = field(default_factory=lambda: _none("soloist_summary"))
+    planted: pd.DataFrame = field(default_factory=lambda: _none("planted"))
+
+
+def read_proof(out: Path) -> Proof:
+    """The evidence in a study's folder: `tables/<name>.parquet`, else `.csv`.
+
+    Planted truths also come from `calibration/<model>/tables`, where `ldc calibrate -o` was told to write there.
+
+    Raises:
+        StoreError: a table cannot be read, lacks columns, or holds a verdict that is none.
+    """
+    tables = {f.name: _table(out / "tables", f.name) for f in fields(Proof)}
+    folders = sorted(p for p in (out / "calibration").glob("*/tables") if p.is_dir())
+    parts = [t for t in (tables["planted"], *(_table(f, "planted") for f in folders)) if not t.empty]
+    tables["planted"] = pd.concat(parts, ignore_index=True) if parts else _none("planted")
+    unknown = sorted(set(map(str, tables["claims"]["verdict"])) - set(VERDICTS))
+    if unknown:
+        raise StoreError(
+            f"{out / 'tables' / 'claims'}: `{unknown[0]}` is no verdict (known: {', '.join(VERDICTS)}); "
+            f"delete the table and run: ldc report {out}"
+        )
+    return Proof(**tables)
+
+
+def _table(folder: Path, name: str) -> pd.DataFrame:
+    path = next((p for kind in ("parquet", "csv") if (p := folder / f"{name}.{kind}").is_file()), None)
+    if path is None:
+        return _none(name)
+    try:
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); delete it, and build the tables again") from error
+    absent = [c for c in COLUMNS[name] if c not in table.columns]
+    if absent:
+        raise StoreError(f"{path}: lacks the columns {', '.join(absent)}; delete it, and build the tables again")
+    return table

@@ -1,0 +1,220 @@
+"""What the page shows of the evidence: ledger, contrasts, every layer alone, planted truths. Frames in, records out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from ldc.report import facts, plots
+from ldc.report.proof import VERDICTS, Proof
+
+Z = 1.959963984540054
+"""The 97.5th percentile of the standard normal distribution."""
+
+
+def _absent(value: object) -> bool:
+    return value is None or bool(pd.isna(value))
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A number with its sign, a true minus; a zero has none."""
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text[1:] if float(f"{value:.{digits}f}") == 0 else text
+
+
+def _between(low: object, high: object, level: object = None, digits: int = 3) -> str:
+    """`low to high (95 %)`; empty where there is no interval."""
+    if _absent(low) or _absent(high):
+        return ""
+    share = "" if _absent(level) else f" ({100 * float(level):g} %)"  # type: ignore[arg-type]
+    return f"{signed(float(low), digits)} to {signed(float(high), digits)}{share}"  # type: ignore[arg-type]
+
+
+def p_text(value: object) -> str:
+    """`.03`-like p values: two digits that count, `< .001` below; empty where there is none."""
+    if _absent(value):
+        return ""
+    p = float(value)  # type: ignore[arg-type]
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _claim(row: Any) -> dict[str, str]:
+    unit = "" if _absent(row.unit) else str(row.unit)
+    digits = 4 if unit == "bits per byte" else 3
+    return {
+        "sentence": str(row.sentence),
+        "verdict": str(row.verdict),
+        "why": "" if _absent(row.why) else str(row.why),
+        "contrast": "" if _absent(row.contrast) else str(row.contrast),
+        "effect": "" if _absent(row.effect) else f"{signed(float(row.effect), digits)} {unit}".strip(),
+        "interval": _between(row.low, row.high, row.level, digits),
+        "n": "" if _absent(row.n) else f"{int(row.n)}",
+        "seeds": "" if _absent(row.seeds) else f"{int(row.seeds)}",
+        "p": p_text(row.p if _absent(row.p_adjusted) else row.p_adjusted),
+    }
+
+
+def ledger(claims: pd.DataFrame, models: Iterable[str]) -> list[dict[str, Any]]:
+    """Each model's claims in the order of the table, with what stands behind them; none where there are none."""
+    found = []
+    for model in models:
+        rows = [_claim(row) for row in claims[claims["model"] == model].itertuples()]
+        if rows:
+            counts = {v: sum(row["verdict"] == v for row in rows) for v in VERDICTS}
+            said = facts.listed(f"{n} {v}" for v, n in counts.items() if n)
+            found.append({"model": model, "rows": rows, "said": said})
+    return found
+
+
+def contrasts(table: pd.DataFrame, model: str, domains: Iterable[str]) -> dict[str, Any] | None:
+    """The contrasts of one model, grouped by contrast, on one scale; None where there are none."""
+    order = {d: n for n, d in enumerate(domains)}
+    rows = table[table["model"] == model]
+    if rows.empty:
+        return None
+    rows = rows.assign(place=rows["domain"].map(order).fillna(len(order)))
+    names = list(dict.fromkeys(str(c) for c in rows["contrast"]))
+    rows = rows.assign(turn=rows["contrast"].astype(str).map({c: n for n, c in enumerate(names)}))
+    rows = rows.sort_values(["turn", "place"], kind="stable").reset_index(drop=True)
+    strips, reach = plots.intervals(rows)
+    groups: list[dict[str, Any]] = [{"contrast": c, "rows": []} for c in names]
+    for r, strip in zip(rows.itertuples(), strips):
+        apart = not (_absent(r.low) or _absent(r.high)) and (float(r.low) > 0 or float(r.high) < 0)
+        groups[int(r.turn)]["rows"].append(
+            {
+                "domain": str(r.domain),
+                "arms": f"{r.left} − {r.right}",
+                "effect": signed(float(r.effect), 4) if not _absent(r.effect) else "",
+                "interval": _between(r.low, r.high, digits=4) or "no interval",
+                "apart": apart,
+                "p": p_text(r.p_adjusted),
+                "documents": "" if _absent(r.documents) else f"{int(r.documents)}",
+                "seeds": "" if _absent(r.seeds) else f"{int(r.seeds)}",
+                "strip": strip,
+            }
+        )
+    levels = sorted({float(v) for v in rows["level"].dropna()})
+    return {
+        "groups": groups,
+        "ends": (signed(-reach, 4), signed(reach, 4)),
+        "unit": str(rows["unit"].iloc[0]),
+        "level": facts.listed(f"{100 * v:g} %" for v in levels),
+    }
+
+
+def soloist(proof: Proof, model: str, domains: Iterable[str], synthetic: Iterable[str]) -> dict[str, Any] | None:
+    """Every layer alone: a scatter for each domain, and how well the score told the gain; None where it was not run."""
+    rows = proof.soloist[proof.soloist["model"] == model].dropna(subset=["score", "gain"])
+    if rows.empty:
+        return None
+    order = [d for d in domains if (rows["domain"] == d).any()]
+    reach = rows[["gain", "low", "high"]].astype(float)
+    gains = (float(reach.min().min()), float(reach.max().max()))
+    charts = [plots.scatter(facts.label(d, synthetic), rows[rows["domain"] == d], gains) for d in order]
+    summary = proof.soloist_summary[proof.soloist_summary["model"] == model]
+    lines = [
+        {
+            "domain": d,
+            "block": facts.BLOCK_WORDS.get(str(r.block), str(r.block)),
+            "tau": "" if _absent(r.tau) else signed(float(r.tau), 2),
+            "interval": _between(r.tau_low, r.tau_high, digits=2) or "no interval",
+            "regret": "" if _absent(r.regret) else f"{float(r.regret):.4f}",
+            "place": "" if _absent(r.rank_of_top1) else f"{int(r.rank_of_top1)} of {int(r.layers)}",
+            "seeds": "" if _absent(r.seeds) else f"{int(r.seeds)}",
+        }
+        for d in order
+        for r in summary[summary["domain"] == d].itertuples()
+    ]
+    return {"charts": charts, "rows": lines}
+
+
+def wilson(share: float, trials: int) -> tuple[float, float]:
+    """The 95 % score interval of a share (Wilson 1927)."""
+    square = Z * Z / trials
+    centre = (share + square / 2) / (1 + square)
+    reach = Z * math.sqrt(share * (1 - share) / trials + square / (4 * trials)) / (1 + square)
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def recovery(planted: pd.DataFrame) -> pd.DataFrame:
+    """Shares of what was found: model, kind, metric, strength, plants, share, low, high, top3, mrr, astray.
+
+    A plant is a block at a strength; its seeds are averaged first, as they are no plants of their own, and the
+    interval is Wilson's over plants. `astray` is the share in which a block of the other kind was named, NaN where the
+    table does not say what was named. A domain, where the table has one, is part of the kind.
+    """
+    named = planted["named_block"] if "named_block" in planted else pd.Series(math.nan, index=planted.index)
+    domain = planted["domain"].astype("str") if "domain" in planted else ""
+    table = planted.assign(
+        kind=planted["kind"].astype("str") + (", " + domain if "domain" in planted else ""),
+        share=planted["hit"].astype(float),
+        top3=(planted["rank"] <= 3).astype(float),
+        mrr=1 / planted["rank"].astype(float),
+        astray=(named != planted["block"]).astype(float).where(named.notna()),
+    )
+    keys, measured = ["model", "kind", "metric", "strength"], ["share", "top3", "mrr", "astray"]
+    plants = table.groupby([*keys, "layer", "block"], as_index=False, dropna=False, sort=False)[measured].mean()
+    grouped = plants.groupby(keys, as_index=False, dropna=False, sort=False)
+    found = grouped.agg(plants=("share", "size"), **{name: (name, "mean") for name in measured})
+    ends = [wilson(float(share), int(n)) for share, n in zip(found["share"], found["plants"])]
+    return found.assign(low=[low for low, _ in ends], high=[high for _, high in ends])
+
+
+def planted(proof: Proof) -> list[dict[str, Any]]:
+    """For each model and kind of plant: curves over strength, and the table of recovery, the best metric first."""
+    ranked = proof.planted.dropna(subset=["rank"])
+    if ranked.empty:
+        return []
+    found = []
+    for (model, kind), rows in recovery(ranked).groupby(["model", "kind"], sort=False):
+        best = rows.groupby("metric", sort=False)["share"].mean().sort_values(ascending=False, kind="stable")
+        metrics = [str(m) for m in best.index]
+        looks = _looks(metrics)
+        shown = rows.dropna(subset=["strength"])
+        found.append(
+            {
+                "model": str(model),
+                "kind": str(kind),
+                "rows": [_recovered(r) for m in metrics if m in looks for r in _of_metric(rows, m).itertuples()],
+                "more": [_recovered(r) for m in metrics if m not in looks for r in _of_metric(rows, m).itertuples()],
+                "drawn": plots.curves(shown, looks) if shown["strength"].nunique() > 1 else None,
+                "looks": looks,
+                "places": int(rows["plants"].max()),
+                "alt": f"{model}, {kind}: share of plants named first, over strength; best on average: {metrics[0]}.",
+                "astray": bool(rows["astray"].notna().any()),
+            }
+        )
+    return found
+
+
+def _looks(metrics: list[str]) -> list[str]:
+    """What is drawn and shown first: the best variant of each measure (`s` of `s`, `s-over-others`, ...), and raw S."""
+    best = {metric.partition("-over-")[0]: metric for metric in reversed(metrics)}
+    chosen = [m for m in metrics if best[m.partition("-over-")[0]] == m][:LOOKS]
+    if "s" in metrics and "s" not in chosen:
+        chosen = [*chosen[: LOOKS - 1], "s"]
+    return chosen
+
+
+def _of_metric(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    return rows[rows["metric"] == metric].sort_values("strength")
+
+
+def _recovered(row: Any) -> dict[str, str]:
+    return {
+        "metric": str(row.metric),
+        "strength": "" if _absent(row.strength) else f"{float(row.strength):g}",
+        "plants": str(row.plants),
+        "share": f"{row.share:.2f}",
+        "interval": f"{row.low:.2f} to {row.high:.2f}",
+        "top3": f"{row.top3:.2f}",
+        "mrr": f"{row.mrr:.2f}",
+        "astray": "" if _absent(row.astray) else f"{row.astray:.2f}",
+    }
+
+
+LOOKS = 6
+"""How many curves a chart tells apart; the table has all metrics."""

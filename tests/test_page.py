@@ -1,0 +1,475 @@
+"""The page: offline, safe against what is in names, whole without scripts, and showing the evidence that there is."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ldc.errors import StoreError
+from ldc.report import Frames, write_report
+from ldc.report.frames import tidy_frames
+from ldc.report.grafts import worth
+from ldc.report.island import island_text, model_data
+from ldc.report.maps import adapted_layers, block_measures, over_seeds
+from ldc.report.page import render
+from ldc.report.palette import LEVELS, signed_ramp
+from ldc.report.plots import curves, intervals, scatter, steps_between
+from ldc.report.proof import COLUMNS, Proof, read_proof
+from ldc.report.proof_views import ledger, p_text, recovery, signed, wilson
+from ldc.report.proof_views import planted as views_of_planted
+from ldc.study.schema import Study
+from proof_frames import claims, contrasts, planted, proof, soloist
+from report_frames import DOMAINS, LAYERS, make_frames, make_study, nothing, run_lines
+
+HOSTILE = "</script><script>window.hacked=1</script><!--<img src=x onerror=window.hacked=2>\u2028\"'"
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
+SECTIONS = ("What the study says", "Controls", "Every layer alone", "Planted truths")
+
+
+def page_of(given: Proof | None = None) -> str:
+    study = make_study(models=("alpha",))
+    return render(study, tidy_frames(make_frames(study)), run_lines(study), {}, frozenset({"math"}), given)
+
+
+def numbers(page: str) -> dict[str, object]:
+    found = re.search(r'<script type="application/json" id="numbers">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    content = json.loads(found[1])
+    assert isinstance(content, dict)
+    return content
+
+
+def hostile_study() -> tuple[Study, Frames]:
+    """A study whose first domain is called `HOSTILE`, which no study file could say."""
+    study = make_study(models=("alpha",))
+    frames = make_frames(study)
+    named = study.model_copy(
+        update={
+            "name": HOSTILE,
+            "domains": {HOSTILE if d == "cpp" else d: spec for d, spec in study.domains.items()},
+        }
+    )
+    tables = (frames.norms, frames.evaluation, frames.ranking, frames.losses)
+    return named, tidy_frames(Frames(*(t.replace({"cpp": HOSTILE}) for t in tables)))
+
+
+def hostile_page() -> str:
+    study, frames = hostile_study()
+    given = proof(domains=(HOSTILE, "math", "medical"))
+    given = replace(
+        given,
+        claims=given.claims.assign(sentence=HOSTILE, why=HOSTILE, contrast=HOSTILE, unit=HOSTILE),
+        contrasts=given.contrasts.assign(contrast=HOSTILE, left=HOSTILE, unit=HOSTILE),
+        planted=given.planted.assign(metric=HOSTILE, kind=HOSTILE),
+    )
+    lines = run_lines(study, {("alpha", "math", "all", 0): HOSTILE})
+    return render(study, frames, lines, {HOSTILE: HOSTILE}, frozenset({HOSTILE}), given)
+
+
+# Safety
+
+
+def test_the_page_loads_nothing_and_runs_its_own_script_alone() -> None:
+    page = page_of(proof())
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None
+    assert policy[1].startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-eval" not in policy[1]
+    script = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert len(script) == 1
+    digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy[1]
+    without = page.replace("http://www.w3.org/2000/svg", "")
+    for absent in ("http:", "https:", "url(", "innerHTML", "eval(", "fetch(", "import("):
+        assert absent not in without
+    assert all(target.startswith(("#", "data:")) for target in re.findall(r'(?:src|href)="([^"]*)"', page))
+    assert len(page) < 3_000_000
+
+
+def test_names_from_data_stay_text_wherever_they_are_shown() -> None:
+    page = hostile_page()
+    assert page.count("<script") == page.count("</script") == 2
+    assert "<img" not in page
+    assert "<!--" not in page
+    assert page.count("&lt;/script&gt;&lt;script&gt;window.hacked=1") >= 12
+    assert numbers(page)["models"][0]["domains"][0] == HOSTILE  # type: ignore[index]
+
+
+def test_the_island_leaves_nothing_that_could_end_it() -> None:
+    content = {"domains": [HOSTILE, "\u2029&amp;", "</ScRiPt", "a\\u003c"], HOSTILE: None}
+    text = island_text(content)
+    assert text.isascii()
+    assert not set("<>&") & set(text)
+    assert json.loads(text) == content
+    with pytest.raises(ValueError, match="Out of range"):
+        island_text({"value": float("nan")})
+
+
+# Maps
+
+
+def test_the_measures_of_a_map_are_what_a_hand_computes() -> None:
+    """One layer in which attention has S 2 over a size of 4, the MLP S 6 over 3; the other domain half of that."""
+    names = "model domain regime seed step layer block component frobenius relative rms"
+    rows = [
+        ("alpha", d, regime, 0, step, 0, block, block, s * part, s * part / 10, s * part / size)
+        for d, part in (("cpp", 1.0), ("math", 0.5))
+        for regime, part in (("all", part), ("all-shuffled", 0.25))
+        for step, part in ((0, 0.0), (5, part))
+        for block, s, size in (("attn", 2.0, 4.0), ("mlp", 6.0, 3.0))
+    ]
+    table = block_measures(pd.DataFrame(rows, columns=names.split()), {"all": "all-shuffled"}).set_index(
+        ["regime", "step", "domain", "block"]
+    )
+    cell = table.loc["all", 5, "cpp", "mlp"]
+    assert cell["s"] == 6.0
+    assert cell["relative"] == pytest.approx(0.6)
+    assert cell["rms"] == pytest.approx(2.0)
+    assert cell["contrast"] == pytest.approx(np.log(2.0))
+    assert cell["content"] == pytest.approx(np.log(4.0))
+    # Over size: log 2 and log 1/2 for cpp, log 1 and log 1/4 for math; their mean is log(1/4) / 4.
+    assert cell["excess"] == pytest.approx(np.log(2.0) + np.log(4.0) / 4)
+    assert table.loc["all", 0, "cpp", "mlp"][["excess", "contrast", "content"]].isna().all()
+    assert np.isnan(table.loc["all-shuffled", 5, "cpp", "mlp"]["content"])
+
+
+def test_a_single_domain_has_no_contrast_and_is_offered_none() -> None:
+    study = make_study(models=("alpha",))
+    frames = make_frames(study)
+    one = Frames(frames.norms[frames.norms["domain"] == "cpp"], frames.evaluation, frames.ranking, frames.losses)
+    data = model_data(study, one, "alpha")
+    assert data is not None
+    assert data["measures"] == ["s", "relative", "rms", "excess"]
+
+
+def test_the_numbers_behind_the_controls_are_those_of_the_frames() -> None:
+    study = make_study(models=("alpha",))
+    data = model_data(study, make_frames(study), "alpha")
+    assert data is not None
+    part = data["maps"]["s"]["all"]["mlp"]
+    assert part["steps"] == [0, 10]
+    assert part["values"][0] == [[0] * LAYERS] * len(DOMAINS)
+    # Three components of S 4 in the best layer, 4, of seed 0; one more each in seed 1.
+    assert (part["low"][0][4], part["values"][1][0][4], part["high"][0][4]) == (12, 13.5, 15)
+    assert data["maps"]["s"]["top1-mlp"]["mlp"]["values"][1][0] == [None, None, None, None, 37.5, None]
+    assert data["seeds"]["all"] == 2
+    assert data["marks"]["top1-mlp"] == {"of": 1, "mlp": [[None, None, None, None, 1, None]] * 3}
+    assert "mlp" not in data["marks"]
+
+
+def test_members_of_a_family_are_counted_and_not_offered_one_by_one() -> None:
+    study = make_study(models=("alpha",), seeds=(0,), regimes=("all", "top1-mlp", "top3-mlp"))
+    frames = make_frames(study)
+    top = frames.norms[frames.norms["regime"] == "top3-mlp"]
+    draws = [top.assign(regime="top3-mlp.01"), top[top["layer"] != 5].assign(regime="top3-mlp.02")]
+    norms = pd.concat([frames.norms[frames.norms["regime"] != "top3-mlp"], *draws])
+    counts = adapted_layers(norms).set_index(["domain", "family", "layer"])
+    assert counts.loc[("cpp", "top3-mlp", 4), ["runs", "of"]].tolist() == [2, 2]
+    assert counts.loc[("cpp", "top3-mlp", 5), ["runs", "of"]].tolist() == [1, 2]
+    scores = pd.concat([frames.evaluation, *(frames.evaluation.assign(regime=f"top3-mlp.0{n}") for n in (1, 2))])
+    drawn = Frames(norms, scores, frames.ranking, frames.losses)
+    data = model_data(study, drawn, "alpha")
+    assert data is not None
+    assert data["regimes"] == ["all", "top1-mlp"]
+    assert data["marks"]["top3-mlp"]["of"] == 2
+    page = render(study, tidy_frames(drawn), run_lines(study), {})
+    assert "top3-mlp.0" not in page.split('id="numbers"')[0]
+
+
+def test_over_seeds_counts_the_seeds_of_each_cell() -> None:
+    norms = make_frames(make_study(models=("alpha",))).norms
+    fewer = norms[~((norms["domain"] == "math") & (norms["seed"] == 1))]
+    table = over_seeds(block_measures(fewer, {})).set_index(["regime", "domain", "step", "block", "layer", "measure"])
+    assert table.loc[("all", "math", 10, "mlp", 4, "s"), ["mean", "low", "high", "seeds"]].tolist() == [12, 12, 12, 1]
+    assert table.loc[("all", "cpp", 10, "mlp", 4, "s"), "seeds"] == 2
+
+
+def test_without_scripts_the_page_shows_maps_tables_and_lines_and_no_dead_controls() -> None:
+    page = page_of()
+    assert page.count('<figure class="map"') == 2
+    assert page.count("<caption") == 0
+    assert all("hidden" in form for form in re.findall(r"<form[^>]*>", page))
+    assert re.search(r'<td class="q\d+ ranked" title="cpp, layer 4: [\d.]+" data-rank="1">', page)
+    assert page.count('class="line ') >= 9
+    for label in re.findall(r"<label[^>]*>\s*([^<]*)<(?:select|input)", page):
+        assert label.strip()
+
+
+def test_colours_around_zero_are_alike_in_depth_on_both_sides() -> None:
+    def luma(colour: str) -> float:
+        return sum(w * int(colour[i : i + 2], 16) for w, i in ((0.2126, 1), (0.7152, 3), (0.0722, 5)))
+
+    for dark in (False, True):
+        ramp = [luma(c) for c in signed_ramp(dark)]
+        assert len(ramp) == LEVELS + 1
+        middle = ramp[LEVELS // 2]
+        assert middle == (min(ramp) if dark else max(ramp))
+        for low, high in zip(ramp[: LEVELS // 2], reversed(ramp)):
+            assert abs(low - high) < 20
+
+
+def test_shuffled_text_stands_against_the_run_that_adapts_the_same() -> None:
+    study = make_study(models=("alpha",), regimes=("mlp", "all", "all-shuffled", "top1-mlp"))
+    frames = make_frames(make_study(models=("alpha",)))
+    shuffled = frames.norms[frames.norms["regime"] == "all"].assign(regime="all-shuffled")
+    norms = pd.concat([frames.norms, shuffled.assign(frobenius=shuffled["frobenius"] / 2)])
+    data = model_data(study, Frames(norms, frames.evaluation, frames.ranking, frames.losses), "alpha")
+    assert data is not None
+    assert data["nulls"] == {"all": "all-shuffled"}
+    assert set(data["maps"]["content"]) == {"all"}
+    assert data["maps"]["content"]["all"]["mlp"]["values"][-1][0] == pytest.approx([np.log(2.0)] * LAYERS, abs=1e-4)
+
+
+def test_controls_have_a_table_of_their_own() -> None:
+    study = make_study(models=("alpha",), regimes=("all", "top3-mlp", "random3-mlp", "solo-mlp", "mlp-equal"))
+    frames = make_frames(make_study(models=("alpha",), regimes=("all", "top3-mlp")))
+    top = frames.evaluation[frames.evaluation["regime"] == "top3-mlp"]
+    scores = pd.concat([frames.evaluation, *(top.assign(regime=f"random3-mlp.0{n}") for n in (1, 2))])
+    page = render(study, tidy_frames(Frames(frames.norms, scores, frames.ranking, frames.losses)), run_lines(study), {})
+    before, after = page.split("<h3>Controls</h3>")
+    assert '<th scope="col">random3-mlp</th>' not in before
+    assert '<th scope="col">random3-mlp</th><th scope="col">mlp-equal</th>' in after
+    assert '<th scope="col">solo-mlp</th>' not in before + after.split('id="provenance"')[0]
+
+
+def grafted() -> tuple[Study, Frames]:
+    """PT 2 bits per byte, `all` 1.2; layer n kept alone 1.9 - n/100, left out 1.3 + n/100; only the MLP."""
+    study = make_study(models=("alpha",), seeds=(0, 1), regimes=("all", "keep-mlp", "knock-mlp"))
+    frames = make_frames(make_study(models=("alpha",), regimes=("all",)))
+    whole = frames.evaluation[frames.evaluation["regime"] == "all"]
+    parts = [
+        whole.assign(regime=f"{way}-mlp.{n:02d}", bits_per_byte=start + sign * n / 100)
+        for n in range(LAYERS)
+        for way, start, sign in (("keep", 1.9, -1), ("knock", 1.3, 1))
+    ]
+    flat = frames.evaluation.assign(bits_per_byte=frames.evaluation["regime"].map({"pt": 2.0, "all": 1.2}))
+    return study, Frames(frames.norms, pd.concat([flat, *parts]), frames.ranking, frames.losses)
+
+
+def test_a_layer_kept_gains_over_pt_and_one_left_out_is_missed_against_the_whole_run() -> None:
+    study, frames = grafted()
+    table = worth(study, frames, "alpha").set_index(["domain", "block", "way", "layer"])["mean"]
+    assert table["cpp", "mlp", "keep", 5] == pytest.approx(0.15)
+    assert table["math", "mlp", "knock", 2] == pytest.approx(0.12)
+    assert set(table.index.get_level_values("block")) == {"mlp"}
+    page = render(study, tidy_frames(frames), run_lines(study), {})
+    assert "kept alone: gain over PT, most in layer 5, 0.1500; left out: loss against the whole run, most" in page
+    by_component = study.model_copy(update={"selection": study.selection.model_copy(update={"unit": "component"})})
+    assert worth(by_component, frames, "alpha").empty
+    assert "One layer kept" not in page_of()
+
+
+def test_a_study_that_ranks_on_other_seeds_says_so() -> None:
+    study = make_study(models=("alpha",), seeds=(0, 1, 2), selection={"seeds": (0,), "score": "contrast"})
+    page = render(study, tidy_frames(make_frames(study)), run_lines(study), {})
+    assert "targeted and control runs: seeds 1, 2, which ranked nothing" in page
+    assert "layers are ranked on the seeds 0" in page
+    assert "that of its reference (others)" in page
+
+
+# Evidence
+
+
+def test_parts_without_evidence_are_left_out_and_those_with_it_are_shown() -> None:
+    bare, full = page_of(), page_of(proof())
+    for title in SECTIONS:
+        assert f">{title}<" not in bare
+        assert f">{title}<" in full
+    assert "Where the update is large" in bare
+    assert "Where the update is large" not in full
+    part = page_of(Proof(soloist=soloist()[0]))
+    assert "Every layer alone" in part
+    assert "Does the score tell the gain?" not in part
+
+
+def test_the_ledger_prints_every_claim_with_its_interval_and_verdict() -> None:
+    found = ledger(claims(), ["alpha", "beta"])
+    assert [entry["model"] for entry in found] == ["alpha"]
+    assert found[0]["said"] == "1 supported, 1 contradicted and 2 undecided"
+    first, _, _, last = found[0]["rows"]
+    assert (first["effect"], first["interval"], first["p"]) == ("+0.420 log ratio", "+0.350 to +0.490 (95 %)", "0.002")
+    assert (last["effect"], last["interval"], last["p"], last["seeds"]) == ("", "", "", "1")
+    page = page_of(proof())
+    assert '<span class="verdict contradicted">contradicted</span>' in page
+    assert "one seed: no interval" in page
+
+
+def test_contrasts_say_their_unit_direction_and_where_there_is_no_interval() -> None:
+    page = page_of(proof())
+    assert "bits per byte; positive: the left run is better. Bars: 95 % interval" in page
+    assert page.count(">no interval<") >= 3
+    assert '<small class="gain">' in page
+    assert "the interval of the gain over PT" in page
+
+
+def test_an_interval_that_holds_zero_looks_open() -> None:
+    table = contrasts().assign(effect=0.01, low=0.005, high=0.015)
+    assert 'class="whisker open"' not in page_of(Proof(contrasts=table))
+    assert 'class="whisker open"' in page_of(Proof(contrasts=table.assign(low=-0.005)))
+
+
+def test_recovery_is_what_a_hand_counts() -> None:
+    table = recovery(planted()).set_index(["metric", "strength"])
+    raw = table.loc[("raw S", 0.03)]
+    assert (raw["plants"], raw["share"], raw["top3"]) == (12, 0.25, 0.25)
+    assert raw["mrr"] == pytest.approx((3 + 9 / 4) / 12)
+    assert table.loc[("contrast", 0.03), "share"] == 1.0
+    assert table["astray"].isna().all()
+    twice = pd.concat([planted(), planted().assign(seed=1, hit=False, named_block="attn")])
+    halved = recovery(twice.assign(named_block="attn", domain="math")).set_index(["metric", "strength"])
+    assert halved.loc[("contrast", 0.03), ["plants", "share", "astray"]].tolist() == [12, 0.5, 0.5]
+    assert set(halved["kind"]) == {"damage, math"}
+
+
+def test_the_best_variant_of_each_measure_and_raw_s_are_shown_first() -> None:
+    first = planted()
+    names = {"contrast": "s-over-others", "raw S": "s", "chance": "effect"}
+    table = first.assign(metric=first["metric"].map(names))
+    worse = table[table["metric"] == "s"].assign(metric="s-over-untouched", rank=9, hit=False)
+    (found,) = views_of_planted(Proof(planted=pd.concat([table, worse])))
+    assert found["looks"] == ["s-over-others", "effect", "s"]
+    assert {row["metric"] for row in found["more"]} == {"s-over-untouched"}
+    assert found["drawn"] is not None
+    (single,) = views_of_planted(Proof(planted=table[table["strength"] == 0.1]))
+    assert single["drawn"] is None
+
+
+def test_the_interval_of_a_share_is_wilsons() -> None:
+    # Brown, Cai and DasGupta (2001) give the formula; 8 of 10 is 0.490 to 0.943 in any table of it.
+    assert wilson(0.8, 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
+    assert wilson(1.0, 12)[1] == 1.0
+    assert wilson(0.0, 12)[0] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_numbers_are_written_with_true_signs() -> None:
+    assert [signed(v) for v in (0.0123, -0.0123, -0.0001)] == ["+0.012", "−0.012", "0.000"]
+    assert [p_text(v) for v in (0.0004, 0.0312, 0.42, float("nan"), None)] == ["< 0.001", "0.031", "0.42", "", ""]
+
+
+def test_the_geometry_holds_what_it_is_given() -> None:
+    assert steps_between(-0.012, 0.031) == pytest.approx([-0.02, -0.01, 0.0, 0.01, 0.02, 0.03, 0.04])
+    assert steps_between(2.0, 2.0)[0] <= 2.0 <= steps_between(2.0, 2.0)[-1]
+    rows = soloist()[0]
+    drawn = scatter("cpp", rows[rows["domain"] == "cpp"], (-0.02, 0.06))
+    assert len(drawn.dots) == 2 * LAYERS
+    assert all(d.whisker is not None and d.whisker[0] > d.y > d.whisker[1] for d in drawn.dots)
+    found, reach = intervals(pd.DataFrame({"effect": [0.0, 0.5], "low": [-1.0, np.nan], "high": [1.0, np.nan]}))
+    assert reach == 1.0
+    assert (found[0].at, found[0].bar) == (100.0, (4.0, 196.0))
+    assert found[1].bar is None
+    lines, x_ticks, _ = curves(pd.DataFrame({"metric": ["a"], "strength": [0.1], "share": [0.5]}), ["a"])
+    assert lines[0].points[0][0] == x_ticks[0].at
+
+
+# The folder
+
+
+def test_evidence_is_read_from_the_studys_tables_and_from_its_calibrations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ldc.report.figures.write_figures", lambda *_: [])
+    tables, calibrated = tmp_path / "tables", tmp_path / "calibration" / "alpha" / "tables"
+    tables.mkdir()
+    calibrated.mkdir(parents=True)
+    claims().to_parquet(tables / "claims.parquet")
+    contrasts().to_csv(tables / "contrasts.csv", index=False)
+    planted().to_parquet(calibrated / "planted.parquet")
+    found = read_proof(tmp_path)
+    assert len(found.claims) == 4
+    assert len(found.contrasts) == 9
+    assert len(found.planted) == len(planted())
+    assert found.soloist.empty
+    assert "What the study says" in page_of(found)
+    study = make_study(models=("alpha",))
+    page = write_report(tmp_path, study, make_frames(study), run_lines(study), {}).read_text()
+    assert "Planted truths" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("claims", "name,model\n", "lacks the columns sentence"),
+        ("soloist", "", "cannot be read"),
+        ("planted", "model,kind\n", "lacks the columns layer"),
+    ],
+)
+def test_a_table_of_evidence_that_is_none_is_told_by_its_path(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / f"{name}.csv").write_text(text)
+    with pytest.raises(StoreError, match=message) as caught:
+        read_proof(tmp_path)
+    assert f"{name}.csv" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_verdict_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    claims().assign(verdict="proven").to_parquet(tmp_path / "tables" / "claims.parquet")
+    with pytest.raises(StoreError, match="`proven` is no verdict"):
+        read_proof(tmp_path)
+    assert set(COLUMNS) == {"claims", "contrasts", "soloist", "soloist_summary", "planted"}
+
+
+def test_a_study_of_which_nothing_is_done_has_no_controls() -> None:
+    study = make_study(models=("alpha",))
+    page = render(study, nothing(), [], {})
+    assert "<form" not in page
+    assert numbers(page)["models"] == []
+
+
+# In a browser, where there is one
+
+
+def browse(path: Path, view: str = "") -> str:
+    """The page's elements after its scripts have run; fails on anything written to the console."""
+    done = subprocess.run(
+        [
+            CHROMIUM,
+            *("--headless=new", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"),
+            *("--enable-logging=stderr", f"--user-data-dir={path.parent / 'profile'}", "--dump-dom"),
+            f"{path.as_uri()}{view}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "CONSOLE" not in done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium here")
+def test_views_are_drawn_in_a_browser_and_hostile_names_stay_text(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(page_of(proof()))
+    plain = browse(path)
+    assert 'role="grid"' in plain
+    assert "S in the all run at step 10, the last; means over 2 seeds" in plain
+    view = browse(path, "#view?regime=mlp&measure=contrast&block=mlp&domain=math&marks=top3-mlp&step=10")
+    assert "Contrast with other domains in the mlp run at step 10" in view
+    assert "Dots: the layers that top3-mlp adapts." in view
+    assert re.search(r'<figure class="map" data-block="attn" hidden="">', view)
+    assert "math: S of each MLP layer over training steps. Highest-ranked: layers 4, 3, 5." in browse(
+        path, "#view?domain=math"
+    )
+    first = browse(path, "#view?step=0")
+    assert 'class="q16"' in first
+    path.write_text(hostile_page())
+    hostile = browse(path)
+    assert "<img" not in hostile
+    assert hostile.count("<script") == 2
