@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,11 +131,14 @@ def _work(
     maps = sum(len(seeds_of(plant, settings)) for group in groups for plant in group)
     progress.stage(f"{name}: planting and mapping", maps * settings.steps)
     tokens = settings.rows * settings.length
+
+    def advance(count: int) -> None:
+        progress.advance(count // tokens, count)
+
     bench = Bench(base, texts, settings, loaded.layout.components)
     for group in groups:
         for readings, changed in bench.readings(group):
             measured = weights.measures(changed)
-            advance = lambda n: progress.advance(n // tokens, n)  # noqa: E731
             found = make_maps(base, settings, readings, measured, loaded.layout.components, advance)
             by_plant: dict[Plant, dict[int, Map]] = {}
             for reading, result in zip(readings, found, strict=True):
@@ -161,13 +163,14 @@ class Bench:
         if group[0].kind == "taught":
             yield self._taught(group), []
             return
-        for plant in group:
-            rows = {seed: self.texts.rows(plant.text, seed) for seed in seeds_of(plant, self.settings)}
-            own = self._components(plant.units)
-            with ExitStack() as stack:
-                if own:
-                    stack.enter_context(damaged(self.base, own, plant.strength))
-                yield [Reading(plant, seed, found) for seed, found in rows.items()], own
+        found = [
+            Reading(plant, seed, self.texts.rows(plant.text, seed))
+            for plant in group
+            for seed in seeds_of(plant, self.settings)
+        ]
+        changed = self._components(group[0].units)
+        with damaged(self.base, changed, group[0].strength):
+            yield found, changed
 
     def _taught(self, group: Sequence[Plant]) -> list[Reading]:
         """Every teacher of the group taught and sampled; the base is whole again afterwards."""

@@ -53,17 +53,13 @@ def spread(units: Sequence[Unit], count: int | None) -> tuple[Unit, ...]:
 
 
 def pairs(units: Sequence[Unit]) -> tuple[tuple[Unit, Unit], ...]:
-    """Pairs of blocks damaged together: each with the one half of the list away, kinds alternating between alike and
-    mixed; every block is in at least one pair."""
+    """Pairs of blocks damaged together, far apart: each of the first half with one of the second, every block once (of
+    an odd number the last with the first); neighbours are exchanged in every other layer, so that kinds mix."""
     half = len(units) // 2
-    found = []
-    for i in range(half):
-        partner = i + half
-        if i % 2 and partner + 1 < len(units):
-            partner += 1
-        elif i % 2:
-            partner = half
-        found.append((units[i], units[partner]))
+    swapped = [i ^ 1 if i // 2 % 2 and i ^ 1 < half else i for i in range(half)]
+    found = [(units[i], units[half + swapped[i]]) for i in range(half)]
+    if len(units) % 2 and half:
+        found.append((units[0], units[-1]))
     return tuple(found)
 
 

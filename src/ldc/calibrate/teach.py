@@ -51,7 +51,7 @@ def teach(
             for master, weight in zip(masters, weights, strict=True):
                 weight.copy_(master.detach())
             if step in lessons:
-                yield step, float(loss)
+                yield step, float(loss.detach())
     finally:
         for weight, before, grad in zip(weights, kept, wanted, strict=True):
             weight.requires_grad_(False).copy_(before)

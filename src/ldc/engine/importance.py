@@ -83,7 +83,7 @@ def _watch(site: Site, stand_in: nn.Module, counted_MP: Tensor, sums: Tensor) ->
             update_KPO = site.scaling * (x_MPI[part].to(a_KRI.dtype) @ a_KRI.mT @ b_KOR.mT)
             own_KPO = y_MPO[part] - update_KPO - (0 if bias is None else bias)
             for i, value in enumerate((update_KPO, own_KPO)):
-                norm_KP = torch.linalg.vector_norm(value, dim=-1, dtype=torch.float32)
+                norm_KP = torch.linalg.vector_norm(value, dim=-1, dtype=torch.promote_types(value.dtype, torch.float32))
                 sums[i, rows] += (norm_KP * counted_MP[part]).double().sum(dim=1).cpu()
 
     return hook
@@ -119,7 +119,8 @@ def mean_loss(base: Base, batch: Batch, tokens: int | None = None) -> Tensor:
     packed = {} if batch.positions is None else packed_arguments(batch.positions, base.masked)
     out: Any = base.decoder(input_ids=batch.tokens, use_cache=False, **packed)
     count = int((batch.labels != IGNORED).sum()) if tokens is None else tokens
-    weight = torch.full(batch.labels.shape, 1.0 / max(1, count), device=batch.labels.device)
+    dtype = torch.float64 if base.head.weight_VD.dtype == torch.float64 else torch.float32
+    weight = torch.full(batch.labels.shape, 1.0 / max(1, count), dtype=dtype, device=batch.labels.device)
     return base.head.loss(out.last_hidden_state, batch.labels, weight)[0]
 
 
