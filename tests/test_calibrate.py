@@ -1,4 +1,4 @@
-"""`ldc calibrate` from end to end on random models: what is planted, what is stored, how it goes on, what it refuses."""
+"""`ldc calibrate` from end to end on random models: what is planted and stored, how it goes on, what it refuses."""
 
 from __future__ import annotations
 

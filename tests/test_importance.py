@@ -1,4 +1,4 @@
-"""The other definitions of importance against direct computation, and a model's own samples against its distribution."""
+"""Other definitions of importance against direct computation; a model's samples against its own distribution."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_nothing_stands_behind_the_end_of_a_sample() -> None:
         assert 5 not in row[:-1] or set(row[row.index(5) + 1 :]) <= {IGNORED}
         ended += 5 in row
         assert 5 in row or IGNORED not in row
-    assert 0 < ended
+    assert ended > 0
 
 
 def test_another_seed_gives_other_samples_and_unused_ids_are_never_drawn() -> None:

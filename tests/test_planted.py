@@ -18,8 +18,9 @@ from ldc.calibrate.recovery import (
     summary_table,
     wilson,
 )
-from ldc.calibrate.scores import Evidence, label, ranks
+from ldc.calibrate.scores import Evidence, ranks
 from ldc.calibrate.settings import QUICK, Settings
+from ldc.calibrate.words import label
 from ldc.models.roles import Component
 
 LAYERS = 6

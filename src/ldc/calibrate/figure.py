@@ -11,9 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ldc.calibrate.recovery import best
-from ldc.calibrate.scores import label
-from ldc.calibrate.settings import OWN
-from ldc.report.facts import label as domain_label
+from ldc.calibrate.words import axis_of, label, title_of
 from ldc.report.figures import STYLE
 from ldc.report.palette import INK, MUTED, RULE
 
@@ -27,18 +25,6 @@ LINES: dict[str, tuple[str, str, str]] = {
     "best": ("#56b4e9", "solid", "X"),
 }
 """Colour (Okabe and Ito), dash and marker of the metrics that are drawn; `best` where none of the others is it."""
-WORDS = {"damage": "damage", "damage2": "two blocks damaged", "taught": "taught"}
-
-
-def title_of(kind: str, domain: str, synthetic: Collection[str]) -> str:
-    """What a panel or a terminal table is headed by."""
-    text = "own samples" if domain == OWN else domain_label(domain, synthetic)
-    return f"{WORDS[kind]}: {text}"
-
-
-def axis_of(kind: str) -> str:
-    """What the strength of a kind is, with its unit."""
-    return "optimiser steps of the teacher" if kind == "taught" else "noise, standard deviations"
 
 
 def fig_recovery(summary: pd.DataFrame, model: str, synthetic: Collection[str] = ()) -> Figure:

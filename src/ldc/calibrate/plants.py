@@ -49,7 +49,10 @@ def spread(units: Sequence[Unit], count: int | None) -> tuple[Unit, ...]:
     """`count` of the blocks, evenly spread over the layers and both kinds in turn; all of them if there are no more."""
     if count is None or count >= len(units):
         return tuple(units)
-    return tuple(units[i * len(units) // count + (i % 2 if len(units) >= 2 * count else 0)] for i in range(count))
+    places = [i * len(units) // count for i in range(count)]
+    if len(units) >= 2 * count:  # at most one block of a layer
+        places = [place // 2 * 2 + i % 2 for i, place in enumerate(places)]
+    return tuple(units[place] for place in places)
 
 
 def pairs(units: Sequence[Unit]) -> tuple[tuple[Unit, Unit], ...]:

@@ -20,36 +20,6 @@ CONTRASTED = ("s", "effect", "gradient", "taylor")
 """Metrics of which a contrast is taken."""
 COUNTS = (1, 2, 4)
 """Numbers of other plants that a reference is made of, beside all of them."""
-LABELS = {
-    "s": "S",
-    "relative": "S / norm(W)",
-    "rms": "S over size null",
-    "effect": "output effect",
-    "gradient": "gradient norm",
-    "taylor": "saliency |W dL/dW|",
-    "snr": "SNR of weights",
-    "weight": "norm of weights",
-    "chance": "chance",
-}
-REFERENCES = {
-    "untouched": "undamaged model",
-    "general": "general text",
-    "shuffled": "shuffled text",
-    "domain": "the domain itself",
-    "several": "mean of these",
-    "others": "all other plants",
-}
-
-
-def label(metric: str) -> str:
-    """A metric's name for tables and figures."""
-    measure, _, reference = metric.partition(OVER)
-    if not reference:
-        return LABELS[measure]
-    name, _, count = reference.partition("_")
-    if name == "others" and count.isdigit():
-        return f"{LABELS[measure]} over {count} other plant{'s' if count != '1' else ''}"
-    return f"{LABELS[measure]} over {REFERENCES[name]}" + (" (z)" if count == "z" else "")
 
 
 @dataclass(frozen=True)

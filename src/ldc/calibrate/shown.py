@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ldc.calibrate.scores import OVER, label
-from ldc.calibrate.settings import OWN
-from ldc.report.facts import label as domain_label
+from ldc.calibrate.scores import OVER
+from ldc.calibrate.words import axis_of, label, title_of
 
 Record = Mapping[str, Any]
-WORDS = {"damage": "damage", "damage2": "two blocks damaged", "taught": "taught"}
-UNITS = {"taught": "optimiser steps of the teacher"}
 SHOWN = ("s", "relative", "rms", "effect", "gradient", "taylor", "snr", "weight")
 REFERENCES = ("untouched", "general", "shuffled", "domain", "several", "others_1", "others_2", "others_4", "others")
 
@@ -23,11 +20,10 @@ def recovery_tables(summary: Record) -> list[tuple[str, list[dict[str, object]],
         groups.setdefault((row["kind"], row["domain"]), []).append(row)
     found = []
     for (kind, domain), rows in groups.items():
-        text = "own samples" if domain == OWN else domain_label(domain, summary["synthetic"])
         plants, seeds = max(r["plants"] for r in rows), max(r["seeds"] for r in rows)
-        unit = UNITS.get(kind, "noise in standard deviations")
         counted = f"{plants} plants, {seeds} seed{'s' if seeds != 1 else ''}"
-        title = f"{WORDS[kind]}, {text}: share found first of {summary['blocks']} blocks\n  by {unit}; {counted}"
+        title = f"{title_of(kind, domain, summary['synthetic'])}: share found first of {summary['blocks']} blocks"
+        title += f"\n  by {axis_of(kind)}; {counted}"
         strengths = sorted({r["strength"] for r in rows}, reverse=kind != "taught")
         shares = {(r["metric"], r["strength"]): r["top1"] for r in rows}
         wanted = _wanted(rows)
@@ -43,8 +39,8 @@ def recovery_tables(summary: Record) -> list[tuple[str, list[dict[str, object]],
 def best_sentence(row: Record) -> str:
     """The best metric of one strength, with its interval."""
     return (
-        f"best at {row['strength']:g}: {label(row['metric'])}, top-1 {row['top1']:.2f} "
-        f"({row['low']:.2f} to {row['high']:.2f}), mean reciprocal rank {row['mrr']:.2f}"
+        f"best at {row['strength']:g}: {label(row['metric'])},\n  top-1 {row['top1']:.2f}, "
+        f"interval {row['low']:.2f} to {row['high']:.2f}; mean reciprocal rank {row['mrr']:.2f}"
     )
 
 
@@ -61,17 +57,15 @@ def confusion_tables(summary: Record) -> list[tuple[str, list[dict[str, object]]
             {"planted in": planted, **{f"{named} named": cells.get((planted, named), 0) for named in ("attn", "mlp")}}
             for planted in ("attn", "mlp")
         ]
-        tables.append(
-            (f"raw S, {WORDS[kind]}, {'own samples' if domain == OWN else domain}: the half named first", rows)
-        )
+        tables.append((f"raw S, {title_of(kind, domain, summary['synthetic'])}: the half named first", rows))
     return tables
 
 
 def nothing_sentences(summary: Record) -> list[str]:
     """What stands out where nothing is planted."""
     return [
-        f"nothing planted, {label(row['metric'])}: the block that stands out most exceeds the median block by "
-        f"{row['median']:.2f} (median of {row['seeds']} seeds), at most {row['largest']:.2f}, in log units"
+        f"nothing planted, {label(row['metric'])}: largest excess over\n  the median block, in log units: "
+        f"{row['median']:.2f} (median of {row['seeds']} seeds), at most {row['largest']:.2f}"
         for row in summary["nothing"]
         if row["metric"].startswith("s" + OVER)
     ]
