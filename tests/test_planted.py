@@ -193,7 +193,7 @@ def test_names_of_plants_are_all_different() -> None:
     settings = Settings()
     plants = [*references(settings), *planted(settings, UNITS)]
     assert len({p.name for p in plants}) == len(plants)
-    assert Settings.model_validate(QUICK).capacity == 32
+    assert Settings.model_validate(QUICK).capacity == 16
 
 
 def test_every_metric_has_a_name_to_be_shown() -> None:

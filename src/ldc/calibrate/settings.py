@@ -10,7 +10,7 @@ from ldc.study.schema import AdapterSpec, Number, Positive, Record, TrainingSpec
 
 Kind = Literal["damage", "damage2", "taught", "none"]
 KINDS: tuple[Kind, ...] = ("damage", "damage2", "taught", "none")
-BANK_TOKENS = 8_192
+BANK_TOKENS = 4_096
 """Tokens of all maps of a bank in one pass. A matter of speed and memory: no value depends on it."""
 OWN = "own"
 """Stands for the undamaged model's own samples where a domain's name is expected."""
