@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -160,12 +161,30 @@ def test_a_map_is_the_same_alone_and_beside_others(loaded: LoadedModel, domain: 
     texts = Texts(loaded, small)
     readings = [Reading(Plant("none", (), 0.0, "own"), seed, texts.rows("own", seed)) for seed in range(3)]
     weights = Weights(base, components).measures()
-    together = make_maps(base, small, readings, weights, components)
+    together = [m for m, _ in make_maps(base, small, readings, weights, components)]
     for reading, found in zip(readings, together, strict=True):
-        (alone,) = make_maps(base, small, [reading], weights, components)
+        ((alone, _),) = make_maps(base, small, [reading], weights, components)
         for name, values in found.measures.items():
             assert values == pytest.approx(alone.measures[name], rel=2e-4), name
         assert found.losses == pytest.approx(alone.losses, rel=1e-5)
+
+
+def test_the_shift_is_the_norm_of_the_difference_of_two_updates(loaded: LoadedModel, domain: str) -> None:
+    small = settings(domain, steps=4)
+    base = es.Base.of(loaded.model, loaded.layout)
+    components = loaded.layout.components
+    texts = Texts(loaded, small)
+    weights = Weights(base, components).measures()
+    plant = Plant("none", (), 0.0, "own")
+    ((bare, factors),) = make_maps(base, small, [Reading(plant, 0, texts.rows("own", 0))], weights, components)
+    again = Reading(plant, 0, texts.rows("own", 0), factors)
+    other = Reading(plant, 0, texts.rows("own", 1), factors)
+    ((same, _),) = make_maps(base, small, [again], weights, components)
+    assert (same.measures["shift"] <= 1e-6 * bare.measures["frobenius"]).all()
+    ((moved, theirs),) = make_maps(base, small, [other], weights, components)
+    scaling = small.adapter.scaling
+    wanted = [np.linalg.norm(scaling * (b @ a - b0 @ a0)) for (a, b), (a0, b0) in zip(theirs, factors, strict=True)]
+    assert moved.measures["shift"] == pytest.approx(wanted, rel=1e-4)
 
 
 def test_the_measures_stand_in_the_order_of_the_components(loaded: LoadedModel, domain: str) -> None:
@@ -174,7 +193,7 @@ def test_the_measures_stand_in_the_order_of_the_components(loaded: LoadedModel, 
     components = loaded.layout.components
     reading = Reading(Plant("none", (), 0.0, "own"), 0, Texts(loaded, small).rows("own", 0))
     weights = Weights(base, components)
-    (found,) = make_maps(base, small, [reading], weights.measures(), components)
+    ((found, _),) = make_maps(base, small, [reading], weights.measures(), components)
     norms = [float(loaded.model.get_submodule(c.path).weight.norm()) for c in components]
     assert found.measures["weight"] == pytest.approx(norms, rel=1e-5)
     changed = es.regime(loaded.layout, "mlp", [1])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldc.calibrate.folder import Folder
-from ldc.calibrate.plants import Plant, Unit, planted, references, units_of
+from ldc.calibrate.plants import Plant, Unit, pair_of, planted, references, units_of
 from ldc.calibrate.settings import OWN, Settings
 from ldc.calibrate.sources import read_domain, slug
 from ldc.errors import StudyError
@@ -18,11 +18,15 @@ from ldc.store.lock import locked
 from ldc.study.schema import ModelSpec
 
 if TYPE_CHECKING:
-    from ldc.calibrate.maps import Reading
+    from ldc.calibrate.maps import Factors, Reading
     from ldc.calibrate.records import Map
     from ldc.calibrate.text import Texts
+    from ldc.domains.packing import Row
     from ldc.engine.bank import Base
     from ldc.models.roles import Component
+
+FRESH = 1_000
+"""Added to the seed of the samples on which the model with nothing planted is mapped."""
 
 
 def named(model: str) -> tuple[str, ModelSpec]:
@@ -36,12 +40,15 @@ def named(model: str) -> tuple[str, ModelSpec]:
 
 def seeds_of(plant: Plant, settings: Settings) -> range:
     """The seeds with which a plant is mapped."""
-    return range(settings.nothing if plant.kind == "none" else settings.seeds)
+    if plant.kind == "none":
+        return range(settings.nothing)
+    paired = plant.kind == "reference" and plant.text == OWN and "none" in settings.kinds
+    return range(max(settings.seeds, settings.nothing) if paired else settings.seeds)
 
 
 def plan(settings: Settings, components: Sequence[Component]) -> list[list[Plant]]:
     """All references and plants, in groups of which each fills a bank or less."""
-    groups: list[list[Plant]] = [references(settings)]
+    groups: list[list[Plant]] = [references(settings)]  # first, for the others are paired with them
     for plant in planted(settings, units_of(components)):
         last = groups[-1]
         together = plant.kind == "taught" and last[0].kind == "taught" and last[0].text == plant.text
@@ -131,18 +138,21 @@ def _work(
     maps = sum(len(seeds_of(plant, settings)) for group in groups for plant in group)
     progress.stage(f"{name}: planting and mapping", maps * settings.steps)
     tokens = settings.rows * settings.length
+    pairs = {pair_of(plant) for plant in planted(settings, units_of(loaded.layout.components))}
 
     def advance(count: int) -> None:
         progress.advance(count // tokens, count)
 
-    bench = Bench(base, texts, settings, loaded.layout.components)
+    bench = Bench(base, texts, settings, loaded.layout.components, folder)
     for group in groups:
         for readings, changed in bench.readings(group):
             measured = weights.measures(changed)
             found = make_maps(base, settings, readings, measured, loaded.layout.components, advance)
             by_plant: dict[Plant, dict[int, Map]] = {}
-            for reading, result in zip(readings, found, strict=True):
+            for reading, (result, factors) in zip(readings, found, strict=True):
                 by_plant.setdefault(reading.plant, {})[reading.seed] = result
+                if reading.plant in pairs:
+                    folder.write_factors(reading.plant, reading.seed, factors)
                 if result.failure:
                     progress.say(f"{reading.name}: failed: {result.failure}")
             for plant, by_seed in by_plant.items():
@@ -152,8 +162,12 @@ def _work(
 class Bench:
     """A loaded model in which truths are planted, one group of plants at a time."""
 
-    def __init__(self, base: Base, texts: Texts, settings: Settings, components: Sequence[Component]) -> None:
+    def __init__(
+        self, base: Base, texts: Texts, settings: Settings, components: Sequence[Component], folder: Folder
+    ) -> None:
         self.base, self.texts, self.settings, self.components = base, texts, settings, tuple(components)
+        self.folder = folder
+        self._factors: dict[tuple[Plant, int], Factors] = {}
 
     def readings(self, group: Sequence[Plant]) -> Iterator[tuple[list[Reading], list[Component]]]:
         """(maps to be made, components that differ from the base) while what is planted stands."""
@@ -164,7 +178,7 @@ class Bench:
             yield self._taught(group), []
             return
         found = [
-            Reading(plant, seed, self.texts.rows(plant.text, seed))
+            Reading(plant, seed, self._rows(plant, seed), self._against(plant, seed))
             for plant in group
             for seed in seeds_of(plant, self.settings)
         ]
@@ -184,9 +198,23 @@ class Bench:
             batches = self.texts.lessons(text, seed=0)
             halts = teach(self.base, self._components(units), batches, tuple(lessons), self.settings.teaching_rate)
             for steps, _loss in halts:
-                for seed in seeds_of(lessons[steps], self.settings):
-                    found.append(Reading(lessons[steps], seed, self.texts.sampled(seed)))
+                plant = lessons[steps]
+                for seed in seeds_of(plant, self.settings):
+                    found.append(Reading(plant, seed, self.texts.sampled(seed), self._against(plant, seed)))
         return found
+
+    def _rows(self, plant: Plant, seed: int) -> list[Row]:
+        """The rows of a plant that is no teacher; where nothing is planted samples that no reference reads."""
+        return self.texts.rows(plant.text, seed + (FRESH if plant.kind == "none" else 0))
+
+    def _against(self, plant: Plant, seed: int) -> Factors | None:
+        """The factors of the paired map of the bare model, which was made before."""
+        pair = pair_of(plant)
+        if pair is None:
+            return None
+        if (pair, seed) not in self._factors:
+            self._factors[pair, seed] = self.folder.read_factors(pair, seed)
+        return self._factors[pair, seed]
 
     def _components(self, units: Sequence[Unit]) -> list[Component]:
         return [c for c in self.components if (c.layer, c.block) in units]

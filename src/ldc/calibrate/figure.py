@@ -19,9 +19,9 @@ LINES: dict[str, tuple[str, str, str]] = {
     "s": (INK, "dotted", "o"),
     "relative": ("#cc79a7", "dashdot", "s"),
     "effect": ("#0072b2", "solid", "^"),
-    "taylor": ("#009e73", "dashed", "v"),
     "s-over-untouched": ("#d55e00", "solid", "D"),
     "s-over-others": ("#e69f00", "dashed", "P"),
+    "shift": ("#009e73", "dashed", "v"),
     "best": ("#56b4e9", "solid", "X"),
 }
 """Colour (Okabe and Ito), dash and marker of the metrics that are drawn; `best` where none of the others is it."""

@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
 from ldc.calibrate.plants import Plant
 from ldc.calibrate.records import Map
@@ -16,8 +18,11 @@ from ldc.calibrate.settings import Settings
 from ldc.engine_version import ENGINE_VERSION
 from ldc.errors import EnvironmentFault, StoreError
 from ldc.models.roles import Component
-from ldc.store.atomic import write_text
+from ldc.store.atomic import write_bytes, write_text
 from ldc.store.runs import STUDY
+
+if TYPE_CHECKING:
+    from ldc.calibrate.maps import Factors
 
 SETTINGS, MAPS = "calibration.json", "maps"
 
@@ -80,6 +85,27 @@ class Folder:
     def components(self) -> tuple[Component, ...]:
         """The components of the model that was calibrated."""
         return tuple(Component(**c) for c in self.recorded()["components"])
+
+    def write_factors(self, plant: Plant, seed: int, factors: Factors) -> None:
+        """Store the factors of a reference map, which the maps of plants are paired with; before its own record."""
+        tensors = {f"{i}.{n}": np.ascontiguousarray(f) for i, pair in enumerate(factors) for n, f in zip("AB", pair)}
+        write_bytes(self._path(plant).with_suffix(f".{seed}.safetensors"), save(tensors))
+
+    def read_factors(self, plant: Plant, seed: int) -> Factors:
+        """The factors of a reference map.
+
+        Raises:
+            StoreError: the file is missing or damaged.
+        """
+        path = self._path(plant).with_suffix(f".{seed}.safetensors")
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise StoreError(
+                f"{path}: cannot be read ({error}); remove {self._path(plant).name} beside it, and the same command "
+                "makes both anew"
+            ) from error
+        return [(tensors[f"{i}.A"], tensors[f"{i}.B"]) for i in range(len(tensors) // 2)]
 
     def is_done(self, plant: Plant) -> bool:
         """Whether the maps of a plant are stored."""

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ldc.calibrate.plants import Plant
-from ldc.calibrate.records import Map
+from ldc.calibrate.records import SHIFT, Map
 from ldc.calibrate.settings import Settings
 from ldc.calibrate.text import batch_of
 from ldc.domains.packing import Row
@@ -23,16 +25,20 @@ from ldc.engine.train import Course, train
 from ldc.engine.work import weight_norms
 from ldc.errors import EnvironmentFault
 from ldc.models.roles import Component
-from ldc.norms import Array
+from ldc.norms import Array, frobenius
+
+Factors = Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""(A [R, I], B [O, R]) of each component, in the order of the components."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One map to be made: of which plant, with which seed, on which rows."""
+    """One map to be made: of which plant, with which seed, on which rows, against the factors of which paired map."""
 
     plant: Plant
     seed: int
     rows: Sequence[Row]
+    against: Factors | None = None
 
     @property
     def name(self) -> str:
@@ -68,8 +74,9 @@ def make_maps(
     weights: tuple[Array, Array],
     components: Sequence[Component],
     advance: Callable[[int], None] = lambda _tokens: None,
-) -> list[Map]:
-    """The maps of all readings over the base as it is now, in their order, as many at once as memory holds.
+) -> list[tuple[Map, Factors]]:
+    """The maps of all readings over the base as it is now, in their order, as many at once as memory holds; each with
+    the factors of its adapters.
 
     Args:
         weights: SNR and norm(W) of the components of this base.
@@ -81,7 +88,7 @@ def make_maps(
     """
     count = settings.capacity
     waiting = [list(readings[i : i + count]) for i in range(0, len(readings), count)]
-    found: list[Map] = []
+    found: list[tuple[Map, Factors]] = []
     while waiting:
         part = waiting.pop(0)
         try:
@@ -105,7 +112,7 @@ def _bank(
     weights: tuple[Array, Array],
     components: Sequence[Component],
     advance: Callable[[int], None],
-) -> list[Map]:
+) -> list[tuple[Map, Factors]]:
     members = [Member(r.name, r.name, r.seed, tuple(components), settings.steps) for r in readings]
     bank = Bank(base, members, settings.adapter.rank, settings.adapter.scaling)
     courses = train(bank, _windows(readings, settings, base.device), settings.training, lambda _, n: advance(n))
@@ -118,8 +125,26 @@ def _bank(
     for reading in readings:
         k = place[reading.name]
         alone = [_only(batch, reading.name) for batch in probe]
-        found.append(_map(courses[k], effects[k][back], saliency(base, alone), weights, back))
+        all_factors = bank.adapters.factors(k)
+        factors: Factors = [(_array(all_factors[i][1]), _array(all_factors[i][2])) for i in back]
+        made = _map(courses[k], effects[k][back], saliency(base, alone), weights, back)
+        if reading.against is not None:
+            made.measures[SHIFT] = shift(factors, reading.against, settings.adapter.scaling)
+        found.append((made, factors))
     return found
+
+
+def shift(factors: Factors, against: Factors, scaling: float) -> Array:
+    """The Frobenius norm of the difference of two updates, s (B A - B' A'), of each component, [C].
+
+    B A - B' A' is the product of [B, -B'] and [A; A']: a low-rank update of twice the rank, so it is never formed.
+    """
+    return np.array(
+        [
+            float(frobenius(np.concatenate([a, a0]), np.concatenate([b, -b0], axis=1), scaling))
+            for (a, b), (a0, b0) in zip(factors, against, strict=True)
+        ]
+    )
 
 
 def _map(course: Course, effect: Array, salient: Any, weights: tuple[Array, Array], back: Sequence[int]) -> Map:
@@ -137,6 +162,10 @@ def _map(course: Course, effect: Array, salient: Any, weights: tuple[Array, Arra
         failure = "a measure of the map is not finite"
     losses = [row[1] for row in course.losses] or [float("nan")]
     return Map(measures, (losses[0], losses[-1]), failure)
+
+
+def _array(factor: Tensor) -> NDArray[np.float32]:
+    return factor.float().cpu().numpy().copy()
 
 
 def _windows(readings: Sequence[Reading], settings: Settings, device: torch.device) -> Iterator[list[Batch]]:

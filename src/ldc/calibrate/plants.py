@@ -89,7 +89,7 @@ def planted(settings: Settings, units: Sequence[Unit]) -> list[Plant]:
 
 def references(settings: Settings) -> list[Plant]:
     """The maps of the bare model that the contrasts of these plants are taken over."""
-    texts: list[str] = []
+    texts: list[str] = [OWN] if "none" in settings.kinds else []
     if {"damage", "damage2"} & set(settings.kinds):
         texts += [settings.text, f"{GENERAL}:{settings.text}", f"{SHUFFLED}:{settings.text}"]
     if "taught" in settings.kinds:
@@ -98,8 +98,18 @@ def references(settings: Settings) -> list[Plant]:
     return [Plant("reference", (), 0.0, text) for text in dict.fromkeys(texts)]
 
 
+def pair_of(plant: Plant) -> Plant | None:
+    """The bare model's map that starts as this plant's does, and reads the same samples, or those that are drawn with
+    the same random numbers; None for a reference."""
+    if plant.kind == "reference":
+        return None
+    return Plant("reference", (), 0.0, OWN if plant.kind in ("taught", "none") else plant.text)
+
+
 def reference_names(plant: Plant) -> dict[str, str]:
     """The name of each single reference of a plant, and the text that the bare model read for it."""
+    if plant.kind == "none":
+        return {"untouched": OWN}
     own = OWN if plant.kind == "taught" else plant.text
     found = {"untouched": own, "general": f"{GENERAL}:{plant.text}", "shuffled": f"{SHUFFLED}:{plant.text}"}
     return found | ({"domain": plant.text} if plant.kind == "taught" else {})

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ldc.calibrate.plants import Plant
-from ldc.calibrate.scores import OVER, Evidence, ranks
+from ldc.calibrate.scores import OVER, PAIRED, Evidence, ranks
 from ldc.calibrate.sources import slug
 
 LEVEL = 0.95
@@ -133,13 +133,13 @@ def nothing_table(evidence: Evidence, model: str) -> pd.DataFrame:
     """Nothing planted: for each seed and contrast the block that stands out most and by how much.
 
     Columns model, metric, seed, layer, block, excess: the largest excess over the median block, in nats (of the
-    logarithm), where the reference is the mean of the other seeds.
+    logarithm). The undamaged model reads other samples than its reference; the others are its other seeds.
     """
     rows = []
     for plant, by_seed in evidence.maps.items():
         for seed in by_seed if plant.kind == "none" else ():
             for metric, values in evidence.contrasts(plant, seed).items():
-                if metric.endswith(f"{OVER}others"):
+                if metric == PAIRED or metric.endswith((f"{OVER}others", f"{OVER}untouched")):
                     first = int(np.argmax(values))
                     excess = float(values[first] - np.median(values))
                     rows.append((model, metric, seed, *evidence.units[first], excess))

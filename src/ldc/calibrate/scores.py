@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ldc.calibrate.plants import Plant, Unit, reference_names, units_of
-from ldc.calibrate.records import Map
+from ldc.calibrate.plants import Plant, Unit, pair_of, reference_names, units_of
+from ldc.calibrate.records import SHIFT, Map
 from ldc.models.roles import Component
 from ldc.norms import Array
 
 OVER = "-over-"
+PAIRED = "shift"
+"""The metric that is itself a contrast: see `Evidence.contrasts`."""
 CONTRASTED = ("s", "effect", "gradient", "taylor")
 """Metrics of which a contrast is taken."""
 COUNTS = (1, 2, 4)
@@ -65,20 +67,26 @@ class Evidence:
         Singles are the bare model's maps on the texts of `reference_names`; `several` is the mean of them; `others` is
         the mean of all other plants of the same kind, strength and text, `others_4` of four of them, evenly chosen, and
         `others_z` the excess over that mean in standard deviations of the others.
+
+        `shift` is the log of (sum of the norms of the differences of this update and that of the bare model which
+        started alike and read the same samples, or ones drawn with the same random numbers) over (S_block of the
+        latter): a contrast of the updates themselves rather than of their norms. It too is set over the other plants.
         """
         own = self._logs(plant, seed)
-        found: dict[str, Array] = {}
+        found: dict[str, Array] = {PAIRED: own[PAIRED]} if PAIRED in own else {}
         singles = {
             name: self._logs(Plant("reference", (), 0.0, text), seed)
             for name, text in reference_names(plant).items()
             if seed in self.maps.get(Plant("reference", (), 0.0, text), {})
         }
         others = [self._logs(*other) for other in self._others(plant, seed)]
-        for metric in CONTRASTED:
-            for name, logs in singles.items():
-                found[f"{metric}{OVER}{name}"] = own[metric] - logs[metric]
-            if len(singles) > 1:
-                found[f"{metric}{OVER}several"] = own[metric] - np.mean([x[metric] for x in singles.values()], axis=0)
+        for metric in own:
+            if metric != PAIRED:
+                for name, logs in singles.items():
+                    found[f"{metric}{OVER}{name}"] = own[metric] - logs[metric]
+                if len(singles) > 1:
+                    mean = np.mean([x[metric] for x in singles.values()], axis=0)
+                    found[f"{metric}{OVER}several"] = own[metric] - mean
             values = np.array([x[metric] for x in others])
             for count in (n for n in COUNTS if n < len(others)):
                 chosen = values[np.arange(count) * len(others) // count]
@@ -92,7 +100,11 @@ class Evidence:
 
     def _logs(self, plant: Plant, seed: int) -> dict[str, Array]:
         plain = self.plain(plant, seed)
-        return {metric: _log(plain[metric]) for metric in CONTRASTED}
+        logs = {metric: _log(plain[metric]) for metric in CONTRASTED}
+        pair, measures = pair_of(plant), self.maps[plant][seed].measures
+        if pair is not None and SHIFT in measures and seed in self.maps.get(pair, {}):
+            logs[PAIRED] = _log(self.sums(measures[SHIFT])) - _log(self.plain(pair, seed)["s"])
+        return logs
 
     def _others(self, plant: Plant, seed: int) -> list[tuple[Plant, int]]:
         """Plants of the same kind, strength and text that touch none of the same blocks; of `none` its other seeds."""

@@ -72,10 +72,10 @@ QUICK = {
     "blocks": 24,
     "seeds": 1,
     "nothing": 4,
-    "strengths": (0.3, 0.1),
+    "strengths": (0.1,),
     "domains": ("medical",),
-    "lessons": (50,),
-    "steps": 30,
+    "lessons": (100,),
+    "steps": 20,
     "rows": 4,
     "length": 64,
 }

@@ -18,6 +18,7 @@ METRICS = {
     "taylor": "saliency |W dL/dW|",
     "snr": "SNR of weights",
     "weight": "norm of weights",
+    "shift": "shift of the update",
     "chance": "chance",
 }
 REFERENCES = {
