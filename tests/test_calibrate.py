@@ -262,6 +262,27 @@ def test_a_damaged_record_is_named_with_what_to_do(folder: Path, domain: str, tm
         calibrate(str(folder), tmp_path / "out", settings(domain, kinds=("none",)), Silent())
 
 
+def test_a_missing_pair_is_named_with_what_to_do(folder: Path, domain: str, tmp_path: Path) -> None:
+    out, wanted = tmp_path / "out", settings(domain, kinds=("none",))
+    calibrate(str(folder), out, wanted, Silent())
+    (out / "maps" / "none-own.json").unlink()
+    (out / "maps" / "reference-own.1.safetensors").unlink()
+    with pytest.raises(StoreError, match=r"1\.safetensors: cannot be read .*; remove reference-own\.json beside it"):
+        calibrate(str(folder), out, wanted, Silent())
+    (out / "maps" / "reference-own.json").unlink()
+    assert calibrate(str(folder), out, wanted, Silent())["nothing"]
+
+
+def test_the_model_with_nothing_planted_shifts_by_the_noise_of_its_samples(
+    folder: Path, domain: str, tmp_path: Path
+) -> None:
+    calibrate(str(folder), tmp_path / "out", settings(domain, kinds=("none",), steps=4), Silent())
+    table = pd.read_csv(tmp_path / "out" / "tables" / "planted_nothing.csv")
+    assert {"shift", "s-over-untouched", "s-over-others"} <= set(table["metric"])
+    assert table[table["metric"] == "shift"]["seed"].tolist() == [0, 1, 2]
+    assert (table["excess"] > 0).all()
+
+
 def command(folder: Path, out: Path, *more: str) -> list[str]:
     sizes = ["--steps", "2", "--rows", "2", "--length", "16", "--seeds", "1", "-q"]
     return ["calibrate", str(folder), "-o", str(out), "--quick", *sizes, *more]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ldc.calibrate.plants import Plant, pairs, planted, references, spread, units_of
-from ldc.calibrate.records import MEASURES, Map
+from ldc.calibrate.records import MEASURES, SHIFT, Map
 from ldc.calibrate.recovery import (
     SUMMARY,
     best,
@@ -90,6 +90,19 @@ def test_metrics_are_what_their_names_say() -> None:
     over = one.contrasts(plant, 0)["s-over-untouched"]
     assert over[place] == pytest.approx(np.log(1.5))
     assert np.delete(over, place) == pytest.approx(np.zeros(len(UNITS) - 1))
+
+
+def test_the_shift_is_measured_against_the_norm_of_its_pair() -> None:
+    one = evidence()
+    plant, pair = Plant("damage", ((2, "attn"),), 0.1, "own"), Plant("reference", (), 0.0, "own")
+    own = np.array([(c.layer, c.block) == (2, "attn") for c in COMPONENTS])
+    maps = dict(one.maps)
+    maps[plant] = {0: maps[plant][0]}
+    maps[plant][0].measures[SHIFT] = np.where(own, 0.5, 0.25) * maps[pair][0].measures["frobenius"]
+    found = Evidence(COMPONENTS, maps).contrasts(plant, 0)["shift"]
+    assert np.exp(found) == pytest.approx(np.where([u == (2, "attn") for u in UNITS], 0.5, 0.25))
+    del maps[pair]
+    assert "shift" not in Evidence(COMPONENTS, maps).contrasts(plant, 0)
 
 
 def test_the_reference_of_the_other_plants_leaves_out_all_that_touch_the_same_block() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,16 +32,20 @@ class Evidence:
     components: tuple[Component, ...]
     maps: Mapping[Plant, Mapping[int, Map]]
 
-    @property
+    @cached_property
     def units(self) -> tuple[Unit, ...]:
         """Every block that is ranked."""
         return units_of(self.components)
 
+    @cached_property
+    def _index(self) -> list[int]:
+        """The place of each component's block among the units."""
+        place = {unit: i for i, unit in enumerate(self.units)}
+        return [place[c.layer, c.block] for c in self.components]
+
     def sums(self, values_C: Array) -> Array:
         """Sum over each block's components, [U]."""
-        place = {unit: i for i, unit in enumerate(self.units)}
-        index = [place[c.layer, c.block] for c in self.components]
-        return np.bincount(index, weights=values_C, minlength=len(place)).astype(np.float64)
+        return np.bincount(self._index, weights=values_C, minlength=len(self.units)).astype(np.float64)
 
     def plain(self, plant: Plant, seed: int) -> dict[str, Array]:
         """The scores that need no reference, [U] each: sums over the block's components, of the SNR their mean.
@@ -87,13 +92,13 @@ class Evidence:
                 if len(singles) > 1:
                     mean = np.mean([x[metric] for x in singles.values()], axis=0)
                     found[f"{metric}{OVER}several"] = own[metric] - mean
-            values = np.array([x[metric] for x in others])
-            for count in (n for n in COUNTS if n < len(others)):
-                chosen = values[np.arange(count) * len(others) // count]
+            values = np.array([x[metric] for x in others if metric in x])
+            for count in (n for n in COUNTS if n < len(values)):
+                chosen = values[np.arange(count) * len(values) // count]
                 found[f"{metric}{OVER}others_{count}"] = own[metric] - chosen.mean(axis=0)
-            if others:
+            if len(values):
                 found[f"{metric}{OVER}others"] = own[metric] - values.mean(axis=0)
-            if len(others) > max(COUNTS):
+            if len(values) > max(COUNTS):
                 spread = values.std(axis=0, ddof=1)
                 found[f"{metric}{OVER}others_z"] = (own[metric] - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
         return found
