@@ -78,5 +78,6 @@ QUICK = {
     "steps": 20,
     "rows": 4,
     "length": 64,
+    "probe": 2,
 }
 """What `--quick` changes: minutes on two cores with an embedded model."""

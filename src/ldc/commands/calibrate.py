@@ -27,50 +27,61 @@ class Kind(StrEnum):
     NONE = "none"
 
 
+def _number(name: str, words: str, least: float | None = None, letter: str = "N") -> Any:
+    return typer.Option(name, min=least, metavar=letter, help=words, show_default=False)
+
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="tiny-llama, tiny-gemma, a folder, or a Hub id in the cache, org/name.")
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer and shorter: minutes on two cores.")]
+Kinds = Annotated[
+    list[Kind] | None,
+    typer.Option("--kind", help="What to plant; may be repeated. Default: all four.", show_default=False),
+]
+Domains = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--domain",
+        metavar="DOMAIN",
+        help="Embedded domain, file or folder that a block is taught; may be repeated.",
+        show_default=False,
+    ),
+]
+TextOption = Annotated[
+    str | None,
+    typer.Option(
+        "--text", metavar="DOMAIN", help="Map damaged models on this, not on own samples.", show_default=False
+    ),
+]
+Strengths = Annotated[
+    list[float] | None,
+    _number("--strength", "Noise of the damage in standard deviations; may be repeated.", letter="X"),
+]
+Lessons = Annotated[list[int] | None, _number("--lesson", "Optimiser steps of a teacher; may be repeated.", 1)]
+Blocks = Annotated[int | None, _number("--blocks", "Plant in N blocks only, spread evenly.", 1)]
+Seeds = Annotated[int | None, _number("--seeds", "Seeds of each map.", 1)]
+Steps = Annotated[int | None, _number("--steps", "Optimiser steps of a map.", 1)]
+Rows = Annotated[int | None, _number("--rows", "Rows of each step.", 1)]
+Length = Annotated[int | None, _number("--length", "Tokens of a row.", 8)]
+Rate = Annotated[float | None, _number("--learning-rate", "Peak learning rate of a map.", letter="X")]
+
+
 def calibrate(
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="tiny-llama, tiny-gemma, a folder, or a Hub id in the cache, org/name."),
-    ],
+    model: Model,
     out: OutOption = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter: minutes on two cores.")] = False,
-    kind: Annotated[
-        list[Kind] | None,
-        typer.Option("--kind", help="What to plant; may be repeated. Default: all four.", show_default=False),
-    ] = None,
-    domain: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--domain",
-            metavar="DOMAIN",
-            help="Embedded domain, file or folder that a block is taught; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option(
-            "--text", metavar="DOMAIN", help="Map damaged models on this, not on own samples.", show_default=False
-        ),
-    ] = None,
-    strength: Annotated[
-        list[float] | None,
-        typer.Option("--strength", metavar="X", help="Noise of the damage in standard deviations; may be repeated."),
-    ] = None,
-    lesson: Annotated[
-        list[int] | None,
-        typer.Option("--lesson", min=1, metavar="N", help="Optimiser steps of a teacher; may be repeated."),
-    ] = None,
-    blocks: Annotated[
-        int | None, typer.Option("--blocks", min=1, metavar="N", help="Plant in N blocks only, spread evenly.")
-    ] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", min=1, metavar="N", help="Seeds of each map.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, metavar="N", help="Optimiser steps of a map.")] = None,
-    rows: Annotated[int | None, typer.Option("--rows", min=1, metavar="N", help="Rows of each step.")] = None,
-    length: Annotated[int | None, typer.Option("--length", min=8, metavar="N", help="Tokens of a row.")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", metavar="X", help="Peak learning rate of a map.")
-    ] = None,
+    quick: Quick = False,
+    kind: Kinds = None,
+    domain: Domains = None,
+    text: TextOption = None,
+    strength: Strengths = None,
+    lesson: Lessons = None,
+    blocks: Blocks = None,
+    seeds: Seeds = None,
+    steps: Steps = None,
+    rows: Rows = None,
+    length: Length = None,
+    learning_rate: Rate = None,
     as_json: AsJson = False,
     device: DeviceOption = Device.AUTO,
     threads: Threads = None,
