@@ -101,6 +101,8 @@ def test_the_shift_is_measured_against_the_norm_of_its_pair() -> None:
     maps[plant][0].measures[SHIFT] = np.where(own, 0.5, 0.25) * maps[pair][0].measures["frobenius"]
     found = Evidence(COMPONENTS, maps).contrasts(plant, 0)["shift"]
     assert np.exp(found) == pytest.approx(np.where([u == (2, "attn") for u in UNITS], 0.5, 0.25))
+    half = Evidence(COMPONENTS, maps).contrasts(plant, 0)["shift-half"]
+    assert half - found == pytest.approx(0.5 * np.log([PROFILE[u] for u in UNITS]))
     del maps[pair]
     assert "shift" not in Evidence(COMPONENTS, maps).contrasts(plant, 0)
 

@@ -21,7 +21,7 @@ LINES: dict[str, tuple[str, str, str]] = {
     "effect": ("#0072b2", "solid", "^"),
     "s-over-untouched": ("#d55e00", "solid", "D"),
     "s-over-others": ("#e69f00", "dashed", "P"),
-    "shift": ("#009e73", "dashed", "v"),
+    "shift-half": ("#009e73", "dashed", "v"),
     "best": ("#56b4e9", "solid", "X"),
 }
 """Colour (Okabe and Ito), dash and marker of the metrics that are drawn; `best` where none of the others is it."""

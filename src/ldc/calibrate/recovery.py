@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ldc.calibrate.plants import Plant
-from ldc.calibrate.scores import OVER, PAIRED, Evidence, ranks
+from ldc.calibrate.scores import HALF, OVER, PAIRED, Evidence, ranks
 from ldc.calibrate.sources import slug
 
 LEVEL = 0.95
@@ -139,7 +139,7 @@ def nothing_table(evidence: Evidence, model: str) -> pd.DataFrame:
     for plant, by_seed in evidence.maps.items():
         for seed in by_seed if plant.kind == "none" else ():
             for metric, values in evidence.contrasts(plant, seed).items():
-                if metric == PAIRED or metric.endswith((f"{OVER}others", f"{OVER}untouched")):
+                if metric in (PAIRED, HALF) or metric.endswith((f"{OVER}others", f"{OVER}untouched")):
                     first = int(np.argmax(values))
                     excess = float(values[first] - np.median(values))
                     rows.append((model, metric, seed, *evidence.units[first], excess))

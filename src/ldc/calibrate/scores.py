@@ -17,8 +17,8 @@ from ldc.models.roles import Component
 from ldc.norms import Array
 
 OVER = "-over-"
-PAIRED = "shift"
-"""The metric that is itself a contrast: see `Evidence.contrasts`."""
+PAIRED, HALF = "shift", "shift-half"
+"""The metrics that are contrasts themselves: see `Evidence.contrasts`."""
 CONTRASTED = ("s", "effect", "gradient", "taylor")
 """Metrics of which a contrast is taken."""
 COUNTS = (1, 2, 4)
@@ -76,6 +76,9 @@ class Evidence:
         `shift` is the log of (sum of the norms of the differences of this update and that of the bare model which
         started alike and read the same samples, or ones drawn with the same random numbers) over (S_block of the
         latter): a contrast of the updates themselves rather than of their norms. It too is set over the other plants.
+        `shift-half` divides by the root of that S_block. Why: to first order a plant d in block i moves the gradient of
+        block j by F_ji d, F the curvature, and norm(F_ji) <= sqrt(norm(F_ii) norm(F_jj)): over the root of a block's
+        own curvature the planted block has the highest bound. S of a map with nothing to learn stands for the curvature.
         """
         own = self._logs(plant, seed)
         found: dict[str, Array] = {PAIRED: own[PAIRED]} if PAIRED in own else {}
@@ -85,6 +88,9 @@ class Evidence:
             if seed in self.maps.get(Plant("reference", (), 0.0, text), {})
         }
         others = [self._logs(*other) for other in self._others(plant, seed)]
+        pair = pair_of(plant)
+        if PAIRED in own and pair is not None:
+            found[HALF] = own[PAIRED] + 0.5 * _log(self.plain(pair, seed)["s"])
         for metric in own:
             if metric != PAIRED:
                 for name, logs in singles.items():

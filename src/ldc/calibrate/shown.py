@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ldc.calibrate.scores import OVER
+from ldc.calibrate.scores import HALF, OVER, PAIRED
 from ldc.calibrate.words import axis_of, label, title_of
 
 Record = Mapping[str, Any]
@@ -67,7 +67,7 @@ def nothing_sentences(summary: Record) -> list[str]:
         f"nothing planted, {label(row['metric'])}: largest excess over\n  the median block, in log units: "
         f"{row['median']:.2f} (median of {row['seeds']} seeds), at most {row['largest']:.2f}"
         for row in summary["nothing"]
-        if row["metric"] in ("s" + OVER + "untouched", "shift")
+        if row["metric"] in ("s" + OVER + "untouched", PAIRED, HALF)
     ]
 
 
@@ -75,7 +75,7 @@ def _wanted(rows: Sequence[Record]) -> list[str]:
     """The metrics shown: the plain ones, every reference of S, the best contrasts of the others, chance."""
     there = {r["metric"] for r in rows}
     names = [*SHOWN, *(f"s{OVER}{name}" for name in REFERENCES)]
-    names += ["shift", *(f"shift{OVER}{name}" for name in REFERENCES)]
+    names += [PAIRED, HALF, *(f"shift{OVER}{name}" for name in REFERENCES)]
     names += [f"{m}{OVER}{name}" for m in ("effect", "taylor") for name in ("untouched", "others")]
     return [name for name in [*names, "chance"] if name in there]
 

@@ -19,6 +19,7 @@ METRICS = {
     "snr": "SNR of weights",
     "weight": "norm of weights",
     "shift": "shift of the update",
+    "shift-half": "shift by the root of S",
     "chance": "chance",
 }
 REFERENCES = {
