@@ -78,7 +78,7 @@ class Evidence:
         latter): a contrast of the updates themselves rather than of their norms. It too is set over the other plants.
         `shift-half` divides by the root of that S_block. Why: to first order a plant d in block i moves the gradient of
         block j by F_ji d, F the curvature, and norm(F_ji) <= sqrt(norm(F_ii) norm(F_jj)): over the root of a block's
-        own curvature the planted block has the highest bound. S of a map with nothing to learn stands for the curvature.
+        own curvature the planted block has the highest bound. S of a map with nothing to learn stands for curvature.
         """
         own = self._logs(plant, seed)
         found: dict[str, Array] = {PAIRED: own[PAIRED]} if PAIRED in own else {}
