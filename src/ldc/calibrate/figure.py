@@ -73,7 +73,7 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     x = [places[s] for s in top["strength"]]
     axes.fill_between(x, top["low"].tolist(), top["high"].tolist(), color=RULE, linewidth=0)
     if len(x) == 1:
-        axes.vlines(x, top["low"].tolist(), top["high"].tolist(), color=RULE, linewidth=8)
+        axes.vlines(x, top["low"].tolist(), top["high"].tolist(), color=RULE, linewidth=8, zorder=0)
     for metric, (colour, dash, marker) in LINES.items():
         line = top if metric == "best" else rows[rows["metric"] == metric].sort_values("strength")
         if not line.empty:
