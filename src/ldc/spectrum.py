@@ -1,4 +1,4 @@
-"""Leading singular values of a large matrix by randomised projection; numpy alone.
+"""Leading singular values of a large matrix by randomised projection, and what a spectrum tells; numpy alone.
 
 Source: Halko, Martinsson and Tropp (2011), Finding structure with randomness, algorithms 4.4 (power iterations with
 re-orthonormalisation) and 5.1. All blocks of the iteration are kept as one basis, which is their remark on Krylov
