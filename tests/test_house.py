@@ -26,7 +26,7 @@ LEVELS = (
     ("standing",),
     ("worker",),
     ("export",),
-    ("conduct",),
+    ("conduct", "calibrate"),
     ("results", "models.tiny"),
     ("console",),
     ("commands",),

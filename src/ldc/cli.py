@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ldc.commands.calibrate import calibrate
 from ldc.commands.diff import diff
 from ldc.commands.doctor import doctor
 from ldc.commands.export import export
@@ -50,7 +51,7 @@ def _ldc(
     """
 
 
-for command in (init, run, demo, status, report, norms, diff, export, fetch, doctor):
+for command in (init, run, demo, status, report, norms, diff, export, calibrate, fetch, doctor):
     app.command()(command)
 
 

@@ -1,4 +1,4 @@
-"""Leading singular values of a large matrix by randomised projection; numpy alone.
+"""Leading singular values of a large matrix by randomised projection, and what a spectrum tells; numpy alone.
 
 Source: Halko, Martinsson and Tropp (2011), Finding structure with randomness, algorithms 4.4 (power iterations with
 re-orthonormalisation) and 5.1. All blocks of the iteration are kept as one basis, which is their remark on Krylov
@@ -9,7 +9,7 @@ last block alone would need many times the passes.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ldc.norms import Array
 
@@ -61,3 +61,27 @@ def largest_singular_values(
         gram += rows.T @ rows
     squares = np.linalg.eigvalsh(gram)[::-1][:count]
     return np.sqrt(np.maximum(squares, 0.0))
+
+
+def signal_to_noise(sigma: ArrayLike, shape: tuple[int, int]) -> float:
+    """Spectrum's score of a weight matrix: singular values above a threshold over those below, by the largest.
+
+    With spread = IQR(sigma) / 1.349 and beta = shorter over longer side, the threshold is spread (1 + sqrt beta); the
+    score is (sum above / sum below) / the largest, the sum below taken as 1 where nothing is below. The spread is that
+    of the singular values, not of the entries, so this is the method's own rule rather than the edge of Marchenko and
+    Pastur. Zero for a matrix of zeros.
+
+    Source: Hartford et al. (2024), Spectrum: targeted training on signal to noise ratio, and its published program.
+
+    Args:
+        sigma: all singular values, [min(O, I)].
+        shape: (O, I) of the matrix.
+    """
+    values = np.asarray(sigma, np.float64)
+    largest = values.max()
+    if largest == 0:
+        return 0.0
+    upper, lower = np.percentile(values, [75, 25])
+    signal = values > (upper - lower) / 1.349 * (1 + np.sqrt(min(shape) / max(shape)))
+    below = values[~signal].sum()
+    return float(values[signal].sum() / (below if below > 0 else 1.0) / largest)

@@ -161,6 +161,11 @@ class Bank:
             for (parent, name, _), original in zip(places, originals, strict=True):
                 setattr(parent, name, original)
 
+    @property
+    def places(self) -> dict[str, tuple[nn.Module, Site]]:
+        """What stands in for each adapted component while the bank runs, and its site; by path."""
+        return {path: (self._stand_ins[path], site) for path, site in zip(self.adapters.stacks, self._sites)}
+
     def _parent(self, path: str) -> tuple[nn.Module, str]:
         above, _, name = path.rpartition(".")
         return self.base.root.get_submodule(above), name

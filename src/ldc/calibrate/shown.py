@@ -1,0 +1,84 @@
+"""A calibration in words and small tables, fit for 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ldc.calibrate.scores import HALF, OVER, PAIRED
+from ldc.calibrate.words import axis_of, label, title_of
+
+Record = Mapping[str, Any]
+SHOWN = ("s", "relative", "rms", "effect", "gradient", "taylor", "snr", "weight")
+REFERENCES = ("untouched", "general", "shuffled", "domain", "several", "others_1", "others_2", "others_4", "others")
+
+
+def recovery_tables(summary: Record) -> list[tuple[str, list[dict[str, object]], str]]:
+    """(title, a row for each metric with its top-1 share at each strength, a sentence on the best) of each kind."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for row in summary["recovery"]:
+        groups.setdefault((row["kind"], row["domain"]), []).append(row)
+    found = []
+    for (kind, domain), rows in groups.items():
+        plants, seeds = max(r["plants"] for r in rows), max(r["seeds"] for r in rows)
+        counted = f"{plants} plants, {seeds} seed{'s' if seeds != 1 else ''}"
+        title = f"{title_of(kind, domain, summary['synthetic'])}: share found first of {summary['blocks']} blocks"
+        title += f"\n  by {axis_of(kind)}; {counted}"
+        strengths = sorted({r["strength"] for r in rows}, reverse=kind != "taught")
+        shares = {(r["metric"], r["strength"]): r["top1"] for r in rows}
+        wanted = _wanted(rows)
+        table: list[dict[str, object]] = [
+            {"metric": label(metric), **{f"{s:g}": _share(shares.get((metric, s))) for s in strengths}}
+            for metric in wanted
+        ]
+        tops = [b for b in summary["best"] if (b["kind"], b["domain"]) == (kind, domain)]
+        found.append((title, table, "\n".join(map(best_sentence, sorted(tops, key=lambda b: -b["strength"])))))
+    return found
+
+
+def best_sentence(row: Record) -> str:
+    """The best metric of one strength, with its interval."""
+    return (
+        f"best at {row['strength']:g}: {label(row['metric'])},\n  top-1 {row['top1']:.2f}, "
+        f"interval {row['low']:.2f} to {row['high']:.2f}; mean reciprocal rank {row['mrr']:.2f}"
+    )
+
+
+def confusion_tables(summary: Record) -> list[tuple[str, list[dict[str, object]]]]:
+    """Which half raw S named first where which was planted, of each kind and domain, over all strengths."""
+    groups: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
+    for row in summary["confusion"]:
+        cells = groups.setdefault((row["kind"], row["domain"]), {})
+        place = (row["planted"], row["named"])
+        cells[place] = cells.get(place, 0) + row["count"]
+    tables = []
+    for (kind, domain), cells in groups.items():
+        rows: list[dict[str, object]] = [
+            {"planted in": planted, **{f"{named} named": cells.get((planted, named), 0) for named in ("attn", "mlp")}}
+            for planted in ("attn", "mlp")
+        ]
+        tables.append((f"raw S, {title_of(kind, domain, summary['synthetic'])}: the half named first", rows))
+    return tables
+
+
+def nothing_sentences(summary: Record) -> list[str]:
+    """What stands out where nothing is planted."""
+    return [
+        f"nothing planted, {label(row['metric'])}: largest excess over\n  the median block, in log units: "
+        f"{row['median']:.2f} (median of {row['seeds']} seeds), at most {row['largest']:.2f}"
+        for row in summary["nothing"]
+        if row["metric"] in ("s" + OVER + "untouched", PAIRED, HALF)
+    ]
+
+
+def _wanted(rows: Sequence[Record]) -> list[str]:
+    """The metrics shown: the plain ones, every reference of S, the best contrasts of the others, chance."""
+    there = {r["metric"] for r in rows}
+    names = [*SHOWN, *(f"s{OVER}{name}" for name in REFERENCES)]
+    names += [PAIRED, HALF, *(f"shift{OVER}{name}" for name in REFERENCES)]
+    names += [f"{m}{OVER}{name}" for m in ("effect", "taylor") for name in ("untouched", "others")]
+    return [name for name in [*names, "chance"] if name in there]
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

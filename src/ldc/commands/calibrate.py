@@ -1,0 +1,158 @@
+"""The command `ldc calibrate`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ldc import console
+from ldc.commands.options import AsJson, Device, DeviceOption, OutOption, Quiet, Threads
+from ldc.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ldc.calibrate.settings import Settings
+
+
+class Kind(StrEnum):
+    """What is planted."""
+
+    DAMAGE = "damage"
+    DAMAGE2 = "damage2"
+    TAUGHT = "taught"
+    NONE = "none"
+
+
+def _number(name: str, words: str, least: float | None = None, letter: str = "N") -> Any:
+    return typer.Option(name, min=least, metavar=letter, help=words, show_default=False)
+
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="tiny-llama, tiny-gemma, a folder, or a Hub id in the cache, org/name.")
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer and shorter: minutes on two cores.")]
+Kinds = Annotated[
+    list[Kind] | None,
+    typer.Option("--kind", help="What to plant; may be repeated. Default: all four.", show_default=False),
+]
+Domains = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--domain",
+        metavar="DOMAIN",
+        help="Embedded domain, file or folder that a block is taught; may be repeated.",
+        show_default=False,
+    ),
+]
+TextOption = Annotated[
+    str | None,
+    typer.Option(
+        "--text", metavar="DOMAIN", help="Map damaged models on this, not on own samples.", show_default=False
+    ),
+]
+Strengths = Annotated[
+    list[float] | None,
+    _number("--strength", "Noise of the damage in standard deviations; may be repeated.", letter="X"),
+]
+Lessons = Annotated[list[int] | None, _number("--lesson", "Optimiser steps of a teacher; may be repeated.", 1)]
+Blocks = Annotated[int | None, _number("--blocks", "Plant in N blocks only, spread evenly.", 1)]
+Seeds = Annotated[int | None, _number("--seeds", "Seeds of each map.", 1)]
+Steps = Annotated[int | None, _number("--steps", "Optimiser steps of a map.", 1)]
+Rows = Annotated[int | None, _number("--rows", "Rows of each step.", 1)]
+Length = Annotated[int | None, _number("--length", "Tokens of a row.", 8)]
+Rate = Annotated[float | None, _number("--learning-rate", "Peak learning rate of a map.", letter="X")]
+
+
+def calibrate(
+    model: Model,
+    out: OutOption = None,
+    quick: Quick = False,
+    kind: Kinds = None,
+    domain: Domains = None,
+    text: TextOption = None,
+    strength: Strengths = None,
+    lesson: Lessons = None,
+    blocks: Blocks = None,
+    seeds: Seeds = None,
+    steps: Steps = None,
+    rows: Rows = None,
+    length: Length = None,
+    learning_rate: Rate = None,
+    as_json: AsJson = False,
+    device: DeviceOption = Device.AUTO,
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> None:
+    """Plant known truths in a model and say how often each metric of the map finds them.
+
+    The same command again continues.
+    """
+    if out is None:
+        raise typer.BadParameter("give the folder for the results, such as -o out", param_hint="-o")
+    asked = {
+        "kinds": None if kind is None else tuple(dict.fromkeys(k.value for k in kind)),
+        "domains": None if domain is None else tuple(dict.fromkeys(domain)),
+        "text": text,
+        "strengths": None if strength is None else tuple(dict.fromkeys(strength)),
+        "lessons": None if lesson is None else tuple(dict.fromkeys(lesson)),
+        "blocks": blocks,
+        "seeds": seeds,
+        "steps": steps,
+        "rows": rows,
+        "length": length,
+        "learning_rate": learning_rate,
+    }
+    settings = _settings(quick, {name: value for name, value in asked.items() if value is not None})
+    from ldc.calibrate.conduct import calibrate as conduct
+
+    with console.ConsoleProgress(quiet) as progress:
+        summary = conduct(model, out, settings, progress, device.value, threads)
+    if as_json:
+        console.put_json(summary)
+    else:
+        _show(summary, out)
+    for sentence in summary["failed"]:
+        console.say(f"failed: {sentence}")
+    if summary["failed"]:
+        raise typer.Exit(ExitCode.FAILED_RUNS)
+
+
+def _settings(quick: bool, asked: Mapping[str, Any]) -> Settings:
+    """The settings that the options add up to.
+
+    Raises:
+        typer.BadParameter: a value is out of its range.
+    """
+    from pydantic import ValidationError
+
+    from ldc.calibrate.settings import QUICK, Settings
+
+    try:
+        return Settings.model_validate({**(QUICK if quick else {}), **asked})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _show(summary: Mapping[str, Any], out: Path) -> None:
+    from ldc.calibrate.outputs import paths
+    from ldc.calibrate.shown import confusion_tables, nothing_sentences, recovery_tables
+
+    for title, rows, sentence in recovery_tables(summary):
+        console.put(title)
+        console.put_table(rows)
+        console.put(f"{sentence}\n")
+    for title, rows in confusion_tables(summary):
+        console.put(title)
+        console.put_table(rows)
+        console.put("")
+    for sentence in nothing_sentences(summary):
+        console.put(sentence)
+    if any(domain in summary["synthetic"] for domain in summary["settings"]["domains"]):
+        console.put(f"synthetic text: {', '.join(summary['synthetic'])}")
+    for name, path in paths(out, summary["model"]).items():
+        console.put(f"{name:<8} {path}")

@@ -1,0 +1,142 @@
+"""What else may be called the importance of a component, beside the norm S of its update: measured on rows of text.
+
+Shapes: M members present, P tokens of one, I and O input and output dimension of a component, C components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ldc.engine.bank import Bank, Base
+from ldc.engine.batches import Batch
+from ldc.engine.head import IGNORED
+from ldc.engine.linear import Site
+from ldc.engine.packed import packed_arguments
+from ldc.engine.train import member_labels
+from ldc.errors import ModelError
+from ldc.models.quantised import plain_weight
+from ldc.norms import Array
+from ldc.spectrum import signal_to_noise
+
+
+class Saliency(NamedTuple):
+    """First-order importance of each component of a model as it is, [C] each, of the mean NLL L per supervised token.
+
+    gradient: the Frobenius norm of dL/dW. taylor: the sum over the entries of |W o dL/dW|, what L would change by if
+    each weight were taken away, to first order (Molchanov et al. 2019).
+    """
+
+    gradient: Array
+    taylor: Array
+
+
+@torch.no_grad()
+def output_effects(bank: Bank, batches: Iterable[Batch]) -> dict[int, Array]:
+    """How much each adapter changes what its component puts out: E norm(s B A x) / E norm(W x), both over tokens.
+
+    x is what reaches the component in the adapted model; a bias is not part of W x. Tokens that are not supervised are
+    left out. One pass over the text serves all members.
+
+    Source: the importance of LoRA-drop (Zhou et al. 2024), here relative to the component's own output.
+
+    Returns:
+        {member: [its components]}, in the order of `Adapters.factors`.
+    """
+    sums = {path: torch.zeros(2, len(stack.members)).double() for path, stack in bank.adapters.stacks.items()}
+    everyone = range(len(bank.members))
+    for batch in batches:
+        counted_MP = (member_labels(bank, batch, everyone) != IGNORED).view(len(everyone), -1)
+        handles = [
+            stand_in.register_forward_hook(_watch(site, stand_in, counted_MP, sums[path]))
+            for path, (stand_in, site) in bank.places.items()
+            if path in sums
+        ]
+        try:
+            bank.hidden(batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+    found: dict[int, list[float]] = {k: [] for k in everyone}
+    for path, stack in bank.adapters.stacks.items():
+        for member, update, output in zip(stack.members, *sums[path].tolist()):
+            found[member].append(update / output if output else np.nan)
+    return {k: np.array(values) for k, values in found.items()}
+
+
+def _watch(site: Site, stand_in: nn.Module, counted_MP: Tensor, sums: Tensor) -> Callable[[Any, Any, Tensor], None]:
+    """A hook that adds, for each row of a stack, the norms of its update's output and of the component's own."""
+
+    def hook(_module: Any, inputs: Any, y: Tensor) -> None:
+        x = inputs[0]
+        x_MPI, y_MPO = x.reshape(site.members, -1, x.shape[-1]), y.view(site.members, -1, y.shape[-1])
+        bias = getattr(getattr(stand_in, "layer", stand_in), "bias", None)
+        for span in site.spans:
+            assert site.stack is not None
+            rows = slice(span.first, span.first + span.stop - span.start)
+            a_KRI, b_KOR = site.stack.used_a[rows], site.stack.used_b[rows]
+            part = slice(span.start, span.stop)
+            update_KPO = site.scaling * (x_MPI[part].to(a_KRI.dtype) @ a_KRI.mT @ b_KOR.mT)
+            own_KPO = y_MPO[part] - update_KPO - (0 if bias is None else bias)
+            for i, value in enumerate((update_KPO, own_KPO)):
+                norm_KP = torch.linalg.vector_norm(value, dim=-1, dtype=torch.promote_types(value.dtype, torch.float32))
+                sums[i, rows] += (norm_KP * counted_MP[part]).double().sum(dim=1).cpu()
+
+    return hook
+
+
+def saliency(base: Base, batches: Sequence[Batch]) -> Saliency:
+    """Gradient saliency before any training, over all batches; needs memory for one gradient of every component.
+
+    Raises:
+        ModelError: the weights are quantised and have no gradient.
+    """
+    weights = [_weight(base, path) for path in base.paths]
+    total = sum(int((batch.labels != IGNORED).sum()) for batch in batches)
+    before = [weight.requires_grad for weight in weights]
+    try:
+        for weight in weights:
+            weight.requires_grad_(True)
+        for batch in batches:
+            mean_loss(base, batch, total).backward()
+        pairs = [(w, w.grad if w.grad is not None else torch.zeros_like(w)) for w in weights]
+        gradient = [float(torch.linalg.vector_norm(g, dtype=torch.float64)) for _, g in pairs]
+        taylor = [float((w.detach() * g).abs().sum(dtype=torch.float64)) for w, g in pairs]
+    finally:
+        for weight, wanted in zip(weights, before, strict=True):
+            weight.requires_grad_(wanted)
+            weight.grad = None
+    return Saliency(np.array(gradient), np.array(taylor))
+
+
+def mean_loss(base: Base, batch: Batch, tokens: int | None = None) -> Tensor:
+    """The bare model's NLL in nats over `tokens`, by default the supervised ones of the batch: can be differentiated
+    to whatever weights want a gradient."""
+    packed = {} if batch.positions is None else packed_arguments(batch.positions, base.masked)
+    out: Any = base.decoder(input_ids=batch.tokens, use_cache=False, **packed)
+    count = int((batch.labels != IGNORED).sum()) if tokens is None else tokens
+    dtype = torch.float64 if base.head.weight_VD.dtype == torch.float64 else torch.float32
+    weight = torch.full(batch.labels.shape, 1.0 / max(1, count), dtype=dtype, device=batch.labels.device)
+    return base.head.loss(out.last_hidden_state, batch.labels, weight)[0]
+
+
+def signal_to_noise_ratios(base: Base, paths: Sequence[str] | None = None) -> Array:
+    """Spectrum's score of the base weights of all components, or of some: see `ldc.spectrum.signal_to_noise`."""
+    found = []
+    for path in base.paths if paths is None else paths:
+        weight = plain_weight(base.root.get_submodule(path)).float()
+        found.append(signal_to_noise(torch.linalg.svdvals(weight).cpu().numpy(), (weight.shape[0], weight.shape[1])))
+    return np.array(found)
+
+
+def _weight(base: Base, path: str) -> nn.Parameter:
+    weight: Any = base.root.get_submodule(path).weight
+    if not weight.is_floating_point():
+        raise ModelError(
+            f"{path}: its weights are quantised and have no gradient; load the model in float32 or bfloat16"
+        )
+    return weight
