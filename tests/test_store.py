@@ -272,6 +272,10 @@ def test_what_a_study_stopped_before_its_plan_leaves_is_not_foreign(store: Store
     assert not store.has_runs()
 
 
+EVIDENCE = ("claims", "contrasts", "decomposition", "excess", "map_similarity")
+"""The tables of statistics that a study of two domains has, though one seed decides nothing."""
+
+
 def test_every_file_of_the_contract_is_there(finished: MiniStudy) -> None:
     out = finished.out
     top = {path.name for path in out.iterdir()}
@@ -289,6 +293,7 @@ def test_every_file_of_the_contract_is_there(finished: MiniStudy) -> None:
         "README.md",
         *(f"{name}.{kind}" for name in ("norms", "evaluation", "ranking", "overlap") for kind in ("parquet", "csv")),
         *(f"{name}_tiny.{kind}" for name in ("validation", "norm_summary") for kind in ("csv", "md")),
+        *(f"{name}.{kind}" for name in EVIDENCE for kind in ("parquet", "csv")),
     }
     shown = {path.name for path in (out / "figures").iterdir()}
     assert {f"fig_norm_tiny_birds.{kind}" for kind in ("png", "pdf", "svg")} <= shown

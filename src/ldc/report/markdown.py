@@ -21,7 +21,8 @@ MEASURES: Mapping[str, tuple[str, str]] = {
 EVIDENCE: Mapping[str, str] = {
     "claims": "the ledger: sentence, effect, interval (null with one seed), n, seeds, p, Holm's p, verdict and why",
     "contrasts": "regimes against each other in bits per byte, positive: left is better; on the seeds that validate; "
-    "low, high: over seeds and documents (null with one seed); document_low, document_high: over documents alone",
+    "low, high: over seeds and documents (null with one seed); document_low, document_high: over documents alone; "
+    "rank_p: among random draws, one-sided; p there is against the mean of the draws",
     "stability": "Kendall's tau-b of S_block and overlap of the first k layers between seeds; chance: k over layers",
     "excess": "log S_block over a null map: matrix sizes (size, size-out), shuffled text, other domains, a reference",
     "soloist": "every layer's block tuned alone: score of the ranking seeds, gain in bits per byte below PT",
