@@ -439,3 +439,6 @@ def test_what_a_study_read_and_how_much_of_it_overlaps_is_recorded(home: Path, t
     assert record["domains"]["math"]["origin"]["licence"] == "mit"
     assert record["domains"]["math"]["documents"] == {"train": 60, "validation": 0, "test": 5}
     assert (out / "tables" / "overlap.csv").read_text().splitlines()[1].startswith("math,math,5,0,0,")
+    overlap = json.loads((out / "summary.json").read_text())["overlap"]
+    assert overlap == [{"test": "math", "train": "math", "documents": 5, "exact": 0, "shared": 0}]
+    assert "Overlap of test and training text" in (out / "report.html").read_text()

@@ -25,7 +25,7 @@ from ldc.report.page import render
 from ldc.report.palette import LEVELS, signed_ramp
 from ldc.report.plots import curves, intervals, scatter, steps_between
 from ldc.report.proof import COLUMNS, Proof, read_proof
-from ldc.report.proof_views import ledger, p_text, recovery, signed, wilson
+from ldc.report.proof_views import ledger, overlap, p_text, recovery, signed, wilson
 from ldc.report.proof_views import planted as views_of_planted
 from ldc.study.schema import Study
 from proof_frames import claims, contrasts, planted, proof, soloist
@@ -421,7 +421,7 @@ def test_a_verdict_that_is_none_is_refused(tmp_path: Path) -> None:
     claims().assign(verdict="proven").to_parquet(tmp_path / "tables" / "claims.parquet")
     with pytest.raises(StoreError, match="`proven` is no verdict"):
         read_proof(tmp_path)
-    assert set(COLUMNS) == {"claims", "contrasts", "soloist", "soloist_summary", "planted"}
+    assert set(COLUMNS) == {"claims", "contrasts", "soloist", "soloist_summary", "planted", "overlap"}
 
 
 def test_a_study_of_which_nothing_is_done_has_no_controls() -> None:
@@ -473,3 +473,16 @@ def test_views_are_drawn_in_a_browser_and_hostile_names_stay_text(tmp_path: Path
     hostile = browse(path)
     assert "<img" not in hostile
     assert hostile.count("<script") == 2
+
+
+def test_overlap_is_told_of_each_domain_with_itself_and_of_pairs_that_share() -> None:
+    names = ["train_domain", "eval_domain", "documents", "exact_documents", "ngram_documents"]
+    rows = [("cpp", "cpp", 9, 1, 4), ("cpp", "math", 8, 0, 0), ("math", "cpp", 9, 0, 2), ("math", "math", 8, 0, 0)]
+    table = pd.DataFrame(rows, columns=names)
+    found = overlap(table, ["math", "cpp"])
+    assert [(r["test"], r["train"], r["exact"], r["shared"]) for r in found] == [
+        ("math", "math", 0, 0),
+        ("cpp", "cpp", 1, 4),
+        ("cpp", "math", 0, 2),
+    ]
+    assert overlap(table.iloc[:0], ["math", "cpp"]) == []

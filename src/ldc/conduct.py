@@ -134,8 +134,8 @@ def rebuild_report(out: Path, progress: Progress) -> Path:
     progress.stage("report", 1)
     frames, lines = standing.frames(), standing.lines()
     try:
-        page = write_report(out, standing.study, frames, lines, versions(), standing.synthetic())
         write_overlap(out, standing.store.overlap())
+        page = write_report(out, standing.study, frames, lines, versions(), standing.synthetic())
     except OSError as error:
         raise EnvironmentFault(f"{out}: the report cannot be written ({error.strerror}); the runs stay") from error
     progress.advance(1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from ldc.report import evidence, figures, page, summary, tables
 from ldc.report.frames import Frames, RunLine, tidy_frames
 from ldc.report.proof import read_proof
+from ldc.report.proof_views import overlap as overlap_rows
 from ldc.store.atomic import write_text
 from ldc.study.schema import Study
 
@@ -47,8 +48,10 @@ def write_report(
     figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic)
     found = evidence.evidence(study, tidied)
     evidence.write_evidence(out, found)
-    content = summary.summary(study, tidied, runs, versions, synthetic, found.ledger)
+    proof = read_proof(out)
+    shared = overlap_rows(proof.overlap, study.domains)
+    content = summary.summary(study, tidied, runs, versions, synthetic, found.ledger, shared)
     write_text(out / "summary.json", summary.summary_text(content))
     path = out / "report.html"
-    write_text(path, page.render(study, tidied, runs, versions, synthetic, read_proof(out)))
+    write_text(path, page.render(study, tidied, runs, versions, synthetic, proof))
     return path

@@ -132,5 +132,8 @@ def tables_readme() -> str:
             "S_block of the highest-ranked layers in full, ensemble and solo runs; no unit",
         ),
     ]
+    lines.append(
+        ("overlap.{parquet,csv}", "how many test documents the training text holds whole, or shares 13 words with")
+    )
     lines += [(f"{name}.{{parquet,csv}}", what) for name, what in EVIDENCE.items()]
     return "# Tables\n\n" + grid(["file", "what it holds"], [[f"`{name}`", what] for name, what in lines], left=2)

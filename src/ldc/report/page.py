@@ -295,6 +295,7 @@ def render(
         levels=palette.LEVELS,
         ledger=proof_views.ledger(proof.claims, study.models),
         planted=proof_views.planted(proof),
+        overlap=proof_views.overlap(proof.overlap, study.domains),
         models=[_model(study, frames, lines, m, synthetic, proof, data[m]) for m in study.models],
         counts=Counter(line.status for line in lines),
         planned=len(lines),

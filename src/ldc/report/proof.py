@@ -20,6 +20,7 @@ COLUMNS = {
     "soloist": _names("model domain block layer score gain low high seeds"),
     "soloist_summary": _names("model domain block tau tau_low tau_high regret rank_of_top1 layers seeds"),
     "planted": _names("model kind layer block strength seed metric rank hit"),
+    "overlap": _names("train_domain eval_domain documents exact_documents ngram_documents"),
 }
 """Columns that the page needs of each table; further ones are left alone."""
 VERDICTS = ("supported", "contradicted", "undecided")
@@ -38,6 +39,7 @@ class Proof:
     soloist: pd.DataFrame = field(default_factory=lambda: _none("soloist"))
     soloist_summary: pd.DataFrame = field(default_factory=lambda: _none("soloist_summary"))
     planted: pd.DataFrame = field(default_factory=lambda: _none("planted"))
+    overlap: pd.DataFrame = field(default_factory=lambda: _none("overlap"))
 
 
 def read_proof(out: Path) -> Proof:

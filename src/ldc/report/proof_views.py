@@ -218,3 +218,22 @@ def _recovered(row: Any) -> dict[str, str]:
 
 LOOKS = 6
 """How many curves a chart tells apart; the table has all metrics."""
+
+
+def overlap(table: pd.DataFrame, domains: Iterable[str]) -> list[dict[str, Any]]:
+    """Test documents that training text holds whole, or shares 13 words with: every domain with itself, and whichever
+    pairs share anything."""
+    order = {name: at for at, name in enumerate(domains)}
+    rows = [r for r in table.to_dict("records") if r["train_domain"] in order and r["eval_domain"] in order]
+    rows = [r for r in rows if r["train_domain"] == r["eval_domain"] or r["ngram_documents"] or r["exact_documents"]]
+    rows.sort(key=lambda r: (r["train_domain"] != r["eval_domain"], order[r["eval_domain"]], order[r["train_domain"]]))
+    return [
+        {
+            "test": r["eval_domain"],
+            "train": r["train_domain"],
+            "documents": int(r["documents"]),
+            "exact": int(r["exact_documents"]),
+            "shared": int(r["ngram_documents"]),
+        }
+        for r in rows
+    ]

@@ -69,8 +69,9 @@ def summary(
     versions: dict[str, str],
     synthetic: Iterable[str],
     ledger: Iterable[Claim] = (),
+    overlap: Iterable[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """What `summary.json` holds; see `SCHEMA_VERSION`."""
+    """What `summary.json` holds; see `SCHEMA_VERSION`. `overlap` is as `proof_views.overlap` gives it."""
     lines = sorted(runs, key=lambda r: (r.model, r.domain, r.regime, r.seed))
     states = Counter(line.status for line in lines)
     return {
@@ -86,6 +87,7 @@ def summary(
         "synthetic_domains": sorted(d for d in study.domains if d in set(synthetic)),
         "models": {m: {d: _domain_summary(study, frames, m, d) for d in study.domains} for m in study.models},
         "claims": [_record(claim) for claim in ledger],
+        "overlap": list(overlap),
         "missing_runs": [vars(line) for line in lines if line.status != "done"],
         "versions": versions,
     }

@@ -189,6 +189,7 @@ def write_overlap(out: Path, overlap: pd.DataFrame) -> None:
     """Write `tables/overlap`: how much of each test split is in each training split; nothing where it is not known."""
     if overlap.empty:
         return
+    (out / "tables").mkdir(parents=True, exist_ok=True)
     names = ("train_domain", "eval_domain")
     schema = pa.schema([(n, pa.string() if n in names else pa.int64()) for n in overlap.columns])
     write_bytes(out / "tables" / "overlap.parquet", parquet_bytes(overlap, schema))
