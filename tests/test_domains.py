@@ -83,7 +83,7 @@ def test_a_source_in_two_splits_is_an_error_that_names_it() -> None:
 def test_a_domain_without_a_test_split_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "one.txt"
     path.write_text("only one document")
-    with pytest.raises(DataError, match="its (test|train) split is empty"):
+    with pytest.raises(DataError, match=r"its (test|train) split is empty"):
         load_domain("notes", DomainSpec(source=str(path)), tmp_path)
 
 
