@@ -468,8 +468,9 @@ def test_a_bank_of_zero_adapters_is_the_bare_model(given: Setup) -> None:
     bank = Bank(given.base, members, RANK, SCALING)
     (batch,) = next(windows(["cpp#0", "math#0"], Reading()))
     with torch.no_grad():
-        state, bare = bank.hidden_with_pt(batch, range(len(members)))
-    assert state is not None
+        state, recording = bank.hidden(batch, to_the_end=True)
+    bare = recording.last
+    assert bare is not None
     for k, rows in enumerate(state.chunk(len(members))):
         group = batch.group(bank.members[k].text)
         torch.testing.assert_close(rows, bare[2 * group : 2 * group + 2], rtol=1e-12, atol=1e-12)

@@ -5,10 +5,10 @@ The rows of a batch are ordered by member. Members join where their lowest adapt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,14 @@ from ldc.engine.adapters import Adapters
 from ldc.engine.batches import Batch
 from ldc.engine.compiled import call_compiled, call_layer
 from ldc.engine.head import Head
+from ldc.engine.lanes import lanes_for, parts, side_by_side
 from ldc.engine.linear import Site, adapted
 from ldc.engine.members import Member, Span, row_order, spans_of
 from ldc.engine.packed import needs_mask
 from ldc.engine.trunk import Recording, Trunk, spread
 from ldc.models.layout import Layout
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,13 @@ class Base:
 
 
 class Bank:
-    """Members and their adapters over a base model."""
+    """Members and their adapters over a base model.
+
+    Args:
+        trunk: whether members join where their lowest adapter is, not at the bottom.
+        compiled: whether layers are called compiled where gradients are wanted.
+        lanes: into how many parts work is cut that runs side by side; None leaves it to the device.
+    """
 
     def __init__(
         self,
@@ -85,6 +94,7 @@ class Bank:
         scaling: float,
         trunk: bool = True,
         compiled: bool = False,
+        lanes: int | None = None,
     ) -> None:
         self.base = base
         self.members = tuple(row_order(members))
@@ -104,24 +114,49 @@ class Bank:
         self.trunk = Trunk(base.decoder, base.layers, base.returns_tuple, base.masked)
         self._call = call_compiled if compiled else call_layer
         self._joins = tuple(m.lowest if trunk else 0 for m in self.members)
+        self.lanes = lanes_for(base.device) if lanes is None else lanes
+        self._warm = not compiled  # the first pass of compiled layers compiles them: in one lane after the other
+        sizes = [sum(p.numel() for p in layer.parameters()) for layer in base.layers]
+        self._costs = [base.head.weight_VD.numel() + sum(sizes[join:]) for join in self._joins]
 
-    def hidden(self, batch: Batch, present: Sequence[int] | None = None) -> tuple[Tensor, Recording]:
+    def hidden(
+        self, batch: Batch, present: Sequence[int] | None = None, to_the_end: bool = False
+    ) -> tuple[Tensor, Recording]:
         """Hidden states after the final norm, [rows of all present members, T, D], and what the trunk recorded.
 
         `present` are the positions of the members whose text the batch holds, in row order; None means all. Each has
         `batch.rows_per_text` rows. With gradients enabled the result can be differentiated to the adapters.
         """
         chosen = tuple(range(len(self.members))) if present is None else tuple(present)
-        joins = [self._joins[k] for k in chosen]
-        recording = self.trunk.record(batch, joins, through=max(joins))
-        return self._run(batch, chosen, recording), recording
+        recording = self.record(batch, chosen, to_the_end)
+        with self._adapted():
+            return self._run(batch, chosen, recording), recording
 
-    def hidden_with_pt(self, batch: Batch, present: Sequence[int]) -> tuple[Tensor | None, Tensor]:
-        """The same for evaluation, the trunk carried on to the end: (members' states or None, the bare model's)."""
+    def record(self, batch: Batch, present: Sequence[int], to_the_end: bool = False) -> Recording:
+        """The trunk's pass: as far as the last of these members joins, or through the whole bare model."""
         joins = [self._joins[k] for k in present]
-        recording = self.trunk.record(batch, joins, through=len(self.base.layers))
-        assert recording.last is not None
-        return (self._run(batch, tuple(present), recording) if present else None), recording.last
+        return self.trunk.record(batch, joins, through=len(self.base.layers) if to_the_end else max(joins))
+
+    def in_lanes(
+        self, batch: Batch, present: Sequence[int], recording: Recording, work: Callable[[Sequence[int], Tensor], T]
+    ) -> list[T]:
+        """Take the members present through the model in parts, side by side where that pays.
+
+        Args:
+            present: positions of members, in row order.
+            recording: of `record` for this batch and these members.
+            work: is given a part of the members and their hidden states after the final norm, in the part's lane, with
+                the caller's gradient mode.
+
+        Returns:
+            What `work` returned, in the order of the members.
+        """
+        chosen = [tuple(present[k] for k in part) for part in parts([self._costs[k] for k in present], self.lanes)]
+        tasks = [lambda part=part: work(part, self._run(batch, part, recording)) for part in chosen]
+        with self._adapted():
+            found = side_by_side(tasks, at_once=self._warm or not torch.is_grad_enabled())
+        self._warm = self._warm or torch.is_grad_enabled()
+        return found
 
     def _run(self, batch: Batch, present: tuple[int, ...], recording: Recording) -> Tensor:
         rows = batch.rows_per_text
@@ -131,21 +166,20 @@ class Bank:
         state = torch.empty(0)
         index = torch.empty(0)
         cache: dict[int, Tensor] = {}
-        with self._adapted():
-            for number in range(self._joins[present[0]], len(self.base.layers)):
-                until = joined
-                while until < len(present) and self._joins[present[until]] == number:
-                    until += 1
-                if until > joined:
-                    newcomers = torch.cat(sources[joined:until])
-                    entering = recording.hidden[number].index_select(0, newcomers)
-                    state = torch.cat([state, entering]) if joined else entering
-                    index = torch.cat([index, newcomers]) if joined else newcomers
-                    joined, cache = until, {}
-                    self._seat(present[:joined])
-                args, kwargs = recording.arguments[number]
-                args, kwargs = spread((args, kwargs), recording.rows, index, cache)
-                state = self._call(self.base.layers[number], state, args, kwargs)
+        for number in range(self._joins[present[0]], len(self.base.layers)):
+            until = joined
+            while until < len(present) and self._joins[present[until]] == number:
+                until += 1
+            if until > joined:
+                newcomers = torch.cat(sources[joined:until])
+                entering = recording.hidden[number].index_select(0, newcomers)
+                state = torch.cat([state, entering]) if joined else entering
+                index = torch.cat([index, newcomers]) if joined else newcomers
+                joined, cache = until, {}
+                self._seat(present[:joined])
+            args, kwargs = recording.arguments[number]
+            args, kwargs = spread((args, kwargs), recording.rows, index, cache)
+            state = self._call(self.base.layers[number], state, args, kwargs)
         return state if self.base.final_norm is None else self.base.final_norm(state)
 
     @contextmanager
@@ -176,4 +210,5 @@ class Bank:
             self._spans[present] = [spans_of(stack.members, present) for stack in self.adapters.stacks.values()]
         keep = torch.is_grad_enabled()
         for site, spans in zip(self._sites, self._spans[present], strict=True):
-            site.spans, site.members, site.keep = spans, len(present), keep
+            seat = site.seat
+            seat.spans, seat.members, seat.keep = spans, len(present), keep

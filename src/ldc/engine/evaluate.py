@@ -45,16 +45,19 @@ def score(
     copies = len(members) + (1 if pt else 0)
     for group in _groups([windows[i] for i in order], max(1, batch_tokens // max(1, copies))):
         batch = _padded(group, bank.base.device)
+        recording = bank.record(batch, members, to_the_end=pt)
         if pt:
-            state, last = bank.hidden_with_pt(batch, members)
-            nll = _nll(bank, last, batch.labels)
+            assert recording.last is not None
+            nll = _nll(bank, recording.last, batch.labels)
             np.add.at(totals[PT], [w.document for w in group], nll)
-        else:
-            state, _ = bank.hidden(batch, members)
-        if state is not None:
-            nll_M = _nll(bank, state, member_labels(bank, batch, members)).reshape(len(members), -1)
-            for row, k in enumerate(members):
-                np.add.at(totals[k], [w.document for w in group], nll_M[row])
+        if members:
+
+            def part_nll(part: Sequence[int], state: Tensor, batch: Batch = batch) -> NDArray[np.float64]:
+                return _nll(bank, state, member_labels(bank, batch, part))
+
+            found = bank.in_lanes(batch, members, recording, part_nll)
+            for k, nll in zip(members, np.concatenate(found).reshape(len(members), -1), strict=True):
+                np.add.at(totals[k], [w.document for w in group], nll)
         advance(len(group) * copies, copies * sum(len(w.tokens) for w in group))
     return totals
 

@@ -72,10 +72,10 @@ def _watch(site: Site, stand_in: nn.Module, counted_MP: Tensor, sums: Tensor) ->
     """A hook that adds, for each row of a stack, the norms of its update's output and of the component's own."""
 
     def hook(_module: Any, inputs: Any, y: Tensor) -> None:
-        x = inputs[0]
-        x_MPI, y_MPO = x.reshape(site.members, -1, x.shape[-1]), y.view(site.members, -1, y.shape[-1])
+        x, seat = inputs[0], site.seat
+        x_MPI, y_MPO = x.reshape(seat.members, -1, x.shape[-1]), y.view(seat.members, -1, y.shape[-1])
         bias = getattr(getattr(stand_in, "layer", stand_in), "bias", None)
-        for span in site.spans:
+        for span in seat.spans:
             assert site.stack is not None
             rows = slice(span.first, span.first + span.stop - span.start)
             a_KRI, b_KOR = site.stack.used_a[rows], site.stack.used_b[rows]

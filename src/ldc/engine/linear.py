@@ -11,6 +11,7 @@ I and O input and output dimension.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
@@ -19,47 +20,63 @@ import torch
 from torch import Tensor, nn
 
 from ldc.engine.adapters import Stack
+from ldc.engine.lanes import lane
 from ldc.engine.members import Span
 
 _SITES: WeakValueDictionary[int, Site] = WeakValueDictionary()
 _NUMBERS = count()
 
 
-class Site:
-    """A component of a bank at work: its stack, None where nobody adapts it, and who is in the batch.
+@dataclass(slots=True)
+class Seat:
+    """Who is in the batch of one lane at a site, and what its last pass left for the way back.
 
     Attributes:
         spans: the stretches of members present that adapt the component.
         members: M, the members present.
         keep: whether x A' is kept for a backward pass.
+        kept: members, spans, and x A' of each span, as they were when the last pass came by.
     """
+
+    spans: Sequence[Span] = ()
+    members: int = 1
+    keep: bool = False
+    kept: tuple[int, Sequence[Span], list[Tensor]] = (1, (), [])
+
+
+class Site:
+    """A component of a bank at work: its stack, None where nobody adapts it, and the seat of each lane."""
 
     def __init__(self, stack: Stack | None, scaling: float) -> None:
         self.stack, self.scaling = stack, scaling
-        self.spans: Sequence[Span] = ()
-        self.members, self.keep = 1, False
         self.number = next(_NUMBERS)
-        self._kept: tuple[int, Sequence[Span], list[Tensor]] = (1, (), [])
+        self._seats: dict[int, Seat] = {}
         _SITES[self.number] = self
+
+    @property
+    def seat(self) -> Seat:
+        """That of the lane in which this is called."""
+        return self._seats.setdefault(lane(), Seat())
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """y[span] += s x[span] A' B', in place; x is [.., I], y [.., O]."""
         if self.stack is None:
             return
-        x_MPI, y_MPO = x.reshape(self.members, -1, x.shape[-1]), y.view(self.members, -1, y.shape[-1])
+        seat = self.seat
+        x_MPI, y_MPO = x.reshape(seat.members, -1, x.shape[-1]), y.view(seat.members, -1, y.shape[-1])
         hidden = []
-        for span in self.spans:
+        for span in seat.spans:
             a_KRI, b_KOR = _rows(self.stack.used_a, span), _rows(self.stack.used_b, span)
             u_MPR = torch.bmm(x_MPI[span.start : span.stop].to(a_KRI.dtype), a_KRI.transpose(1, 2))
             _add_product(y_MPO[span.start : span.stop], u_MPR, b_KOR.transpose(1, 2), self.scaling)
             hidden.append(u_MPR)
-        self._kept = (self.members, self.spans, hidden) if self.keep else (1, (), [])
+        seat.kept = (seat.members, seat.spans, hidden) if seat.keep else (1, (), [])
 
     def add_backward(self, dy: Tensor, x: Tensor, dx: Tensor | None) -> None:
         """Add to the gradients of A and B, each from its member's rows alone, and to dx, where it is wanted."""
         if self.stack is None:
             return
-        members, spans, hidden = self._kept
+        members, spans, hidden = self.seat.kept
         x_MPI, dy_MPO = x.reshape(members, -1, x.shape[-1]), dy.reshape(members, -1, dy.shape[-1])
         dx_MPI = None if dx is None else dx.view(members, -1, dx.shape[-1])
         for span, u_MPR in zip(spans, hidden, strict=True):

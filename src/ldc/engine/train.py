@@ -91,16 +91,19 @@ def _accumulate(bank: Bank, window: Window) -> tuple[list[float], list[int]]:
     counts = [_supervised(bank, batch) for batch in window]
     tokens_M = torch.stack(counts).sum(dim=0)
     weight_M = 1.0 / tokens_M.clamp(min=1).double()
+    weights = weight_M.to(bank.base.device, bank.adapters.values.dtype)
+    everyone = range(len(bank.members))
     nll_M = torch.zeros(len(bank.members), dtype=torch.float64)
     for batch in window:
-        state, _ = bank.hidden(batch)
-        labels = member_labels(bank, batch, range(len(bank.members)))
-        weight = weight_M.to(state.device, torch.float64 if state.dtype == torch.float64 else torch.float32)
-        loss, nll = bank.base.head.loss(
-            state, labels, weight.repeat_interleave(batch.rows_per_text)[:, None].expand(labels.shape)
-        )
-        loss.backward()
-        nll_M += nll.view(len(bank.members), -1).double().sum(dim=1).cpu()
+
+        def differentiate(part: Sequence[int], state: Tensor, batch: Batch = batch) -> Tensor:
+            labels = member_labels(bank, batch, part)
+            weight = weights[list(part)].repeat_interleave(batch.rows_per_text)
+            loss, nll = bank.base.head.loss(state, labels, weight[:, None].expand(labels.shape))
+            loss.backward()
+            return nll.view(len(part), -1).double().sum(dim=1).cpu()
+
+        nll_M += torch.cat(bank.in_lanes(batch, everyone, bank.record(batch, everyone), differentiate))
     return (nll_M * weight_M).tolist(), tokens_M.tolist()
 
 

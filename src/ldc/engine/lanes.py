@@ -1,0 +1,93 @@
+"""Lanes: parts of a bank that run side by side on a CPU, each in a thread with processor threads of its own.
+
+Small products and what lies between them fill two processors badly, one after another on both: a barrier waits behind
+each. The members of a bank need nothing of each other, so each lane takes some of them through the whole model. Which
+members share a lane is a matter of speed like the bank itself: their results are their own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+MOST = 4
+"""Lanes at most; with more processors each lane has several threads."""
+WORTH = 0.8
+"""Lanes are used where the heaviest part leaves them at least this share of the gain that equal parts would give."""
+
+_HERE = threading.local()
+
+
+def lane() -> int:
+    """The number of the lane in which this is called, from 1; 0 outside of lanes."""
+    return getattr(_HERE, "number", 0)
+
+
+def lanes_for(device: torch.device) -> int:
+    """How many lanes a bank is cut into: one on a GPU, else as many as there are threads, four at most."""
+    return 1 if device.type != "cpu" or lane() else min(MOST, torch.get_num_threads())
+
+
+def parts(costs: Sequence[float], count: int) -> list[range]:
+    """Neighbours in at most `count` parts of about equal cost; all in one where the parts would be too unequal.
+
+    Args:
+        costs: what each member costs, in the order of rows.
+    """
+    total, ends, spent = sum(costs), [0], 0.0
+    for k, cost in enumerate(costs):
+        if spent + cost / 2 > total * len(ends) / count and len(ends) < count and k > ends[-1]:
+            ends.append(k)
+        spent += cost
+    found = [range(a, b) for a, b in zip(ends, [*ends[1:], len(costs)])]
+    heaviest = max((sum(costs[k] for k in part) for part in found), default=0.0)
+    if count > 1 and total < WORTH * count * heaviest:
+        return [range(len(costs))]
+    return found
+
+
+def side_by_side(tasks: Sequence[Callable[[], T]], at_once: bool = True) -> list[T]:
+    """What each task returns, every task in a lane of its own, with the caller's gradient mode.
+
+    All tasks have ended when this returns or raises; it raises what the first failed one raised.
+
+    Args:
+        at_once: False runs one after another, still each in its lane.
+    """
+    if len(tasks) == 1:
+        return [tasks[0]()]
+    wanted = torch.is_grad_enabled()
+
+    def in_mode(task: Callable[[], T]) -> T:
+        with torch.set_grad_enabled(wanted):
+            return task()
+
+    futures = []
+    for place, task in enumerate(tasks, 1):
+        futures.append(_thread(place, max(1, torch.get_num_threads() // len(tasks))).submit(in_mode, task))
+        if not at_once:
+            wait(futures)
+    wait(futures)
+    return [future.result() for future in futures]
+
+
+@cache
+def _thread(number: int, threads: int) -> ThreadPoolExecutor:
+    """The lane of a number, kept for the life of the process."""
+    everywhere = torch.get_num_threads()
+
+    def begin() -> None:
+        _HERE.number = number
+        torch.set_num_threads(threads)
+
+    executor = ThreadPoolExecutor(1, thread_name_prefix=f"lane-{number}", initializer=begin)
+    executor.submit(int).result()
+    torch.set_num_threads(everywhere)  # a lane's number is also what threads yet unborn would begin with
+    return executor

@@ -1,0 +1,140 @@
+"""Lanes: the members of a bank in parts that run side by side, and nothing to be seen of it in any result."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from engine_setup import RANK, SCALING, Setup, difference, member, randomise, run, same_bits, setup, spec
+from ldc.domains.windows import Window
+from ldc.engine.bank import Bank
+from ldc.engine.compiled import can_compile
+from ldc.engine.evaluate import PT, score
+from ldc.engine.lanes import MOST, lane, lanes_for, parts, side_by_side
+from ldc.engine.linear import Site
+
+NAMES = ("math/attn/0", "math/mlp/0", "cpp/all/0", "cpp/all/1", "cpp/attn/1", "math/mlp-2/0", "cpp/all-3/0")
+
+
+@pytest.fixture(autouse=True)
+def _always(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "unequal" not in request.node.name:
+        monkeypatch.setattr("ldc.engine.lanes.WORTH", 0.0)
+
+
+@pytest.fixture(params=["llama", "gemma3_text"])
+def given(request: pytest.FixtureRequest) -> Setup:
+    return setup(request.param, torch.float64)
+
+
+@pytest.mark.parametrize("lanes", [2, 3, 7])
+def test_members_in_lanes_train_to_the_same_adapters_as_in_one(given: Setup, lanes: int) -> None:
+    members = [member(given.layout, name) for name in NAMES]
+    one = run(given.base, members)
+    several = run(given.base, members, lanes=lanes)
+    for name, outcome in several.items():
+        assert difference(outcome.factors, one[name].factors) <= 1e-10
+        assert difference(outcome.gradients, one[name].gradients) <= 1e-10
+        assert [row[1] for row in outcome.course.losses] == pytest.approx([row[1] for row in one[name].course.losses])
+
+
+def test_a_member_that_breaks_in_its_lane_disturbs_no_other(given: Setup) -> None:
+    members = [member(given.layout, name) for name in NAMES]
+
+    def poison(step: int, bank: Bank) -> None:
+        if step == 1:
+            broken = next(k for k, m in enumerate(bank.members) if m.name == NAMES[2])
+            for _, a, _ in bank.adapters.gradients(broken):
+                a.fill_(torch.nan)
+
+    sound = run(given.base, members, lanes=2)
+    poisoned = run(given.base, members, lanes=2, disturb=poison)
+    assert poisoned[NAMES[2]].course.failure is not None
+    assert all(same_bits(poisoned[n].factors, sound[n].factors) for n in NAMES if n != NAMES[2])
+
+
+def test_held_out_text_scores_the_same_in_lanes(given: Setup) -> None:
+    members = [member(given.layout, name) for name in NAMES]
+    windows = [Window(d, tuple(range(3, 9 + d)), tuple(i > 0 for i in range(6 + d))) for d in range(5)]
+    found = []
+    for lanes in (1, 3):
+        bank = Bank(given.base, members, RANK, SCALING, lanes=lanes)
+        randomise(bank)
+        found.append(score(bank, windows, range(len(members)), 10_000, pt=True))
+    assert found[0].keys() == {PT, *range(len(members))}
+    for k, nll in found[0].items():
+        np.testing.assert_allclose(found[1][k], nll, rtol=1e-12)
+
+
+@pytest.mark.skipif(not can_compile(torch.device("cpu"))[0], reason="no compiler")
+@pytest.mark.filterwarnings("default")
+def test_compiled_layers_are_compiled_once_for_all_lanes() -> None:
+    given = setup("llama", torch.float32)
+    members = [member(given.layout, name) for name in NAMES]
+    training = spec(epsilon=1e-5)
+    plain = run(given.base, members, training)
+    torch._dynamo.reset()
+    counters.clear()
+    together = run(given.base, members, training, compiled=True, lanes=2)
+    assert counters["stats"]["unique_graphs"] == 1
+    run(given.base, members[:4], training, compiled=True, lanes=2)
+    assert counters["stats"]["unique_graphs"] == 1
+    assert all(difference(together[n].factors, plain[n].factors) <= 1e-4 for n in NAMES)
+
+
+def test_parts_are_of_about_equal_cost_and_lose_nobody() -> None:
+    assert parts([1.0] * 18, 2) == [range(9), range(9, 18)]
+    assert parts([4.0, 1.0, 1.0, 1.0, 1.0], 2) == [range(1), range(1, 5)]
+    assert parts([1.0] * 8, 3) == [range(3), range(3, 5), range(5, 8)]
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        costs = generator.uniform(0.5, 3.0, generator.integers(1, 30)).tolist()
+        found = parts(costs, int(generator.integers(1, 5)))
+        assert [k for part in found for k in part] == list(range(len(costs)))
+        assert all(len(part) for part in found)
+
+
+def test_members_stay_together_where_the_parts_would_be_too_unequal() -> None:
+    assert parts([1.0] * 3, 2) == [range(3)]
+    assert parts([1.0], 4) == [range(1)]
+    assert len(parts([1.0] * 5, 2)) == 2
+    assert parts([], 2) == [range(0)]
+
+
+def test_what_a_lane_raises_is_raised_when_all_have_ended() -> None:
+    ended = threading.Event()
+
+    def fail() -> None:
+        raise RuntimeError("can't allocate memory")
+
+    def last() -> None:
+        ended.wait(0.05)
+        ended.set()
+
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        side_by_side([fail, last])
+    assert ended.is_set()
+
+
+def test_lanes_have_the_callers_gradient_mode_and_numbers_of_their_own() -> None:
+    with torch.no_grad():
+        assert side_by_side([torch.is_grad_enabled, torch.is_grad_enabled]) == [False, False]
+    assert side_by_side([torch.is_grad_enabled, torch.is_grad_enabled]) == [True, True]
+    assert side_by_side([lane, lane]) == [1, 2]
+    assert lane() == 0
+    site = Site(None, 1.0)
+    seats = [site.seat, *side_by_side([lambda: site.seat, lambda: site.seat])]
+    assert len({id(seat) for seat in seats}) == 3
+
+
+def test_there_are_lanes_for_threads_and_one_on_a_gpu_and_within_a_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lanes_for(torch.device("cuda")) == 1
+    for threads, expected in ((1, 1), (2, 2), (16, MOST)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert lanes_for(torch.device("cpu")) == expected
+    monkeypatch.undo()
+    assert side_by_side([lambda: lanes_for(torch.device("cpu"))] * 2) == [1, 1]
