@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from ldc.errors import StoreError
@@ -54,12 +56,42 @@ def read_factors(folder: Path) -> dict[str, tuple[Any, Any]]:
     try:
         arrays = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise StoreError(
-            f"{folder / WEIGHTS}: cannot be read ({error}); delete {folder.parent} and run the study again"
-        ) from error
+        raise _unreadable(folder, error) from error
     prefix, suffix = tensor_name("|", "A").split("|")
     paths = [name.removeprefix(prefix).removesuffix(suffix) for name in arrays if name.endswith(suffix)]
     return {path: (arrays[tensor_name(path, "A")], arrays[tensor_name(path, "B")]) for path in paths}
+
+
+def read_stacks(folders: Sequence[Path], paths: Sequence[str]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """The factors of several adapters, one component after the other: A [N, rank, in] and B [N, out, rank] of each path.
+
+    No more than one component is held at a time.
+
+    Raises:
+        StoreError: a file cannot be read.
+    """
+    with ExitStack() as stack:
+        files = []
+        for folder in folders:
+            try:
+                files.append(stack.enter_context(safe_open(folder / WEIGHTS, framework="np")))
+            except (OSError, SafetensorError) as error:
+                raise _unreadable(folder, error) from error
+        for path in paths:
+            pair = []
+            for name in (tensor_name(path, "A"), tensor_name(path, "B")):
+                arrays = []
+                for folder, file in zip(folders, files, strict=True):
+                    try:
+                        arrays.append(file.get_tensor(name))
+                    except (OSError, SafetensorError) as error:
+                        raise _unreadable(folder, error) from error
+                pair.append(np.stack(arrays))
+            yield pair[0], pair[1]
+
+
+def _unreadable(folder: Path, error: Exception) -> StoreError:
+    return StoreError(f"{folder / WEIGHTS}: cannot be read ({error}); delete {folder.parent} and run the study again")
 
 
 def write_adapter(
