@@ -51,12 +51,12 @@ class _Group(NamedTuple):
 def subspaces(model: str, adapters: Adapters) -> pd.DataFrame:
     """How alike the updates of runs are, for each component, block of a layer and block.
 
+    A component's A starts from (seed, component path) alone, whatever the domain. So pairs of one seed read alike before
+    anything is learned, and what they write is pulled together through it: `start` is shared.
+
     The interval is a jackknife over seeds, these domains given; null for fewer than three seeds. `random` is what
     independent uniformly random directions would give, and `random_deviation` the standard deviation of `similarity`
-    then: pairs that share a run are uncorrelated, so variances of pairs and components add up. It is null for pairs of
-    one seed, which are not independent: a component's A starts from (seed, component path) alone, whatever the domain,
-    so that what they read is alike before anything is learned, and what they write is pulled together through it.
-    Pairs in which a run did not move are left out.
+    then, null where the start is shared. Pairs in which a run did not move are left out.
 
     Returns:
         `COLUMNS`; nothing for fewer than two runs. A null component: mean over the block's; a null layer: over layers.
@@ -105,6 +105,7 @@ def _kinds(runs: tuple[tuple[str, int], ...]) -> dict[str, NDArray[np.bool_]]:
 
 def _rows(mean: Likeness, runs: tuple[tuple[str, int], ...]) -> Iterator[tuple[tuple[Any, ...], tuple[int, int]]]:
     """The columns from `pair` to `start`, and the counts of domains and seeds, of each kind of pair and side."""
+    seed_N = np.array([seed for _, seed in runs])
     for kind, wanted in _kinds(runs).items():
         start = "shared" if kind == "domains" else "own"
         for at, side in enumerate(SIDES):
@@ -113,25 +114,39 @@ def _rows(mean: Likeness, runs: tuple[tuple[str, int], ...]) -> Iterator[tuple[t
             if not pairs:
                 continue
             taken = [run for run, any_of in zip(runs, (kept | kept.T).any(axis=0), strict=True) if any_of]
-            low, high = _interval(mean.value[at], kept, np.array([seed for _, seed in runs]), side)
+            low, high = _interval(mean.value[at], kept, seed_N, side)
             similarity, random = (float(part[at][kept].mean()) for part in (mean.value, mean.expected))
-            spread = float(np.sqrt(mean.variance[at][kept].sum())) / pairs if start == "own" else np.nan
+            spread = _deviation(mean.variance[at], kept, seed_N) if start == "own" else np.nan
             counts = len({domain for domain, _ in taken}), len({seed for _, seed in taken})
             yield (kind, side, similarity, low, high, random, pairs, spread, start), counts
 
 
 def _interval(value_NN: Array, kept_NN: NDArray[np.bool_], seed_N: NDArray[Any], side: str) -> tuple[float, float]:
     """The jackknife interval over seeds of the mean over pairs, within what the measure can be."""
-    seeds = np.unique(seed_N[(kept_NN | kept_NN.T).any(axis=0)])
-    of_NT = (seed_N[:, None] == seeds).astype(np.float64)
-    total_TT = of_NT.T @ np.where(kept_NN, value_NN, 0.0) @ of_NT
-    count_TT = of_NT.T @ kept_NN @ of_NT
+    total_TT, count_TT = (_by_seed(x, kept_NN, seed_N) for x in (value_NN, np.ones(value_NN.shape)))
 
     def mean(taken: list[int]) -> float:
         part = np.ix_(taken, taken)
         count = float(count_TT[part].sum())
         return float(total_TT[part].sum()) / count if count else np.nan
 
-    found = jackknife(mean, len(seeds))
+    found = jackknife(mean, len(count_TT))
     floor = -1.0 if side == "update" else 0.0
     return float(np.maximum(floor, found.low)), float(np.minimum(1.0, found.high))
+
+
+def _deviation(variance_NN: Array, kept_NN: NDArray[np.bool_], seed_N: NDArray[Any]) -> float:
+    """The standard deviation of the mean over pairs of different seeds, if seeds are independent and runs of one are not.
+
+    Two pairs of seeds are uncorrelated even if they share one. Pairs of the same two seeds, of whatever domains, count
+    as one: they would be one if A had stayed where it started, so for the other sides this is the most it can be.
+    """
+    total_TT = _by_seed(np.sqrt(variance_NN), kept_NN, seed_N)
+    return float(np.sqrt((np.triu(total_TT + total_TT.T, 1) ** 2).sum())) / int(kept_NN.sum())
+
+
+def _by_seed(value_NN: Array, kept_NN: NDArray[np.bool_], seed_N: NDArray[Any]) -> Array:
+    """Sums over the pairs that are kept, for each two seeds among them: [T, T]."""
+    seeds = np.unique(seed_N[(kept_NN | kept_NN.T).any(axis=0)])
+    of_NT = (seed_N[:, None] == seeds).astype(np.float64)
+    return np.asarray(of_NT.T @ np.where(kept_NN, value_NN, 0.0) @ of_NT)

@@ -61,9 +61,9 @@ def likeness(a_NRI: ArrayLike, b_NOR: ArrayLike) -> Likeness:
     <W1, W2> / (norm(W1) norm(W2)) of the updates weighs them by size: <W1, W2> = sum((B1'B2) o (A1 A2')), taken with
     B = U sigma and A = V'.
 
-    For a uniformly random space E phi = max(r1, r2) / d; the variance is `phi_variance`. The cosine of two updates whose
-    singular vectors are uniformly random has mean 0 and variance exactly 1 / (d_in d_out), whatever their ranks and
-    singular values: the products of different pairs of directions are uncorrelated.
+    For uniformly random spaces phi has mean max(r1, r2) / d and the variance `phi_variance`. The cosine of two updates
+    whose singular vectors are uniformly random has mean 0 and variance exactly 1 / (d_in d_out), whatever their ranks
+    and singular values: the products of different pairs of directions are uncorrelated.
 
     Args:
         a_NRI: A of each run.

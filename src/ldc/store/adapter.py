@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,19 +53,15 @@ def read_factors(folder: Path) -> dict[str, tuple[Any, Any]]:
     Raises:
         StoreError: the file cannot be read.
     """
-    try:
+    with _readable(folder):
         arrays = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(folder, error) from error
     prefix, suffix = tensor_name("|", "A").split("|")
     paths = [name.removeprefix(prefix).removesuffix(suffix) for name in arrays if name.endswith(suffix)]
     return {path: (arrays[tensor_name(path, "A")], arrays[tensor_name(path, "B")]) for path in paths}
 
 
 def read_stacks(folders: Sequence[Path], paths: Sequence[str]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """The factors of several adapters, one component after the other: A [N, rank, in] and B [N, out, rank] of each path.
-
-    No more than one component is held at a time.
+    """The factors of several adapters, one component at a time: A [N, rank, in] and B [N, out, rank] of each path.
 
     Raises:
         StoreError: a file cannot be read.
@@ -73,25 +69,26 @@ def read_stacks(folders: Sequence[Path], paths: Sequence[str]) -> Iterator[tuple
     with ExitStack() as stack:
         files = []
         for folder in folders:
-            try:
-                files.append(stack.enter_context(safe_open(folder / WEIGHTS, framework="np")))
-            except (OSError, SafetensorError) as error:
-                raise _unreadable(folder, error) from error
+            with _readable(folder):
+                files.append((folder, stack.enter_context(safe_open(folder / WEIGHTS, framework="np"))))
         for path in paths:
-            pair = []
-            for name in (tensor_name(path, "A"), tensor_name(path, "B")):
-                arrays = []
-                for folder, file in zip(folders, files, strict=True):
-                    try:
-                        arrays.append(file.get_tensor(name))
-                    except (OSError, SafetensorError) as error:
-                        raise _unreadable(folder, error) from error
-                pair.append(np.stack(arrays))
-            yield pair[0], pair[1]
+            arrays: dict[str, list[NDArray[Any]]] = {"A": [], "B": []}
+            for folder, file in files:
+                with _readable(folder):
+                    for which, held in arrays.items():
+                        held.append(file.get_tensor(tensor_name(path, which)))
+            yield np.stack(arrays["A"]), np.stack(arrays["B"])
 
 
-def _unreadable(folder: Path, error: Exception) -> StoreError:
-    return StoreError(f"{folder / WEIGHTS}: cannot be read ({error}); delete {folder.parent} and run the study again")
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Turns what goes wrong in reading an adapter into what to do about it."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise StoreError(
+            f"{folder / WEIGHTS}: cannot be read ({error}); delete {folder.parent} and run the study again"
+        ) from error
 
 
 def write_adapter(
