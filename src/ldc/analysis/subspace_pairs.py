@@ -51,8 +51,8 @@ class _Group(NamedTuple):
 def subspaces(model: str, adapters: Adapters) -> pd.DataFrame:
     """How alike the updates of runs are, for each component, block of a layer and block.
 
-    A component's A starts from (seed, component path) alone, whatever the domain. So pairs of one seed read alike before
-    anything is learned, and what they write is pulled together through it: `start` is shared.
+    A component's A starts from (seed, component path) alone, whatever the domain. So pairs of one seed read alike
+    before anything is learned, and what they write is pulled together through it: `start` is shared.
 
     The interval is a jackknife over seeds, these domains given; null for fewer than three seeds. `random` is what
     independent uniformly random directions would give, and `random_deviation` the standard deviation of `similarity`
@@ -136,7 +136,7 @@ def _interval(value_NN: Array, kept_NN: NDArray[np.bool_], seed_N: NDArray[Any],
 
 
 def _deviation(variance_NN: Array, kept_NN: NDArray[np.bool_], seed_N: NDArray[Any]) -> float:
-    """The standard deviation of the mean over pairs of different seeds, if seeds are independent and runs of one are not.
+    """The standard deviation of the mean over pairs of different seeds, if seeds are independent.
 
     Two pairs of seeds are uncorrelated even if they share one. Pairs of the same two seeds, of whatever domains, count
     as one: they would be one if A had stayed where it started, so for the other sides this is the most it can be.
