@@ -12,9 +12,9 @@ from ldc.report.proof_views import signed
 
 SIDES = {"write": "Written to", "read": "Read from", "update": "Whole update"}
 PAIRS = {
-    "seeds": "other seed",
-    "both": "both other",
-    "domains": "other domain",
+    "seeds": "seed",
+    "both": "both",
+    "domains": "domain",
 }
 """What differs within a pair. The clean pairs stand first; those that began alike stand last."""
 
@@ -61,7 +61,8 @@ def _cell(row: Any, side: str) -> dict[str, str]:
     if row is None:
         return {"text": "–", "small": ""}
     known = not (math.isnan(row.low) or math.isnan(row.high))
-    small = f"{_number(row.low, side)} to {_number(row.high, side)}" if known else ""
+    between = f"{signed(row.low, 2)} to {signed(row.high, 2)}" if side == "update" else f"{row.low:.3f}–{row.high:.3f}"
+    small = between if known else ""
     return {"text": _number(float(row.similarity), side), "small": small}
 
 
