@@ -421,7 +421,7 @@ def test_a_verdict_that_is_none_is_refused(tmp_path: Path) -> None:
     claims().assign(verdict="proven").to_parquet(tmp_path / "tables" / "claims.parquet")
     with pytest.raises(StoreError, match="`proven` is no verdict"):
         read_proof(tmp_path)
-    assert set(COLUMNS) == {"claims", "contrasts", "soloist", "soloist_summary", "planted", "overlap"}
+    assert set(COLUMNS) == {"claims", "contrasts", "soloist", "soloist_summary", "planted", "subspaces", "overlap"}
 
 
 def test_a_study_of_which_nothing_is_done_has_no_controls() -> None:

@@ -135,7 +135,7 @@ def rebuild_report(out: Path, progress: Progress) -> Path:
     frames, lines = standing.frames(), standing.lines()
     try:
         write_overlap(out, standing.store.overlap())
-        page = write_report(out, standing.study, frames, lines, versions(), standing.synthetic())
+        page = write_report(out, standing.study, frames, lines, versions(), standing.synthetic(), standing.adapters)
     except OSError as error:
         raise EnvironmentFault(f"{out}: the report cannot be written ({error.strerror}); the runs stay") from error
     progress.advance(1)

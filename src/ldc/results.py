@@ -66,7 +66,7 @@ class Results:
         """The statistics: a frame for each table of the same name, and `ledger`, the claims with their verdicts."""
         from ldc.report.evidence import evidence
 
-        return evidence(self.study, tidy_frames(self._frames))
+        return evidence(self.study, tidy_frames(self._frames), self._standing.adapters)
 
     @property
     def claims(self) -> pd.DataFrame:

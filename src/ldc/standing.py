@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
+from ldc.analysis.arms import studied
 from ldc.analysis.ranking import rank, select
+from ldc.analysis.subspace_pairs import Adapters
 from ldc.domains.registry import is_synthetic
 from ldc.errors import StoreError
 from ldc.models.roles import Component
 from ldc.plan.arms import arms
 from ldc.plan.runs import PT, Inputs, Run, RunId, fixed_runs, targeted_runs
 from ldc.report.frames import DOCUMENTS, EVALUATION, LOSSES, NORMS, RANKING, SIZES, Frames, RunLine, empty
+from ldc.store.adapter import WEIGHTS, read_stacks
 from ldc.store.runs import STUDY, Store
 from ldc.store.tables import evaluation_table
 from ldc.study.reading import read_study
@@ -104,6 +108,21 @@ class Standing:
             documents=_or_empty(documents, DOCUMENTS),
             sizes=self._sizes(),
         )
+
+    def adapters(self, model: str) -> Adapters:
+        """The adapters of the ranked regime that are stored, read component by component when asked for."""
+        chosen, domains = self.study.selection.regime, studied(self.study)
+        done = {run.id: run for run in self.fixed(model) if run.id.regime == chosen and self.store.is_done(run)}
+        ids = [i for domain in domains for i in done if i.domain == domain and self._has(i)]
+        kept = [i for i in ids if (self.store.folder(i) / "adapter" / WEIGHTS).is_file()]
+        components = done[kept[0]].components if kept else ()
+
+        def stacks() -> Iterator[tuple[Component, Any, Any]]:
+            folders = [self.store.folder(i) / "adapter" for i in kept]
+            pairs = read_stacks(folders, [c.path for c in components])
+            return ((c, a, b) for c, (a, b) in zip(components, pairs))
+
+        return Adapters(tuple((i.domain, i.seed) for i in kept), stacks)
 
     def _sizes(self) -> pd.DataFrame:
         """The widths of every component of every model."""

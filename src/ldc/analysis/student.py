@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from statistics import NormalDist
 
 _TINY = 1e-300
@@ -48,6 +49,7 @@ def two_sided(t: float, freedom: float) -> float:
     return incomplete_beta(freedom / (freedom + t * t), freedom / 2.0, 0.5)
 
 
+@lru_cache(maxsize=256)
 def quantile(level: float, freedom: float) -> float:
     """The t that |t| stays within with probability `level`; 12.7 for 0.95 and one degree of freedom."""
     if freedom >= _NORMAL_FROM:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from ldc.analysis.subspace_pairs import Adapters
 from ldc.report import evidence, figures, page, summary, tables
 from ldc.report.frames import Frames, RunLine, tidy_frames
 from ldc.report.proof import read_proof
@@ -21,6 +23,7 @@ def write_report(
     runs: list[RunLine],
     versions: dict[str, str],
     synthetic: frozenset[str] = frozenset(),
+    adapters: Callable[[str], Adapters] | None = None,
 ) -> Path:
     """Write `tables/`, `figures/`, `summary.json` and `report.html` under `out`; the page last.
 
@@ -33,6 +36,7 @@ def write_report(
         runs: one line for each planned run, done or not.
         versions: package names and versions for the provenance.
         synthetic: domains whose text is synthetic; labelled so wherever they are shown.
+        adapters: of a model, the stored ones of the ranked regime, whose subspaces are compared.
 
     Returns:
         The path of the page.
@@ -46,7 +50,7 @@ def write_report(
     tidied = tidy_frames(frames)
     tables.write_tables(out, study, tidied.norms, tidied.evaluation, tidied.ranking, synthetic)
     figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic)
-    found = evidence.evidence(study, tidied)
+    found = evidence.evidence(study, tidied, adapters)
     evidence.write_evidence(out, found)
     proof = read_proof(out)
     shared = overlap_rows(proof.overlap, study.domains)

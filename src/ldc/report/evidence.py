@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from ldc.analysis.decomposition import decomposition
 from ldc.analysis.maps import map_similarity, stability
 from ldc.analysis.nulls import excess
 from ldc.analysis.soloist import soloist, soloist_summary, solos
+from ldc.analysis.subspace_pairs import COLUMNS as SUBSPACES
+from ldc.analysis.subspace_pairs import Adapters, subspaces
 from ldc.report.frames import Frames
 from ldc.report.tables import csv_text, parquet_bytes
 from ldc.store.atomic import write_bytes, write_text
@@ -22,10 +25,12 @@ from ldc.study.schema import Study
 _TEXT = {
     *("model", "domain", "block", "contrast", "left", "right", "unit", "null", "source", "part"),
     *("name", "sentence", "verdict", "why"),
+    *("pair", "side", "start", "component"),
 }
 _WHOLE = {
     *("documents", "domains", "draws", "k", "layer", "layers", "n", "seeds"),
     *("rank_of_top1", "best_layer", "top1_layer"),
+    *("pairs", "components"),
 }
 
 
@@ -40,6 +45,7 @@ class Evidence:
     soloist_summary: pd.DataFrame
     decomposition: pd.DataFrame
     map_similarity: pd.DataFrame
+    subspaces: pd.DataFrame
     ledger: tuple[Claim, ...]
 
     @property
@@ -49,12 +55,13 @@ class Evidence:
         return frames | {"claims": pd.DataFrame([asdict(c) for c in self.ledger])}
 
 
-def evidence(study: Study, frames: Frames) -> Evidence:
+def evidence(study: Study, frames: Frames, adapters: Callable[[str], Adapters] | None = None) -> Evidence:
     """All statistics of a study; what its runs do not allow is empty.
 
     Args:
         study: the study.
         frames: tidied.
+        adapters: of a model, the stored ones of the ranked regime; without them nothing is said of subspaces.
     """
     scores = scored(frames.documents, study)
     found = {model: solos(scores, frames.ranking, study, model) for model in study.models}
@@ -66,6 +73,7 @@ def evidence(study: Study, frames: Frames) -> Evidence:
         soloist_summary=_joined([soloist_summary(of, model) for model, of in found.items()]),
         decomposition=decomposition(frames.norms, study),
         map_similarity=map_similarity(frames.norms, study),
+        subspaces=_subspaces(study, adapters),
         ledger=tuple(claims(scores, frames.norms, frames.sizes, found, study)),
     )
 
@@ -96,6 +104,12 @@ def schema_of(frame: pd.DataFrame) -> pa.Schema:
         return pa.string() if name in _TEXT else pa.int64() if name in _WHOLE else pa.float64()
 
     return pa.schema([(name, kind(name)) for name in frame.columns])
+
+
+def _subspaces(study: Study, adapters: Callable[[str], Adapters] | None) -> pd.DataFrame:
+    if adapters is None:
+        return pd.DataFrame(columns=list(SUBSPACES))
+    return _joined([subspaces(model, adapters(model)) for model in study.models])
 
 
 def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:

@@ -30,6 +30,9 @@ EVIDENCE: Mapping[str, str] = {
     "decomposition": "shares of layer, domain, interaction and seed in log S_block; a negative estimate counts as 0",
     "map_similarity": "tau-b and Pearson's r of log S_block between domains, over pairs of different seeds; where left "
     "and right are the same, between seeds of one domain",
+    "subspaces": "likeness of the updates of two runs of the ranked regime: phi of the spaces written to and read "
+    "from, cosine of the whole (update); random: of random directions; low, high: over seeds; no component: mean over "
+    "the block's, no layer: over layers; domains: pairs of one seed, whose A started alike, so mostly not learned",
 }
 """What the tables of statistics hold."""
 

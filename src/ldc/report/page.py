@@ -18,7 +18,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ldc.report import charts, facts, grafts, maps, palette, plots, proof_views, summary
+from ldc.report import charts, facts, grafts, maps, palette, plots, proof_views, subspace_views, summary
 from ldc.report.figures import component_means
 from ldc.report.frames import Frames, RunLine
 from ldc.report.island import island_text, model_data
@@ -252,6 +252,7 @@ def _model(
         "gains": any(c["gain"] for t in (tables[0], controls) if t for row in t["rows"] for c in row["cells"]),
         "contrasts": proof_views.contrasts(proof.contrasts, model, study.domains),
         "soloist": proof_views.soloist(proof, model, study.domains, synthetic),
+        "subspaces": subspace_views.subspaces(proof.subspaces, model),
         "grafts": grafts.charts(study, frames, model, synthetic),
         "norm_rows": _norm_rows(study, frames, model, synthetic),
         "charts": _charts(study, frames, model, synthetic),

@@ -20,6 +20,9 @@ COLUMNS = {
     "soloist": _names("model domain block layer score gain low high seeds"),
     "soloist_summary": _names("model domain block tau tau_low tau_high regret rank_of_top1 layers seeds"),
     "planted": _names("model kind layer block strength seed metric rank hit"),
+    "subspaces": _names(
+        "model block layer pair side similarity low high random pairs random_deviation start component seeds"
+    ),
     "overlap": _names("train_domain eval_domain documents exact_documents ngram_documents"),
 }
 """Columns that the page needs of each table; further ones are left alone."""
@@ -39,6 +42,7 @@ class Proof:
     soloist: pd.DataFrame = field(default_factory=lambda: _none("soloist"))
     soloist_summary: pd.DataFrame = field(default_factory=lambda: _none("soloist_summary"))
     planted: pd.DataFrame = field(default_factory=lambda: _none("planted"))
+    subspaces: pd.DataFrame = field(default_factory=lambda: _none("subspaces"))
     overlap: pd.DataFrame = field(default_factory=lambda: _none("overlap"))
 
 

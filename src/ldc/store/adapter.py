@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from ldc.errors import StoreError
@@ -51,15 +53,42 @@ def read_factors(folder: Path) -> dict[str, tuple[Any, Any]]:
     Raises:
         StoreError: the file cannot be read.
     """
-    try:
+    with _readable(folder):
         arrays = load_file(folder / WEIGHTS)
+    prefix, suffix = tensor_name("|", "A").split("|")
+    paths = [name.removeprefix(prefix).removesuffix(suffix) for name in arrays if name.endswith(suffix)]
+    return {path: (arrays[tensor_name(path, "A")], arrays[tensor_name(path, "B")]) for path in paths}
+
+
+def read_stacks(folders: Sequence[Path], paths: Sequence[str]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """The factors of several adapters, one component at a time: A [N, rank, in] and B [N, out, rank] of each path.
+
+    Raises:
+        StoreError: a file cannot be read.
+    """
+    with ExitStack() as stack:
+        files = []
+        for folder in folders:
+            with _readable(folder):
+                files.append((folder, stack.enter_context(safe_open(folder / WEIGHTS, framework="np"))))
+        for path in paths:
+            arrays: dict[str, list[NDArray[Any]]] = {"A": [], "B": []}
+            for folder, file in files:
+                with _readable(folder):
+                    for which, held in arrays.items():
+                        held.append(file.get_tensor(tensor_name(path, which)))
+            yield np.stack(arrays["A"]), np.stack(arrays["B"])
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Turns what goes wrong in reading an adapter into what to do about it."""
+    try:
+        yield
     except (OSError, SafetensorError) as error:
         raise StoreError(
             f"{folder / WEIGHTS}: cannot be read ({error}); delete {folder.parent} and run the study again"
         ) from error
-    prefix, suffix = tensor_name("|", "A").split("|")
-    paths = [name.removeprefix(prefix).removesuffix(suffix) for name in arrays if name.endswith(suffix)]
-    return {path: (arrays[tensor_name(path, "A")], arrays[tensor_name(path, "B")]) for path in paths}
 
 
 def write_adapter(
