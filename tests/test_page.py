@@ -35,6 +35,7 @@ HOSTILE = "</script><script>window.hacked=1</script><!--<img src=x onerror=windo
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
 )
+PDFTOTEXT = shutil.which("pdftotext") or ""
 SECTIONS = ("What the study says", "Controls", "Every layer alone", "Planted truths")
 
 
@@ -416,7 +417,7 @@ def test_the_geometry_holds_what_it_is_given() -> None:
     told = [d for d in drawn.dots if d.text]
     assert len(told) >= 6
     for n, d in enumerate(told):
-        assert all(abs(d.place[1] - o.place[1]) >= 9 or abs(d.place[0] - o.place[0]) >= 5.5 for o in told[:n])
+        assert all(abs(d.place[1] - o.place[1]) >= 9 or abs(d.place[0] - o.place[0]) >= 6 for o in told[:n])
     found, reach = intervals(pd.DataFrame({"effect": [0.0, 0.5], "low": [-1.0, np.nan], "high": [1.0, np.nan]}))
     assert reach == 1.0
     assert (found[0].at, found[0].bar) == (100.0, (4.0, 196.0))
@@ -525,6 +526,21 @@ def test_views_are_drawn_in_a_browser_and_hostile_names_stay_text(tmp_path: Path
     hostile = browse(path)
     assert "<img" not in hostile
     assert hostile.count("<script") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (CHROMIUM and PDFTOTEXT), reason="no Chromium or no pdftotext here")
+def test_the_printed_page_holds_what_is_folded_on_the_screen(tmp_path: Path) -> None:
+    path, printed = tmp_path / "page.html", tmp_path / "page.pdf"
+    bare = claims().iloc[[2]].assign(sentence="Nothing was run.", effect=np.nan, seeds=0)
+    page = page_of(replace(proof(), claims=pd.concat([claims(), bare])))
+    for text in (page, page.replace("<script>", '<script type="text/plain">')):
+        path.write_text(text)
+        command = [CHROMIUM, *("--headless=new", "--no-sandbox", "--disable-gpu"), f"--print-to-pdf={printed}"]
+        profile = f"--user-data-dir={tmp_path / 'profile'}"
+        subprocess.run([*command, profile, path.as_uri()], capture_output=True, timeout=120, check=True)
+        read = subprocess.run([PDFTOTEXT, str(printed), "-"], capture_output=True, text=True, check=True).stdout
+        assert "Nothing was run." in read
 
 
 def test_overlap_is_told_of_each_domain_with_itself_and_of_pairs_that_share() -> None:

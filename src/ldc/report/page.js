@@ -204,6 +204,7 @@
     article.drawn.replaceChildren(...charts);
     article.drawn.hidden = false;
     article.legend.hidden = false;
+    $$("span", article.legend).slice(0, 2).forEach((entry, i) => { entry.hidden = !now.names.includes(["attn", "mlp"][i]); });
     $(".null-legend", article.legend).hidden = !series.some((s) => s.look.endsWith("null"));
   }
 
@@ -333,6 +334,12 @@
     chooser.closest("form").hidden = false;
     chooser.addEventListener("input", () => change("model", chooser.value));
   }
+  // Only what can be scrolled is a stop of the keyboard.
+  const sizes = new ResizeObserver((seen) => seen.forEach(({ target }) => {
+    if (target.scrollWidth > target.clientWidth + 1) target.tabIndex = 0;
+    else if (target !== document.activeElement) target.removeAttribute("tabindex");
+  }));
+  $$(".scroll").forEach((part) => sizes.observe(part));
   // What is folded is printed too.
   let folded = [];
   addEventListener("beforeprint", () => { folded = $$("details:not([open])"); for (const part of folded) part.open = true; });

@@ -140,13 +140,13 @@ def _labelled(dots: Sequence[Dot]) -> tuple[Dot, ...]:
     """The dots with places for their texts, from left to right each where it covers no other text if there is room."""
     places: dict[int, tuple[float, float]] = {}
     for n in sorted((n for n, dot in enumerate(dots) if dot.text), key=lambda n: dots[n].x):
-        dot, wide = dots[n], 5.5 * len(dots[n].text)
+        dot, wide = dots[n], 6.0 * len(dots[n].text)
         around = [(right, up) for up in (-3.0, -13.0, 13.0, -23.0, 23.0) for right in (5.0, -5.0 - wide)]
         spots = [(round(dot.x + right, 1), round(dot.y + up, 1)) for right, up in around]
 
         def free(spot: tuple[float, float], wide: float = wide) -> bool:
             return all(
-                spot[0] + wide <= x or x + 5.5 * len(dots[m].text) <= spot[0] or abs(spot[1] - y) >= 9
+                spot[0] + wide <= x or x + 6.0 * len(dots[m].text) <= spot[0] or abs(spot[1] - y) >= 9
                 for m, (x, y) in places.items()
             )
 
