@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -55,6 +57,75 @@ def test_a_byte_order_mark_is_not_text(tmp_path: Path) -> None:
     path = tmp_path / "bom.txt"
     path.write_bytes(b"\xef\xbb\xbftext")
     assert next(iter(read_documents(path))).text == "text"
+
+
+def corpus(folder: Path, files: int = 40) -> Path:
+    """Plain text in two subfolders that use the same names, and JSON lines and Parquet that do so too."""
+    for part in ("east", "west"):
+        (folder / part).mkdir(parents=True)
+        for n in range(files):
+            (folder / part / f"{n}.txt").write_text(f"note {n} from the {part}")
+        records = [{"text": f"record {n} from the {part}"} for n in range(3)]
+        (folder / part / "some.jsonl").write_text("\n".join(map(json.dumps, records)))
+        pd.DataFrame([{"text": f"row {n} from the {part}"} for n in range(3)]).to_parquet(folder / part / "t.parquet")
+    return folder
+
+
+def test_a_folder_that_lies_elsewhere_or_is_named_otherwise_splits_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = corpus(tmp_path / "here" / "notes")
+    elsewhere = Path(shutil.copytree(here, tmp_path / "far" / "away" / "texts"))
+    monkeypatch.chdir(tmp_path)
+    ways = [
+        (str(here), tmp_path),
+        ("notes", tmp_path / "here"),
+        ("notes/", tmp_path / "here"),
+        ("./here/../here/notes", tmp_path),
+        ("here/notes", Path()),
+        (str(elsewhere), Path()),
+    ]
+    domains = [load_domain("notes", DomainSpec(source=path, test_share=0.3), base) for path, base in ways]
+    assert domains[0].test
+    assert all(d == domains[0] for d in domains[1:])
+
+
+def test_files_of_one_name_in_two_folders_are_two_documents(tmp_path: Path) -> None:
+    sources = [d.source for d in read_documents(corpus(tmp_path / "notes", files=1))]
+    kinds = ["0.txt", *(f"{file}:{n}" for file in ("some.jsonl", "t.parquet") for n in (1, 2, 3))]
+    assert sources == [f"{part}/{kind}" for part in ("east", "west") for kind in kinds]
+    assert [d.source for d in read_documents(tmp_path / "notes" / "west" / "0.txt")] == ["0.txt"]
+
+
+@pytest.mark.parametrize("file", ["a.txt", "a.jsonl"])
+def test_training_and_test_files_may_have_one_name(tmp_path: Path, file: str) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / file).write_text(json.dumps({"text": f"for {split}"}))
+    within = load_domain("notes", DomainSpec(train="train", test="test"), tmp_path)
+    alone = load_domain("notes", DomainSpec(train=f"train/{file}", test=f"test/{file}"), tmp_path)
+    assert within == alone
+    name = file if file == "a.txt" else f"{file}:1"
+    assert [d.source for d in (*within.train, *within.test)] == [f"train:{name}", f"test:{name}"]
+
+
+def test_one_text_or_one_named_source_given_for_training_and_test_is_refused(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps({"text": f"for {split}", "doc": "report 7"}))
+    with pytest.raises(DataError, match=r"the text of 'test:train.jsonl:1' \(test\) is also in train"):
+        load_domain("notes", DomainSpec(train="train.jsonl", test="train.jsonl", document="none"), tmp_path)
+    with pytest.raises(DataError, match="the source document 'report 7' lies in both train and test"):
+        load_domain("notes", DomainSpec(train="train.jsonl", test="test.jsonl"), tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_a_file_name_that_is_no_text_is_told(tmp_path: Path) -> None:
+    try:
+        (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("text")
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    with pytest.raises(DataError, match="the name of the file is not UTF-8"):
+        list(read_documents(tmp_path))
 
 
 def test_pieces_of_one_source_are_in_one_split_and_new_sources_move_none() -> None:

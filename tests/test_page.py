@@ -35,6 +35,7 @@ HOSTILE = "</script><script>window.hacked=1</script><!--<img src=x onerror=windo
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
 )
+PDFTOTEXT = shutil.which("pdftotext") or ""
 SECTIONS = ("What the study says", "Controls", "Every layer alone", "Planted truths")
 
 
@@ -220,6 +221,19 @@ def test_colours_around_zero_are_alike_in_depth_on_both_sides() -> None:
             assert abs(low - high) < 20
 
 
+def test_what_is_written_on_a_colour_can_be_read() -> None:
+    def light(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    pairs = re.findall(r"--[qd]\d+:(#\w{6});--on-[qd]\d+:(#\w{6})", page_of())
+    assert len(pairs) == 2 * (2 * LEVELS + 1)
+    for pair in pairs:
+        low, high = sorted(map(light, pair))
+        assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
 def test_shuffled_text_stands_against_the_run_that_adapts_the_same() -> None:
     study = make_study(models=("alpha",), regimes=("mlp", "all", "all-shuffled", "top1-mlp"))
     frames = make_frames(make_study(models=("alpha",)))
@@ -275,7 +289,7 @@ def test_a_study_that_ranks_on_other_seeds_says_so() -> None:
     study = make_study(models=("alpha",), seeds=(0, 1, 2), selection={"seeds": (0,), "score": "contrast"})
     page = render(study, tidy_frames(make_frames(study)), run_lines(study), {})
     assert "targeted and control runs: seeds 1, 2, which ranked nothing" in page
-    assert "layers are ranked on the seeds 0" in page
+    assert "layers are ranked on seed 0," in page
     assert "that of its reference (others)" in page
 
 
@@ -304,6 +318,41 @@ def test_the_ledger_prints_every_claim_with_its_interval_and_verdict() -> None:
     page = page_of(proof())
     assert '<span class="verdict contradicted">contradicted</span>' in page
     assert "one seed: no interval" in page
+
+
+def test_sentences_without_runs_are_folded_and_the_others_stand_in_their_order() -> None:
+    lacking = (
+        claims()
+        .iloc[[2, 2]]
+        .assign(
+            sentence=["First of none.", "Second of none."],
+            why="no domain has runs of top9",
+            n=0,
+            seeds=0,
+            **dict.fromkeys(("effect", "low", "high", "p", "p_adjusted"), np.nan),
+        )
+    )
+    mixed = pd.concat([lacking.iloc[:1], claims(), lacking.iloc[1:]])
+    (found,) = ledger(mixed, ["alpha"])
+    assert [row["sentence"] for row in found["rows"]] == claims()["sentence"].tolist()
+    assert [row["sentence"] for row in found["without"]] == ["First of none.", "Second of none."]
+    assert found["said"] == "1 supported, 1 contradicted, 2 undecided and 2 without runs"
+    page = page_of(Proof(claims=mixed))
+    folded = re.search(r'<details class="without"><summary>(.*?)</summary>(.*?)</details>', page, re.DOTALL)
+    assert folded is not None
+    assert folded[1] == "2 further sentences have no runs in this study"
+    assert folded[2].count("<li>") == folded[2].count("no domain has runs of top9") == 2
+    assert "of none" not in page.replace(folded[0], "")
+    assert "<details" not in page_of(Proof(claims=claims()))
+    bare = page_of(Proof(claims=lacking.iloc[:1]))
+    assert "<summary>1 sentence has no runs in this study</summary>" in bare
+    assert '<table class="ledger"' not in bare
+
+
+def test_what_is_folded_is_printed_with_scripts_and_without() -> None:
+    page = page_of()
+    assert "details::details-content { display: block; content-visibility: visible" in page.split("@media print")[1]
+    assert 'addEventListener("beforeprint"' in page
 
 
 def test_contrasts_say_their_unit_direction_and_where_there_is_no_interval() -> None:
@@ -365,6 +414,10 @@ def test_the_geometry_holds_what_it_is_given() -> None:
     drawn = scatter("cpp", rows[rows["domain"] == "cpp"], (-0.02, 0.06))
     assert len(drawn.dots) == 2 * LAYERS
     assert all(d.whisker is not None and d.whisker[0] > d.y > d.whisker[1] for d in drawn.dots)
+    told = [d for d in drawn.dots if d.text]
+    assert len(told) >= 6
+    for n, d in enumerate(told):
+        assert all(abs(d.place[1] - o.place[1]) >= 9 or abs(d.place[0] - o.place[0]) >= 6 for o in told[:n])
     found, reach = intervals(pd.DataFrame({"effect": [0.0, 0.5], "low": [-1.0, np.nan], "high": [1.0, np.nan]}))
     assert reach == 1.0
     assert (found[0].at, found[0].bar) == (100.0, (4.0, 196.0))
@@ -473,6 +526,21 @@ def test_views_are_drawn_in_a_browser_and_hostile_names_stay_text(tmp_path: Path
     hostile = browse(path)
     assert "<img" not in hostile
     assert hostile.count("<script") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (CHROMIUM and PDFTOTEXT), reason="no Chromium or no pdftotext here")
+def test_the_printed_page_holds_what_is_folded_on_the_screen(tmp_path: Path) -> None:
+    path, printed = tmp_path / "page.html", tmp_path / "page.pdf"
+    bare = claims().iloc[[2]].assign(sentence="Nothing was run.", effect=np.nan, seeds=0)
+    page = page_of(replace(proof(), claims=pd.concat([claims(), bare])))
+    for text in (page, page.replace("<script>", '<script type="text/plain">')):
+        path.write_text(text)
+        command = [CHROMIUM, *("--headless=new", "--no-sandbox", "--disable-gpu"), f"--print-to-pdf={printed}"]
+        profile = f"--user-data-dir={tmp_path / 'profile'}"
+        subprocess.run([*command, profile, path.as_uri()], capture_output=True, timeout=120, check=True)
+        read = subprocess.run([PDFTOTEXT, str(printed), "-"], capture_output=True, text=True, check=True).stdout
+        assert "Nothing was run." in read
 
 
 def test_overlap_is_told_of_each_domain_with_itself_and_of_pairs_that_share() -> None:

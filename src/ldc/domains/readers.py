@@ -21,31 +21,43 @@ SUFFIXES = (*LINE_SUFFIXES, ".parquet", *TEXT_SUFFIXES)
 PLAIN = Columns()
 
 
-def read_documents(path: Path, columns: Columns = PLAIN) -> Iterator[Document]:
+def read_documents(path: Path, columns: Columns = PLAIN, prefix: str = "") -> Iterator[Document]:
     """Every document of a file, or of the readable files of a folder in order of their paths.
+
+    Where a record names no source of its own, it is called after its file: by the path within the folder, or by the
+    name of a single file, behind `prefix`. So the folder may lie anywhere, and be named in any way.
 
     Raises:
         DataError: the path is missing, empty or binary, or a record lacks its columns; names the file and line.
     """
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and _kind(p) and not p.name.startswith("."))
-        if not files:
-            raise DataError(
-                f"{path}: no readable file in this folder; LDC reads {', '.join(SUFFIXES)}, and .gz of these"
-            )
-        for file in files:
-            yield from read_documents(file, columns)
-        return
+    for file, name in _files(path):
+        yield from _read(file, prefix + name, columns)
+
+
+def _files(path: Path) -> list[tuple[Path, str]]:
+    """The file itself, or the readable files of a folder, each with the name its documents are called by."""
+    if not path.is_dir():
+        return [(path, path.name)]
+    files = [p for p in path.rglob("*") if p.is_file() and _kind(p) and not p.name.startswith(".")]
+    if not files:
+        raise DataError(f"{path}: no readable file in this folder; LDC reads {', '.join(SUFFIXES)}, and .gz of these")
+    within = [(p, p.relative_to(path)) for p in files]
+    return [(p, r.as_posix()) for p, r in sorted(within, key=lambda pair: pair[1].parts)]
+
+
+def _read(path: Path, name: str, columns: Columns) -> Iterator[Document]:
     check_there(path)
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty; give one with text")
+    if not _is_unicode(name):
+        raise DataError(f"{str(path)!r}: the name of the file is not UTF-8; rename it")
     kind = _kind(path)
     if kind == ".parquet":
-        yield from _parquet(path, columns)
+        yield from _parquet(path, name, columns)
     elif kind in LINE_SUFFIXES:
-        yield from _json_lines(path, columns)
+        yield from _json_lines(path, name, columns)
     elif kind:
-        yield Document(source=path.as_posix(), text=_text(path))
+        yield Document(source=name, text=_text(path))
     else:
         raise DataError(f"{path}: unknown kind of file; LDC reads {', '.join(SUFFIXES)}, and .gz of these")
 
@@ -87,7 +99,7 @@ def _text(path: Path) -> str:
     return text
 
 
-def _json_lines(path: Path, columns: Columns) -> Iterator[Document]:
+def _json_lines(path: Path, name: str, columns: Columns) -> Iterator[Document]:
     for number, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue
@@ -98,22 +110,22 @@ def _json_lines(path: Path, columns: Columns) -> Iterator[Document]:
             raise DataError(f"{path}, line {number}: not JSON ({told}); LDC wants one JSON object a line") from error
         if not isinstance(record, dict):
             raise DataError(f"{path}, line {number}: a JSON object is wanted, this is {type(record).__name__}")
-        yield _document(record, columns, f"{path}, line {number}", f"{path.name}:{number}")
+        yield _document(record, columns, f"{path}, line {number}", f"{name}:{number}")
 
 
-def _parquet(path: Path, columns: Columns) -> Iterator[Document]:
+def _parquet(path: Path, name: str, columns: Columns) -> Iterator[Document]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(path)
         names = file.schema_arrow.names if columns.names is None else columns.names
-        wanted = [name for name in names if name in file.schema_arrow.names]
+        wanted = [column for column in names if column in file.schema_arrow.names]
         records = [record for batch in file.iter_batches(columns=wanted or None) for record in batch.to_pylist()]
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a whole Parquet file ({error}); fetch it again") from error
     for number, record in enumerate(records, start=1):
-        yield _document(record, columns, f"{path}, row {number}", f"{path.name}:{number}")
+        yield _document(record, columns, f"{path}, row {number}", f"{name}:{number}")
 
 
 def _document(record: dict[str, Any], columns: Columns, where: str, default_source: str) -> Document:

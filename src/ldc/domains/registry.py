@@ -41,7 +41,7 @@ def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
     else:
         paths: dict[Split, str | None] = {"train": spec.train, "validation": spec.validation, "test": spec.test}
         splits = {
-            split: [] if path is None else _capped(_documents(name, base, path, columns), spec.characters)
+            split: [] if path is None else _capped(_documents(name, base, path, columns, f"{split}:"), spec.characters)
             for split, path in paths.items()
         }
     for split in ("train", "test"):
@@ -58,10 +58,13 @@ def is_synthetic(name: str, spec: DomainSpec) -> bool:
     return spec.source == "embedded" and name in SYNTHETIC_DOMAINS
 
 
-def _documents(name: str, base: Path, path: str, columns: Columns) -> list[Document]:
-    """The documents of a file or folder that hold more than white space."""
+def _documents(name: str, base: Path, path: str, columns: Columns, prefix: str = "") -> list[Document]:
+    """The documents of a file or folder that hold more than white space.
+
+    `prefix` tells the splits' own files apart, which may be of one name: train/a.txt and test/a.txt are two documents.
+    """
     try:
-        return [d for d in read_documents(base / Path(path).expanduser(), columns) if d.text.strip()]
+        return [d for d in read_documents(base / Path(path).expanduser(), columns, prefix) if d.text.strip()]
     except DataError as error:
         raise DataError(f"domains.{name}: {error}") from error
 

@@ -159,7 +159,7 @@
     let floor = Infinity;
     const tagged = series.filter((s) => s.tag && s.points.at(-1)[1] !== null).sort((a, b) => a.points.at(-1)[1] - b.points.at(-1)[1]);
     for (const s of tagged) {
-      floor = Math.min(Number(y(s.points.at(-1)[1])) + 3.5, floor - 10);
+      floor = Math.min(Number(y(s.points.at(-1)[1])) + 3.5, floor - 11);
       svg.append(make("text", { class: "tick tag", x: Number(x(s.points.at(-1)[0])) + 5, y: floor }, s.tag));
     }
     figure.append(caption, svg);
@@ -204,6 +204,7 @@
     article.drawn.replaceChildren(...charts);
     article.drawn.hidden = false;
     article.legend.hidden = false;
+    $$("span", article.legend).slice(0, 2).forEach((entry, i) => { entry.hidden = !now.names.includes(["attn", "mlp"][i]); });
     $(".null-legend", article.legend).hidden = !series.some((s) => s.look.endsWith("null"));
   }
 
@@ -333,6 +334,16 @@
     chooser.closest("form").hidden = false;
     chooser.addEventListener("input", () => change("model", chooser.value));
   }
+  // Only what can be scrolled is a stop of the keyboard.
+  const sizes = new ResizeObserver((seen) => seen.forEach(({ target }) => {
+    if (target.scrollWidth > target.clientWidth + 1) target.tabIndex = 0;
+    else if (target !== document.activeElement) target.removeAttribute("tabindex");
+  }));
+  $$(".scroll").forEach((part) => sizes.observe(part));
+  // What is folded is printed too.
+  let folded = [];
+  addEventListener("beforeprint", () => { folded = $$("details:not([open])"); for (const part of folded) part.open = true; });
+  addEventListener("afterprint", () => { for (const part of folded) part.open = false; });
   addEventListener("hashchange", () => { if (readAddress()) drawAll(); });
   readAddress();
   drawAll();

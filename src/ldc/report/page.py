@@ -292,6 +292,7 @@ def render(
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         island=Markup(_island(study, [d for d in data.values() if d is not None])),
         ramps={"light": palette.ramp(), "dark": palette.ramp(dark=True)},
+        over=palette.over,
         signed={"light": palette.signed_ramp(), "dark": palette.signed_ramp(dark=True)},
         levels=palette.LEVELS,
         ledger=proof_views.ledger(proof.claims, study.models),

@@ -61,6 +61,14 @@ def signed_ramp(dark: bool = False) -> list[str]:
     return colours
 
 
+def over(colour: str) -> str:
+    """Black or white, whichever reads better on a colour: contrast 4.58 at least (WCAG 2.2)."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    light = sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear))
+    return "#000000" if (light + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
+
+
 def level(value: float, low: float, high: float) -> int:
     """The step of the ramp for a value between low and high; the middle where they are equal."""
     if not high > low:

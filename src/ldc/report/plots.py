@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,8 @@ BAR_WIDTH, BAR_HEIGHT = 200, 18
 class Dot:
     """One layer tuned alone: where it stands, its whisker from y_low to y_high (None without an interval).
 
-    `text` names the layers that stand out: the three of largest score and of largest gain in their block.
+    `text` names the layers that stand out: the three of largest score and of largest gain in their block; it stands at
+    `place`.
     """
 
     x: float
@@ -28,6 +29,7 @@ class Dot:
     text: str
     block: str
     title: str
+    place: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,29 @@ def scatter(domain: str, rows: pd.DataFrame, gains: tuple[float, float]) -> Scat
     return Scatter(
         domain=domain,
         alt=alt,
-        dots=tuple(dots),
+        dots=_labelled(dots),
         x_ticks=tuple(Tick(_along(v, xs, LEFT + 12, right), tick_text(v, xs[1] - xs[0])) for v in xs),
         y_ticks=tuple(Tick(y(v), tick_text(v, ys[1] - ys[0])) for v in ys),
         zero=y(0.0),
     )
+
+
+def _labelled(dots: Sequence[Dot]) -> tuple[Dot, ...]:
+    """The dots with places for their texts, from left to right each where it covers no other text if there is room."""
+    places: dict[int, tuple[float, float]] = {}
+    for n in sorted((n for n, dot in enumerate(dots) if dot.text), key=lambda n: dots[n].x):
+        dot, wide = dots[n], 6.0 * len(dots[n].text)
+        around = [(right, up) for up in (-3.0, -13.0, 13.0, -23.0, 23.0) for right in (5.0, -5.0 - wide)]
+        spots = [(round(dot.x + right, 1), round(dot.y + up, 1)) for right, up in around]
+
+        def free(spot: tuple[float, float], wide: float = wide) -> bool:
+            return all(
+                spot[0] + wide <= x or x + 6.0 * len(dots[m].text) <= spot[0] or abs(spot[1] - y) >= 9
+                for m, (x, y) in places.items()
+            )
+
+        places[n] = next((spot for spot in spots if free(spot)), spots[0])
+    return tuple(replace(dot, place=places.get(n, (dot.x, dot.y))) for n, dot in enumerate(dots))
 
 
 def profile(

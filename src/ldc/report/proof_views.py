@@ -11,6 +11,17 @@ import pandas as pd
 from ldc.report import facts, plots
 from ldc.report.proof import VERDICTS, Proof
 
+CONTRASTS = {
+    "top-random": "top layers against random ones",
+    "top-bottom": "top layers against the lowest-ranked",
+    "top-first": "top layers against the first",
+    "top-last": "top layers against the last",
+    "top-spaced": "top layers against evenly spaced ones",
+    "top-foreign": "top layers against other domains’ top",
+    "mlp-attn": "MLP against attention",
+    "mlp-attn-equal": "MLP against attention, as many parameters",
+}
+"""What the kinds of contrast in the tables are called on the page."""
 Z = 1.959963984540054
 """The 97.5th percentile of the standard normal distribution."""
 
@@ -58,14 +69,20 @@ def _claim(row: Any) -> dict[str, str]:
 
 
 def ledger(claims: pd.DataFrame, models: Iterable[str]) -> list[dict[str, Any]]:
-    """Each model's claims in the order of the table, with what stands behind them; none where there are none."""
+    """Each model's claims in the order of the table, with what stands behind them; none where there are none.
+
+    `rows` have runs; `without` are those that lack them, to be folded.
+    """
     found = []
     for model in models:
-        rows = [_claim(row) for row in claims[claims["model"] == model].itertuples()]
-        if rows:
-            counts = {v: sum(row["verdict"] == v for row in rows) for v in VERDICTS}
-            said = facts.listed(f"{n} {v}" for v, n in counts.items() if n)
-            found.append({"model": model, "rows": rows, "said": said})
+        own = claims[claims["model"] == model]
+        bare = own["effect"].isna() & ~(own["seeds"] > 0) & (own["verdict"] == "undecided")
+        rows = [_claim(row) for row in own[~bare].itertuples()]
+        without = [_claim(row) for row in own[bare].itertuples()]
+        counts = {v: sum(row["verdict"] == v for row in rows) for v in VERDICTS} | {"without runs": len(without)}
+        said = facts.listed(f"{n} {v}" for v, n in counts.items() if n)
+        if rows or without:
+            found.append({"model": model, "rows": rows, "without": without, "said": said})
     return found
 
 
@@ -80,7 +97,7 @@ def contrasts(table: pd.DataFrame, model: str, domains: Iterable[str]) -> dict[s
     rows = rows.assign(turn=rows["contrast"].astype(str).map({c: n for n, c in enumerate(names)}))
     rows = rows.sort_values(["turn", "place"], kind="stable").reset_index(drop=True)
     strips, reach = plots.intervals(rows)
-    groups: list[dict[str, Any]] = [{"contrast": c, "rows": []} for c in names]
+    groups: list[dict[str, Any]] = [{"contrast": CONTRASTS.get(c, c), "rows": []} for c in names]
     for r, strip in zip(rows.itertuples(), strips):
         apart = not (_absent(r.low) or _absent(r.high)) and (float(r.low) > 0 or float(r.high) < 0)
         groups[int(r.turn)]["rows"].append(

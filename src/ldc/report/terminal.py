@@ -83,7 +83,9 @@ def _validation(console: Console, table: pd.DataFrame, columns: list[str], synth
     )
     shown.add_column("Domain", no_wrap=True)
     for column in columns:
-        name = column if len(column) <= 7 or " " in column else column.replace("-", "-\n", 1)
+        head, dash, tail = column.partition("-")
+        cut = f"{head}-\n{tail}" if len(head) < 7 else f"{head}\n-{tail}"
+        name = column if len(column) <= 7 or " " in column or not dash else cut
         shown.add_column(name, justify="right", width=7, overflow="fold")
     numbers = table.iloc[:, 1:].to_numpy(dtype=float)
     for position, domain in enumerate(table["Domain"]):
@@ -114,8 +116,9 @@ _VERDICTS = {"supported": "green", "contradicted": "red", "undecided": "dim"}
 
 
 def _print_ledger(console: Console, claims: Sequence[Claim]) -> None:
-    """Each claim that the runs say anything of: verdict and sentence, then effect, interval, p and why."""
-    known = [claim for claim in claims if not math.isnan(claim.effect)]
+    """Each claim that has runs: verdict and sentence, then effect, interval, p and why; the others by name."""
+    without = [claim.name for claim in claims if math.isnan(claim.effect) and not claim.seeds]
+    known = [claim for claim in claims if claim.name not in without]
     ledger = Table.grid(padding=(0, 1))
     ledger.add_column(width=14)
     ledger.add_column()
@@ -124,9 +127,10 @@ def _print_ledger(console: Console, claims: Sequence[Claim]) -> None:
         ledger.add_row("", Text(claim_detail(claim), style="dim"))
     if known:
         console.print(ledger)
-    if len(known) < len(claims):
-        lacking = f"  {len(claims) - len(known)} claims lack the runs they take; summary.json names them"
-        console.print(Text(lacking, style="dim"), highlight=False)
+    if without:
+        many = f"{len(without)} {'further ' if known else ''}sentence{' has' if len(without) == 1 else 's have'}"
+        lacking = f"{many} no runs in this study ({', '.join(without)}); the page and summary.json say what each lacks"
+        console.print(Padding(Text(lacking, style="dim"), (0, 0, 0, 2)), highlight=False)
 
 
 def claim_detail(claim: Claim) -> str:
