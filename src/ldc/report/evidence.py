@@ -13,6 +13,7 @@ from ldc.analysis.contrasts import contrasts, scored
 from ldc.analysis.decomposition import decomposition
 from ldc.analysis.maps import map_similarity, stability
 from ldc.analysis.nulls import excess
+from ldc.analysis.predictors import Measured, predictors
 from ldc.analysis.soloist import soloist, soloist_summary, solos
 from ldc.report.frames import Frames
 from ldc.report.tables import csv_text, parquet_bytes
@@ -21,7 +22,7 @@ from ldc.study.schema import Study
 
 _TEXT = {
     *("model", "domain", "block", "contrast", "left", "right", "unit", "null", "source", "part"),
-    *("name", "sentence", "verdict", "why"),
+    *("name", "sentence", "verdict", "why", "measure"),
 }
 _WHOLE = {
     *("documents", "domains", "draws", "k", "layer", "layers", "n", "seeds"),
@@ -38,6 +39,7 @@ class Evidence:
     excess: pd.DataFrame
     soloist: pd.DataFrame
     soloist_summary: pd.DataFrame
+    predictors: pd.DataFrame
     decomposition: pd.DataFrame
     map_similarity: pd.DataFrame
     ledger: tuple[Claim, ...]
@@ -58,12 +60,14 @@ def evidence(study: Study, frames: Frames) -> Evidence:
     """
     scores = scored(frames.documents, study)
     found = {model: solos(scores, frames.ranking, study, model) for model in study.models}
+    measured = Measured(frames.norms, frames.importance, frames.sizes)
     return Evidence(
         contrasts=contrasts(scores, study),
         stability=stability(frames.norms, study),
         excess=excess(frames.norms, frames.sizes, study),
         soloist=_joined([soloist(of, model) for model, of in found.items()]),
         soloist_summary=_joined([soloist_summary(of, model) for model, of in found.items()]),
+        predictors=_joined([predictors(found[m], measured, study, m) for m in study.models]),
         decomposition=decomposition(frames.norms, study),
         map_similarity=map_similarity(frames.norms, study),
         ledger=tuple(claims(scores, frames.norms, frames.sizes, found, study)),
