@@ -9,14 +9,16 @@ from ldc.study.schema import Study, TrainingSpec
 
 PROBE_TOKENS = 4_096
 """Training tokens of a run on which its measures are taken, at most; in whole batches, at least one."""
+PROBE_SHARE = 1 / 5
+"""Of the batches that a run is trained on, at most, so that measuring stays cheap beside short runs."""
 GROUP_BYTES = 2**29
 """Gradients of base weights that are held at a time, if no single one is larger; each group is a pass of its own."""
 
 
 def probe_batches(training: TrainingSpec) -> int:
-    """Batches of one text on which its measures are taken: never more than a run is trained on."""
+    """Batches of one text on which its measures are taken."""
     wanted = -(-PROBE_TOKENS // (training.batch * training.block_length))
-    return max(1, min(wanted, training.total_steps * training.accumulation))
+    return max(1, min(wanted, int(PROBE_SHARE * training.total_steps * training.accumulation)))
 
 
 def groups(sizes: Sequence[int], limit: int = GROUP_BYTES) -> list[list[int]]:
