@@ -66,6 +66,16 @@ def soloist(
     )
 
 
+def predictors(model: str = "alpha", layers: int = 6) -> pd.DataFrame:
+    """Output effect tells the gain of the MLP, S does not; chance has no interval."""
+    rows = [
+        (model, "mlp", "frobenius", 0.1, -0.6, 0.7, 0.8, 0.8, 0.004, 3.5, 3, layers, 3),
+        (model, "mlp", "effect", 0.9, 0.4, 1.0, 0.0004, 0.0008, 0.0, 1.0, 3, layers, 3),
+        (model, "mlp", "chance", 0.0, *[np.nan] * 4, 0.005, 3.5, 3, layers, 3),
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS["predictors"]))
+
+
 def planted(model: str = "alpha", layers: int = 6) -> pd.DataFrame:
     """Ranks by hand: the contrast always finds the block, raw S from a strength of 0.1 on, chance every twelfth."""
     rows = []
@@ -85,5 +95,6 @@ def proof(model: str = "alpha", domains: tuple[str, ...] = ("cpp", "math", "medi
         contrasts=contrasts(model, domains),
         soloist=solo,
         soloist_summary=summary,
+        predictors=predictors(model, layers),
         planted=planted(model, layers),
     )

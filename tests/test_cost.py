@@ -24,9 +24,10 @@ from ldc.plan import machine as machines
 from ldc.plan.banks import BANK_TOKENS
 from ldc.plan.cost import Estimate, estimate
 from ldc.plan.machine import Machine, find_machine, host_memory
+from ldc.plan.measuring import gradient_bytes, gradient_sizes, groups, measuring_flops, probe_batches
 from ldc.plan.memory import Memory, bank_size, memory_of, stage_one_bank, weights_bytes
 from ldc.study.reading import read_study
-from ldc.study.schema import ModelSpec, Study
+from ldc.study.schema import ModelSpec, SelectionSpec, Study
 from study_setup import mini_study
 
 ROOT = Path(__file__).parent.parent
@@ -164,6 +165,29 @@ def test_memory_is_the_sum_of_its_terms() -> None:
     assert memory.total_bytes == memory.libraries_bytes + memory.weights_bytes + work
     assert dataclasses.replace(memory, loading_bytes=10 * work).total_bytes == memory.total_bytes + 9 * work
     assert memory.adapters_bytes == 16 * 16 * (212_992 + 491_520 + 704_512)
+
+
+def test_a_group_of_gradients_counts_where_it_is_more_than_training() -> None:
+    shape, spec = shape_of(KNOWN[LLAMA], LLAMA), study()
+    memory = memory_of(shape, spec, "bfloat16", True, 3)
+    more = memory.activations_bytes + memory.head_bytes + 5
+    assert dataclasses.replace(memory, measuring_bytes=more).total_bytes == memory.total_bytes + 5
+    assert 2**28 < gradient_bytes(shape, 2.0) <= 2**29 < sum(gradient_sizes(shape, 2.0))
+    assert memory_of(shape, spec, "nf4", True, 3).measuring_bytes == 0
+    none = spec.model_copy(update={"selection": SelectionSpec(measures=())})
+    assert memory_of(shape, none, "bfloat16", True, 3).measuring_bytes == 0
+    assert measuring_flops(shape, none, "bfloat16", 2.0, 1e9) == 0
+
+
+def test_groups_hold_what_fits_and_never_nothing() -> None:
+    assert groups([3, 3, 3, 9, 1], 7) == [[0, 1], [2], [3], [4]]
+    assert groups([], 7) == []
+
+
+def test_measures_are_taken_on_a_few_batches_and_never_on_more_than_a_fifth_of_a_run() -> None:
+    spec = study().training.model_copy(update={"tokens": None, "batch": 2, "accumulation": 4, "block_length": 64})
+    counts = [probe_batches(spec.model_copy(update={"steps": steps})) for steps in (1, 10, 1_000)]
+    assert counts == [1, 8, 32]
 
 
 def test_weights_take_what_their_precision_says() -> None:

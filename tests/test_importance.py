@@ -80,6 +80,20 @@ def test_the_output_effect_of_every_member_is_that_of_its_merged_model(family: s
         assert ours == pytest.approx(wanted, rel=1e-6)
 
 
+def test_the_output_effect_of_some_members_is_that_among_all() -> None:
+    setup = es.setup()
+    members = [es.member(setup.layout, name) for name in ("math/all/0", "cpp/mlp-2/1", "math/attn-1.3/1")]
+    bank = Bank(setup.base, members, es.RANK, es.SCALING)
+    es.randomise(bank)
+    rows = batches(["cpp#1", "math#0", "math#1"])
+    whole = output_effects(bank, rows)
+    for present in ([0, 2], [1]):
+        found = output_effects(bank, rows, present)
+        assert list(found) == present
+        for k in present:
+            assert found[k] == pytest.approx(whole[k], rel=1e-10)
+
+
 def test_an_adapter_at_its_start_has_no_output_effect() -> None:
     setup = es.setup()
     bank = Bank(setup.base, [es.member(setup.layout, "math/all/0")], es.RANK, es.SCALING)
@@ -108,6 +122,16 @@ def test_saliency_is_the_gradient_of_the_models_own_mean_loss(family: str) -> No
     products = [float((w * g).abs().sum()) for w, g in zip(weights, gradients, strict=True)]
     assert found.gradient == pytest.approx(np.array(norms), rel=1e-6)
     assert found.taylor == pytest.approx(np.array(products), rel=1e-6)
+
+
+def test_saliency_is_the_same_in_groups_of_any_size() -> None:
+    setup = es.setup()
+    rows = batches(["math#0"])
+    whole = saliency(setup.base, rows)
+    for size in (1, 20_000):
+        found = saliency(setup.base, rows, size)
+        assert found.gradient == pytest.approx(whole.gradient, rel=1e-10)
+        assert found.taylor == pytest.approx(whole.taylor, rel=1e-10)
 
 
 def test_saliency_leaves_the_model_frozen_and_without_gradients() -> None:

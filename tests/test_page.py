@@ -27,8 +27,9 @@ from ldc.report.plots import curves, intervals, scatter, steps_between
 from ldc.report.proof import COLUMNS, Proof, read_proof
 from ldc.report.proof_views import ledger, overlap, p_text, recovery, signed, wilson
 from ldc.report.proof_views import planted as views_of_planted
+from ldc.report.proof_views import predictors as views_of_predictors
 from ldc.study.schema import Study
-from proof_frames import claims, contrasts, planted, proof, soloist
+from proof_frames import claims, contrasts, planted, predictors, proof, soloist
 from report_frames import DOMAINS, LAYERS, make_frames, make_study, nothing, run_lines
 
 HOSTILE = "</script><script>window.hacked=1</script><!--<img src=x onerror=window.hacked=2>\u2028\"'"
@@ -36,7 +37,13 @@ CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
 )
 PDFTOTEXT = shutil.which("pdftotext") or ""
-SECTIONS = ("What the study says", "Controls", "Every layer alone", "Planted truths")
+SECTIONS = (
+    "What the study says",
+    "Controls",
+    "Every layer alone",
+    "Which measure foretells the gain",
+    "Planted truths",
+)
 
 
 def page_of(given: Proof | None = None) -> str:
@@ -73,6 +80,7 @@ def hostile_page() -> str:
         given,
         claims=given.claims.assign(sentence=HOSTILE, why=HOSTILE, contrast=HOSTILE, unit=HOSTILE),
         contrasts=given.contrasts.assign(contrast=HOSTILE, left=HOSTILE, unit=HOSTILE),
+        predictors=given.predictors.assign(measure=HOSTILE, block=HOSTILE),
         planted=given.planted.assign(metric=HOSTILE, kind=HOSTILE),
     )
     lines = run_lines(study, {("alpha", "math", "all", 0): HOSTILE})
@@ -308,6 +316,19 @@ def test_parts_without_evidence_are_left_out_and_those_with_it_are_shown() -> No
     assert "Does the score tell the gain?" not in part
 
 
+def test_the_measures_are_listed_by_how_well_they_tell_the_gain() -> None:
+    found = views_of_predictors(predictors(), "alpha")
+    assert [(b["block"], [r["measure"] for r in b["rows"]]) for b in found] == [
+        ("MLP", ["output effect", "S", "chance"])
+    ]
+    best, _, chance = found[0]["rows"]
+    assert best["interval"] == "+0.40 to +1.00"
+    assert (best["p"], best["place"], chance["interval"]) == ("< 0.001", "1.0", "no interval")
+    assert views_of_predictors(predictors(), "beta") == []
+    page = page_of(Proof(predictors=predictors()))
+    assert "Which measure foretells the gain" in page
+
+
 def test_the_ledger_prints_every_claim_with_its_interval_and_verdict() -> None:
     found = ledger(claims(), ["alpha", "beta"])
     assert [entry["model"] for entry in found] == ["alpha"]
@@ -474,7 +495,10 @@ def test_a_verdict_that_is_none_is_refused(tmp_path: Path) -> None:
     claims().assign(verdict="proven").to_parquet(tmp_path / "tables" / "claims.parquet")
     with pytest.raises(StoreError, match="`proven` is no verdict"):
         read_proof(tmp_path)
-    assert set(COLUMNS) == {"claims", "contrasts", "soloist", "soloist_summary", "planted", "subspaces", "overlap"}
+    assert set(COLUMNS) == {
+        *("claims", "contrasts", "soloist", "soloist_summary", "predictors"),
+        *("planted", "subspaces", "overlap"),
+    }
 
 
 def test_a_study_of_which_nothing_is_done_has_no_controls() -> None:

@@ -40,6 +40,7 @@ EVALUATION = (
 RANKING = "model domain block rank layer score seed"
 VALIDATION = ["Domain", "PT", "MLP", "Attn", "Both", "Top-1 MLP", "Top-1 Attn", "Top-3 MLP", "Top-3 Attn"]
 NORM_SUMMARY = ["Domain", "Component Group", "Avg. Full Run Norm", "Avg. Ensemble Norm", "Top Solo Run Norm"]
+LONG = ("norms", "evaluation", "ranking", "overlap", "importance")
 RUN_FILES = {
     "adapter/README.md",
     "adapter/adapter_config.json",
@@ -291,15 +292,16 @@ def test_every_file_of_the_contract_is_there(finished: MiniStudy) -> None:
     }
     assert {path.name for path in (out / "tables").iterdir()} == {
         "README.md",
-        *(f"{name}.{kind}" for name in ("norms", "evaluation", "ranking", "overlap") for kind in ("parquet", "csv")),
+        *(f"{name}.{kind}" for name in LONG for kind in ("parquet", "csv")),
         *(f"{name}_tiny.{kind}" for name in ("validation", "norm_summary") for kind in ("csv", "md")),
         *(f"{name}.{kind}" for name in EVIDENCE for kind in ("parquet", "csv")),
     }
     shown = {path.name for path in (out / "figures").iterdir()}
     assert {f"fig_norm_tiny_birds.{kind}" for kind in ("png", "pdf", "svg")} <= shown
     for regime in finished.settings["regimes"]:
-        assert files_of(out / "runs" / "tiny" / "birds" / regime / "seed0") == RUN_FILES
-    bare = {name for name in RUN_FILES if not name.startswith("adapter/")}
+        more = {"importance.parquet"} if regime == "all" else set()
+        assert files_of(out / "runs" / "tiny" / "birds" / regime / "seed0") == RUN_FILES | more
+    bare = {"importance.parquet"} | {name for name in RUN_FILES if not name.startswith("adapter/")}
     assert files_of(out / "runs" / "tiny" / "birds" / "pt" / "seed0") == bare
 
 

@@ -61,6 +61,11 @@ class Results:
         """Training loss in nats per supervised token, for each step of each run."""
         return self._frames.losses
 
+    @property
+    def importance(self) -> pd.DataFrame:
+        """Measures beside S of each component: output effect of ranked runs; saliency, SNR and norm of the base."""
+        return self._frames.importance
+
     @cached_property
     def evidence(self) -> Evidence:
         """The statistics: a frame for each table of the same name, and `ledger`, the claims with their verdicts."""

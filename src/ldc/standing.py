@@ -19,7 +19,7 @@ from ldc.errors import StoreError
 from ldc.models.roles import Component
 from ldc.plan.arms import arms
 from ldc.plan.runs import PT, Inputs, Run, RunId, fixed_runs, targeted_runs
-from ldc.report.frames import DOCUMENTS, EVALUATION, LOSSES, NORMS, RANKING, SIZES, Frames, RunLine, empty
+from ldc.report.frames import DOCUMENTS, EVALUATION, IMPORTANCE, LOSSES, NORMS, RANKING, SIZES, Frames, RunLine, empty
 from ldc.store.adapter import WEIGHTS, read_stacks
 from ldc.store.runs import STUDY, Store
 from ldc.store.tables import evaluation_table
@@ -100,6 +100,7 @@ class Standing:
         runs = self.runs()
         rankings = [r for r in map(self.ranking, self.study.models) if not r.empty]
         documents = self.store.table(runs, "evaluation")
+        measured = [run for run in runs if run.id.regime in (PT, self.study.measured_regime)]
         return Frames(
             norms=_or_empty(self.store.table(runs, "norms"), NORMS),
             evaluation=_or_empty(evaluation_table(documents), EVALUATION),
@@ -107,6 +108,7 @@ class Standing:
             losses=_or_empty(self.store.table(runs, "losses"), LOSSES),
             documents=_or_empty(documents, DOCUMENTS),
             sizes=self._sizes(),
+            importance=_or_empty(self.store.table(measured, "importance"), IMPORTANCE),
         )
 
     def adapters(self, model: str) -> Adapters:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ldc.errors import EnvironmentFault
@@ -52,6 +52,7 @@ class Worker:
         from ldc.engine.bank import Base
         from ldc.engine.device import choose_device, keep_freed_memory
         from ldc.engine.feed import Feed
+        from ldc.engine.measures import Weights
         from ldc.engine.work import weight_norms
         from ldc.models.load import load
         from ldc.store.card import base_name
@@ -68,7 +69,8 @@ class Worker:
         self.base = Base.of(self.loaded.model, self.loaded.layout)
         self.feed = Feed(file.study, domains, self.loaded.tokenizer, chosen)
         self.feed.check()
-        self.weight_norms = weight_norms(self.base, self.loaded.layout.components)
+        self.weights = Weights(components := self.loaded.layout.components, weight_norms(self.base, components))
+        self._said: set[str] = set()
         self.study: Study = file.study
         self.store, self.progress = store, progress
         progress.advance(1)
@@ -88,6 +90,8 @@ class Worker:
             EnvironmentFault: memory ran out with a single run.
         """
         by_key = {run.key: run for run in runs}
+        if any(by_key[key].id.regime == PT for bank in banks for key in bank.keys):
+            self._weigh()
         self.progress.stage(stage, sum(self._tokens([by_key[key] for key in bank.keys]) for bank in banks))
         waiting, stored = list(banks), 0
         while waiting:
@@ -98,6 +102,19 @@ class Worker:
                 continue
             stored += sum(self._store(result, bank) for result in results)
         return stored
+
+    def _weigh(self) -> None:
+        """Measure the SNR of the base's weights, once: at 1 B parameters this takes minutes."""
+        from ldc.engine.importance import signal_to_noise_ratios
+
+        if "snr" not in self.study.selection.measures or self.weights.ratios:
+            return
+        ratios: dict[str, float] = {}
+        self.progress.stage(f"SNR of {self.loaded.name}'s weights", len(self.weights.components))
+        for component in self.weights.components:
+            ratios[component.path] = float(signal_to_noise_ratios(self.base, [component.path])[0])
+            self.progress.advance(1)
+        self.weights = replace(self.weights, ratios=ratios)
 
     def _results(self, bank: BankPlan, runs: Sequence[Run]) -> list[Result] | None:
         """What came of a bank; None if memory ran out."""
@@ -113,7 +130,7 @@ class Worker:
             self.progress.advance(tokens, tokens)
 
         try:
-            return run_bank(self.base, self.feed, self.study, runs, self.weight_norms, advance, bank.compiled, given)
+            return run_bank(self.base, self.feed, self.study, runs, self.weights, advance, bank.compiled, given)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -147,6 +164,10 @@ class Worker:
         self.store.write(
             result, config, self.facts | {"compiled": bank.compiled}, adapter_card(result, self.study, *base)
         )
+        for note in result.notes:
+            if note not in self._said:
+                self._said.add(note)
+                self.progress.say(f"{result.run.id.model}: {note}")
         if result.failure:
             self.progress.say(f"{result.run.id}: failed: {result.failure}")
         return True

@@ -21,6 +21,7 @@ from ldc.engine.train import member_labels
 from ldc.errors import ModelError
 from ldc.models.quantised import plain_weight
 from ldc.norms import Array
+from ldc.plan.measuring import GROUP_BYTES, groups
 from ldc.spectrum import signal_to_noise
 
 
@@ -36,11 +37,16 @@ class Saliency(NamedTuple):
 
 
 @torch.no_grad()
-def output_effects(bank: Bank, batches: Iterable[Batch]) -> dict[int, Array]:
+def output_effects(bank: Bank, batches: Iterable[Batch], members: Sequence[int] | None = None) -> dict[int, Array]:
     """How much each adapter changes what its component puts out: E norm(s B A x) / E norm(W x), both over tokens.
 
     x is what reaches the component in the adapted model; a bias is not part of W x. Tokens that are not supervised are
     left out. One pass over the text serves all members.
+
+    Args:
+        bank: after its training.
+        batches: with the texts of the members.
+        members: positions in the bank, in row order; by default all.
 
     Source: the importance of LoRA-drop (Zhou et al. 2024), here relative to the component's own output.
 
@@ -48,23 +54,24 @@ def output_effects(bank: Bank, batches: Iterable[Batch]) -> dict[int, Array]:
         {member: [its components]}, in the order of `Adapters.factors`.
     """
     sums = {path: torch.zeros(2, len(stack.members)).double() for path, stack in bank.adapters.stacks.items()}
-    everyone = range(len(bank.members))
+    present = range(len(bank.members)) if members is None else members
     for batch in batches:
-        counted_MP = (member_labels(bank, batch, everyone) != IGNORED).view(len(everyone), -1)
+        counted_MP = (member_labels(bank, batch, present) != IGNORED).view(len(present), -1)
         handles = [
             stand_in.register_forward_hook(_watch(site, stand_in, counted_MP, sums[path]))
             for path, (stand_in, site) in bank.places.items()
             if path in sums
         ]
         try:
-            bank.hidden(batch)
+            bank.hidden(batch, present)
         finally:
             for handle in handles:
                 handle.remove()
-    found: dict[int, list[float]] = {k: [] for k in everyone}
+    found: dict[int, list[float]] = {k: [] for k in present}
     for path, stack in bank.adapters.stacks.items():
         for member, update, output in zip(stack.members, *sums[path].tolist()):
-            found[member].append(update / output if output else np.nan)
+            if member in found:
+                found[member].append(update / output if output else np.nan)
     return {k: np.array(values) for k, values in found.items()}
 
 
@@ -89,28 +96,45 @@ def _watch(site: Site, stand_in: nn.Module, counted_MP: Tensor, sums: Tensor) ->
     return hook
 
 
-def saliency(base: Base, batches: Sequence[Batch]) -> Saliency:
-    """Gradient saliency before any training, over all batches; needs memory for one gradient of every component.
+def saliency(base: Base, batches: Sequence[Batch], group_bytes: int = GROUP_BYTES) -> Saliency:
+    """Gradient saliency before any training, over all batches.
+
+    Args:
+        base: the bare model.
+        batches: rows of text.
+        group_bytes: gradients of so many bytes are held at a time; each further group is a pass over all batches.
 
     Raises:
         ModelError: the weights are quantised and have no gradient.
     """
     weights = [_weight(base, path) for path in base.paths]
     total = sum(int((batch.labels != IGNORED).sum()) for batch in batches)
+    found = []
+    for group in groups([w.numel() * w.element_size() for w in weights], group_bytes):
+        found += _group_saliency(base, batches, total, [weights[i] for i in group])
+    gradient, taylor = np.array(found).T
+    return Saliency(gradient, taylor)
+
+
+def _group_saliency(
+    base: Base, batches: Sequence[Batch], total: int, weights: Sequence[nn.Parameter]
+) -> list[tuple[float, float]]:
+    """(norm(dL/dW), sum of |W o dL/dW|) of some weights; the others keep no gradient."""
     before = [weight.requires_grad for weight in weights]
     try:
         for weight in weights:
             weight.requires_grad_(True)
         for batch in batches:
             mean_loss(base, batch, total).backward()
-        pairs = [(w, w.grad if w.grad is not None else torch.zeros_like(w)) for w in weights]
-        gradient = [float(torch.linalg.vector_norm(g, dtype=torch.float64)) for _, g in pairs]
-        taylor = [float((w.detach() * g).abs().sum(dtype=torch.float64)) for w, g in pairs]
+        pairs = [(w.detach(), w.grad if w.grad is not None else torch.zeros_like(w)) for w in weights]
+        return [
+            (float(torch.linalg.vector_norm(g, dtype=torch.float64)), float((w * g).abs().sum(dtype=torch.float64)))
+            for w, g in pairs
+        ]
     finally:
         for weight, wanted in zip(weights, before, strict=True):
             weight.requires_grad_(wanted)
             weight.grad = None
-    return Saliency(np.array(gradient), np.array(taylor))
 
 
 def mean_loss(base: Base, batch: Batch, tokens: int | None = None) -> Tensor:

@@ -22,6 +22,7 @@ NORM_COLUMNS = (
     "effective_rank",
 )
 LOSS_COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "tokens")
+IMPORTANCE_COLUMNS = ("measure", "layer", "block", "component", "value")
 DOCUMENT_COLUMNS = ("eval_domain", "document", "tokens", "bytes", "nll")
 
 
@@ -36,6 +37,8 @@ class Result:
         factors: component path -> (A [rank, in], B [out, rank]) in float32; empty for PT.
         failure: why the run could not be finished; its numbers, if any, are not reported.
         facts: provenance of this run.
+        importance: IMPORTANCE_COLUMNS, a row for each component and measure beside S; None where none was taken.
+        notes: what could not be measured, and why, for the user.
     """
 
     run: Run
@@ -46,3 +49,5 @@ class Result:
     trainable_parameters: int = 0
     failure: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    importance: pd.DataFrame | None = None
+    notes: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from ldc.engine.bank import Bank, Base
 from ldc.engine.evaluate import PT, score
 from ldc.engine.feed import Feed, TextKey
+from ldc.engine.measures import Weights, effects_of_bank, of_base
 from ldc.engine.members import Member
 from ldc.engine.results import DOCUMENT_COLUMNS, LOSS_COLUMNS, NORM_COLUMNS, Result
 from ldc.engine.train import Course, train
@@ -34,7 +36,7 @@ def run_bank(
     feed: Feed,
     study: Study,
     runs: Sequence[Run],
-    weight_norms: Mapping[str, float],
+    weights: Weights,
     advance: Advance,
     compiled: bool = False,
     given: Mapping[RunId, Factors] | None = None,
@@ -43,7 +45,7 @@ def run_bank(
 
     Args:
         runs: of one model; PT runs ride along without training.
-        weight_norms: component path -> Frobenius norm of the base weight.
+        weights: what is known of the base's weights.
         advance: told the number of tokens after each piece of work.
         compiled: whether decoder layers are called compiled in training.
         given: the factors of the sources.
@@ -65,19 +67,23 @@ def run_bank(
         keys = sorted({TextKey.of(run) for run in trained.values()}, key=str)
         courses = train(bank, feed.steps(keys), study.training, lambda _steps, tokens: advance(tokens))
     documents = _score(bank, feed, study, runs, trained, advance)
-    seconds = time.monotonic() - began
     results = [
-        _result(bank, k, trained[m.name], courses[k], documents[k], weight_norms) for k, m in enumerate(bank.members)
+        _result(bank, k, trained[m.name], courses[k], documents[k], weights.norms) for k, m in enumerate(bank.members)
     ]
+    effects = effects_of_bank(bank, feed, study, [result.run for result in results if result.failure is None])
+    results = [replace(result, importance=effects.get(result.run.id)) for result in results]
     for run in runs:
         if run.id.regime == PT_REGIME:
-            results.append(Result(run, _no_norms(), _no_losses(), documents[PT, run.id.domain]))
+            importance, notes = of_base(base, feed, study, run.id.domain, weights)
+            tables = _no_norms(), _no_losses(), documents[PT, run.id.domain]
+            results.append(Result(run, *tables, importance=importance, notes=notes))
+    seconds = time.monotonic() - began
     facts = {
         "bank_runs": len(runs),
         "bank_seconds": round(seconds, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return [Result(**{**vars(result), "facts": facts}) for result in results]
+    return [replace(result, facts=facts) for result in results]
 
 
 def _take(bank: Bank, runs: Mapping[str, Run], given: Mapping[RunId, Factors]) -> None:

@@ -10,7 +10,8 @@ from ldc.models.shapes import ModelShape
 from ldc.models.sources import ModelSource, plan_shape
 from ldc.plan.arms import Arm, adapter_of, arms, check_regimes
 from ldc.plan.machine import Machine, find_machine
-from ldc.plan.memory import PRECISIONS, Memory, bank_size, memory_of, stage_one_bank
+from ldc.plan.measuring import measuring_flops
+from ldc.plan.memory import BYTES, PRECISIONS, Memory, bank_size, memory_of, stage_one_bank
 from ldc.plan.runs import check_lengths
 from ldc.study.reading import StudyFile
 from ldc.study.regimes import Regime, family_of
@@ -63,6 +64,7 @@ class MemoryCost:
     adapters_bytes: int
     activations_bytes: int
     head_bytes: int
+    measuring_bytes: int
     total_bytes: int
 
     @classmethod
@@ -155,6 +157,7 @@ def _model_cost(
     documents = scored * (len(study.domains) if study.evaluation.domains == "all" else 1)
     runs = sum(row.runs for row in rows) + len(study.domains)
     flops = sum(row.runs * row.training_flops for row in rows) + runs * documents * forward_flops(shape)
+    flops += measuring_flops(shape, study, precision, BYTES[precision], forward_flops(shape))
     memory = _memory(study, shape, precision, machine)
     seconds = flops / (SHARE_OF_MATMUL_RATE * machine.flops)
     return ModelCost(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ldc.models.shapes import ModelShape
 from ldc.plan.arms import components_of
 from ldc.plan.banks import BANK_TOKENS
+from ldc.plan.measuring import gradient_bytes
 from ldc.study.regimes import Regime
 from ldc.study.schema import Study
 
@@ -33,7 +34,10 @@ _HEAD_NORMS = ("gemma3", "qwen3")
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Peak bytes of one model on its device, by what they hold. `loading` is a peak of its own, before training."""
+    """Peak bytes of one model on its device, by what they hold.
+
+    `loading` is a peak of its own, before training; `measuring` (gradient saliency) another, after it, beside adapters.
+    """
 
     precision: str
     bank_runs: int
@@ -43,11 +47,12 @@ class Memory:
     adapters_bytes: int
     activations_bytes: int
     head_bytes: int
+    measuring_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
-        """Libraries and weights, with whichever is larger: loading, or training and scoring a bank."""
-        work = self.adapters_bytes + self.activations_bytes + self.head_bytes
+        """Libraries and weights, with whichever is larger: loading, or training and scoring a bank, or measuring."""
+        work = self.adapters_bytes + max(self.activations_bytes + self.head_bytes, self.measuring_bytes)
         return self.libraries_bytes + self.weights_bytes + max(self.loading_bytes, work)
 
 
@@ -79,7 +84,18 @@ def memory_of(shape: ModelShape, study: Study, precision: str, on_gpu: bool, run
         head_bytes=round(
             min(max(tokens, scored), chunk_tokens(shape.vocabulary, on_gpu)) * head_bytes(shape, precision)
         ),
+        measuring_bytes=measuring_bytes(shape, study, precision, on_gpu),
     )
+
+
+def measuring_bytes(shape: ModelShape, study: Study, precision: str, on_gpu: bool) -> int:
+    """Gradient saliency: the gradients of a group of weights, and one text's batch forward and backward."""
+    if "saliency" not in study.selection.measures or precision == "nf4":
+        return 0
+    tokens = study.training.batch * study.training.block_length
+    passing = tokens * (activation_bytes(shape, study, precision) + backward_bytes(shape, precision))
+    head = min(tokens, chunk_tokens(shape.vocabulary, on_gpu)) * head_bytes(shape, precision)
+    return round(gradient_bytes(shape, BYTES[precision]) + passing + head)
 
 
 def weights_bytes(shape: ModelShape, precision: str) -> int:

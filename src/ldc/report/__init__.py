@@ -49,6 +49,7 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     tidied = tidy_frames(frames)
     tables.write_tables(out, study, tidied.norms, tidied.evaluation, tidied.ranking, synthetic)
+    tables.write_importance(out, tidied.importance)
     figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic)
     found = evidence.evidence(study, tidied, adapters)
     evidence.write_evidence(out, found)

@@ -14,6 +14,7 @@ from ldc.analysis.contrasts import contrasts, scored
 from ldc.analysis.decomposition import decomposition
 from ldc.analysis.maps import map_similarity, stability
 from ldc.analysis.nulls import excess
+from ldc.analysis.predictors import Measured, predictors
 from ldc.analysis.soloist import soloist, soloist_summary, solos
 from ldc.analysis.subspace_pairs import COLUMNS as SUBSPACES
 from ldc.analysis.subspace_pairs import Adapters, subspaces
@@ -24,7 +25,7 @@ from ldc.study.schema import Study
 
 _TEXT = {
     *("model", "domain", "block", "contrast", "left", "right", "unit", "null", "source", "part"),
-    *("name", "sentence", "verdict", "why"),
+    *("name", "sentence", "verdict", "why", "measure"),
     *("pair", "side", "start", "component"),
 }
 _WHOLE = {
@@ -43,6 +44,7 @@ class Evidence:
     excess: pd.DataFrame
     soloist: pd.DataFrame
     soloist_summary: pd.DataFrame
+    predictors: pd.DataFrame
     decomposition: pd.DataFrame
     map_similarity: pd.DataFrame
     subspaces: pd.DataFrame
@@ -65,12 +67,14 @@ def evidence(study: Study, frames: Frames, adapters: Callable[[str], Adapters] |
     """
     scores = scored(frames.documents, study)
     found = {model: solos(scores, frames.ranking, study, model) for model in study.models}
+    measured = Measured(frames.norms, frames.importance, frames.sizes)
     return Evidence(
         contrasts=contrasts(scores, study),
         stability=stability(frames.norms, study),
         excess=excess(frames.norms, frames.sizes, study),
         soloist=_joined([soloist(of, model) for model, of in found.items()]),
         soloist_summary=_joined([soloist_summary(of, model) for model, of in found.items()]),
+        predictors=_joined([predictors(found[m], measured, study, m) for m in study.models]),
         decomposition=decomposition(frames.norms, study),
         map_similarity=map_similarity(frames.norms, study),
         subspaces=_subspaces(study, adapters),

@@ -44,6 +44,10 @@ DOCUMENTS = _schema("model domain regime seed eval_domain document tokens bytes 
 SIZES = _schema("model block layer component d_in d_out", "ttwtww")
 """The widths of every component of a model, in features."""
 
+IMPORTANCE = _schema("model domain regime seed measure layer block component value", "tttwtwttr")
+"""What else may be called a component's importance: the ranked run's output effect; saliency, SNR and norm of the base
+under `pt`, by domain."""
+
 _SORT = {
     id(NORMS): ["model", "domain", "regime", "seed", "step", "layer", "block", "component"],
     id(EVALUATION): ["model", "domain", "regime", "seed", "eval_domain"],
@@ -51,14 +55,16 @@ _SORT = {
     id(LOSSES): ["model", "domain", "regime", "seed", "step"],
     id(DOCUMENTS): ["model", "domain", "regime", "seed", "eval_domain", "document"],
     id(SIZES): ["model", "block", "layer", "component"],
+    id(IMPORTANCE): ["model", "domain", "regime", "seed", "measure", "layer", "block", "component"],
 }
 
 
 @dataclass(frozen=True)
 class Frames:
-    """The tables, with the columns of `NORMS`, `EVALUATION`, `RANKING`, `LOSSES`, `DOCUMENTS` and `SIZES`.
+    """The tables, with the columns of `NORMS`, `EVALUATION`, `RANKING`, `LOSSES`, `DOCUMENTS`, `SIZES` and
+    `IMPORTANCE`.
 
-    Any may be empty. Without the last two there are no intervals and no size nulls.
+    Any may be empty. Without documents and sizes there are no intervals and no size nulls.
     """
 
     norms: pd.DataFrame
@@ -67,6 +73,7 @@ class Frames:
     losses: pd.DataFrame
     documents: pd.DataFrame = field(default_factory=lambda: empty(DOCUMENTS))
     sizes: pd.DataFrame = field(default_factory=lambda: empty(SIZES))
+    importance: pd.DataFrame = field(default_factory=lambda: empty(IMPORTANCE))
 
 
 @dataclass(frozen=True)
@@ -114,4 +121,5 @@ def tidy_frames(frames: Frames) -> Frames:
         losses=tidy(frames.losses, LOSSES),
         documents=tidy(frames.documents, DOCUMENTS),
         sizes=tidy(frames.sizes, SIZES),
+        importance=tidy(frames.importance, IMPORTANCE),
     )

@@ -27,6 +27,8 @@ EVIDENCE: Mapping[str, str] = {
     "excess": "log S_block over a null map: matrix sizes (size, size-out), shuffled text, other domains, a reference",
     "soloist": "every layer's block tuned alone: score of the ranking seeds, gain in bits per byte below PT",
     "soloist_summary": "tau-b of score and gain over layers, regret and rank of the layer with the highest score",
+    "predictors": "which measure tells the gain of every layer alone: tau-b, mean over domains, p and Holm's p; regret "
+    "and rank by gain of the layer it would choose; measures from the seeds that rank",
     "decomposition": "shares of layer, domain, interaction and seed in log S_block; a negative estimate counts as 0",
     "map_similarity": "tau-b and Pearson's r of log S_block between domains, over pairs of different seeds; where left "
     "and right are the same, between seeds of one domain",
@@ -137,6 +139,12 @@ def tables_readme() -> str:
     ]
     lines.append(
         ("overlap.{parquet,csv}", "how many test documents the training text holds whole, or shares 13 words with")
+    )
+    lines.append(
+        (
+            "importance.{parquet,csv}",
+            "measures beside S of each component: output effect; saliency, SNR, norm of the base",
+        )
     )
     lines += [(f"{name}.{{parquet,csv}}", what) for name, what in EVIDENCE.items()]
     return "# Tables\n\n" + grid(["file", "what it holds"], [[f"`{name}`", what] for name, what in lines], left=2)

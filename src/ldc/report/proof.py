@@ -19,6 +19,7 @@ COLUMNS = {
     "contrasts": _names("model domain contrast left right effect low high level documents seeds p p_adjusted unit"),
     "soloist": _names("model domain block layer score gain low high seeds"),
     "soloist_summary": _names("model domain block tau tau_low tau_high regret rank_of_top1 layers seeds"),
+    "predictors": _names("model block measure tau tau_low tau_high p p_adjusted regret mean_rank domains layers seeds"),
     "planted": _names("model kind layer block strength seed metric rank hit"),
     "subspaces": _names(
         "model block layer pair side similarity low high random pairs random_deviation start component seeds"
@@ -41,6 +42,7 @@ class Proof:
     contrasts: pd.DataFrame = field(default_factory=lambda: _none("contrasts"))
     soloist: pd.DataFrame = field(default_factory=lambda: _none("soloist"))
     soloist_summary: pd.DataFrame = field(default_factory=lambda: _none("soloist_summary"))
+    predictors: pd.DataFrame = field(default_factory=lambda: _none("predictors"))
     planted: pd.DataFrame = field(default_factory=lambda: _none("planted"))
     subspaces: pd.DataFrame = field(default_factory=lambda: _none("subspaces"))
     overlap: pd.DataFrame = field(default_factory=lambda: _none("overlap"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ldc.analysis.predictors import MEASURES
 from ldc.report import facts, plots
 from ldc.report.proof import VERDICTS, Proof
 
@@ -146,6 +147,36 @@ def soloist(proof: Proof, model: str, domains: Iterable[str], synthetic: Iterabl
         for r in summary[summary["domain"] == d].itertuples()
     ]
     return {"charts": charts, "rows": lines}
+
+
+def predictors(table: pd.DataFrame, model: str) -> list[dict[str, Any]]:
+    """For each block, how well every measure told the gain of a layer alone, the best first; none where no layer was
+    tuned alone."""
+    rows = table[table["model"] == model].assign(tau=table["tau"].astype(float))
+    found = []
+    for block, of in rows.groupby("block", sort=False):
+        of = of.sort_values("tau", ascending=False, kind="stable", na_position="last")
+        found.append(
+            {
+                "block": facts.BLOCK_WORDS.get(str(block), str(block)),
+                "layers": int(of["layers"].max()),
+                "rows": [_predictor(r) for r in of.itertuples()],
+            }
+        )
+    return found
+
+
+def _predictor(row: Any) -> dict[str, str]:
+    return {
+        "measure": MEASURES.get(str(row.measure), str(row.measure)),
+        "tau": "" if _absent(row.tau) else signed(float(row.tau), 2),
+        "interval": _between(row.tau_low, row.tau_high, digits=2) or "no interval",
+        "p": p_text(row.p_adjusted),
+        "regret": "" if _absent(row.regret) else f"{float(row.regret):.4f}",
+        "place": "" if _absent(row.mean_rank) else f"{float(row.mean_rank):.1f}",
+        "domains": f"{int(row.domains)}",
+        "seeds": f"{int(row.seeds)}",
+    }
 
 
 def wilson(share: float, trials: int) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ldc.report import facts
-from ldc.report.frames import EVALUATION, NORMS, RANKING, tidy
+from ldc.report.frames import EVALUATION, IMPORTANCE, NORMS, RANKING, tidy
 from ldc.report.markdown import norm_summary_markdown, tables_readme, validation_markdown
 from ldc.store.atomic import write_bytes, write_text
 from ldc.study.regimes import family_of
@@ -194,3 +194,15 @@ def write_overlap(out: Path, overlap: pd.DataFrame) -> None:
     schema = pa.schema([(n, pa.string() if n in names else pa.int64()) for n in overlap.columns])
     write_bytes(out / "tables" / "overlap.parquet", parquet_bytes(overlap, schema))
     write_text(out / "tables" / "overlap.csv", csv_text(overlap))
+
+
+def write_importance(out: Path, importance: pd.DataFrame) -> None:
+    """Write `tables/importance`, the measures beside S; without rows it is removed."""
+    paths = [out / "tables" / f"importance.{kind}" for kind in ("parquet", "csv")]
+    if importance.empty:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(paths[0], parquet_bytes(importance, IMPORTANCE))
+    write_text(paths[1], csv_text(importance))

@@ -126,6 +126,8 @@ class Store:
             write_adapter(folder / "adapter", config, result.factors, card)
         for name, frame in (("norms", result.norms), ("losses", result.losses), ("evaluation", result.documents)):
             write_parquet(folder / f"{name}.parquet", frame)
+        if result.importance is not None:
+            write_parquet(folder / "importance.parquet", result.importance)
         record = {
             "schema_version": SCHEMA_VERSION,
             "key": result.run.key,
@@ -145,6 +147,8 @@ class Store:
     def table(self, runs: Iterable[Run], name: str) -> pd.DataFrame:
         """One table of those of `runs` that are done, behind the columns model domain regime seed.
 
+        A run need not have the table `importance`; every other one it must.
+
         Raises:
             StoreError: a run says that it is done, but its table cannot be read.
         """
@@ -154,6 +158,8 @@ class Store:
             if record is None or record["key"] != run.key or record["status"] != "done":
                 continue
             path = self.folder(run.id) / f"{name}.parquet"
+            if name == "importance" and not path.exists():
+                continue
             try:
                 frame = pq.ParquetFile(path).read().to_pandas()
             except (OSError, pa.ArrowException) as error:

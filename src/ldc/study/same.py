@@ -42,7 +42,7 @@ def _differences(before: Study, now: Study, used: Mapping[str, Collection[str]])
         found.append(f"name ({before.name} there, {now.name} here)")
     for section in SETTINGS:
         old, new = getattr(before, section).model_dump(), getattr(now, section).model_dump()
-        ignored = {"batch_tokens"}
+        ignored = {"batch_tokens", "measures"}
         found += [
             f"{section}.{k} ({old[k]} there, {new[k]} here)" for k in old if old[k] != new[k] and k not in ignored
         ]

@@ -219,6 +219,9 @@ class SelectionSpec(Record):
     """What `contrast` compares with: the mean of the `others` (domains), one domain, or a regime on shuffled text."""
     seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = ()
     """Seeds that rank; targeted and control regimes then run on the others only. None given: all seeds do both."""
+    measures: tuple[Literal["effect", "saliency", "snr"], ...] = ("effect", "saliency", "snr")
+    """What is measured beside S, to compare with; nothing is chosen by it. `effect` and `saliency` take a few training
+    batches of each ranked run and domain, `snr` the singular values of every base weight, once (minutes at 1 B)."""
 
 
 def _regimes(value: object) -> object:
@@ -321,6 +324,12 @@ class Study(Record):
     def validation_seeds(self) -> tuple[int, ...]:
         """The seeds of targeted and control runs: those that do not rank, or all where none is set apart."""
         return tuple(s for s in self.seeds if s not in self.selection.seeds)
+
+    @property
+    def measured_regime(self) -> str | None:
+        """The regime whose runs leave their output effect: the ranked one, where its layers are fixed."""
+        regime = self.regimes.get(self.selection.regime)
+        return None if regime is None or regime.choice is not None or regime.grafted else self.selection.regime
 
     @property
     def ranking_seeds(self) -> tuple[int, ...]:

@@ -1,0 +1,71 @@
+"""How much text the measures of importance beside S are taken on, in what pieces, and what that costs; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ldc.models.shapes import ModelShape
+from ldc.study.schema import Study, TrainingSpec
+
+PROBE_TOKENS = 4_096
+"""Training tokens of a run on which its measures are taken, at most; in whole batches, at least one."""
+PROBE_SHARE = 1 / 5
+"""Of the batches that a run is trained on, at most, so that measuring stays cheap beside short runs."""
+GROUP_BYTES = 2**29
+"""Gradients of base weights that are held at a time, if no single one is larger; each group is a pass of its own."""
+
+
+def probe_batches(training: TrainingSpec) -> int:
+    """Batches of one text on which its measures are taken."""
+    wanted = -(-PROBE_TOKENS // (training.batch * training.block_length))
+    return max(1, min(wanted, int(PROBE_SHARE * training.total_steps * training.accumulation)))
+
+
+def groups(sizes: Sequence[int], limit: int = GROUP_BYTES) -> list[list[int]]:
+    """Positions in stretches that hold at most `limit` bytes together, or one size that is larger."""
+    found: list[list[int]] = []
+    held = 0
+    for at, size in enumerate(sizes):
+        if not found or held + size > limit:
+            found.append([])
+            held = 0
+        found[-1].append(at)
+        held += size
+    return found
+
+
+def gradient_sizes(shape: ModelShape, number_bytes: float) -> list[int]:
+    """Bytes of the gradient of each component."""
+    return [round(number_bytes * c.d_in * c.d_out) for c in shape.components]
+
+
+def gradient_bytes(shape: ModelShape, number_bytes: float) -> int:
+    """The most bytes of gradients that saliency holds at a time."""
+    sizes = gradient_sizes(shape, number_bytes)
+    return max(sum(sizes[i] for i in group) for group in groups(sizes))
+
+
+def measuring_flops(shape: ModelShape, study: Study, precision: str, number_bytes: float, forward: float) -> float:
+    """What the measures of one model cost, beside its runs.
+
+    A pass forward of each ranked run; for each domain and group of weights one forward and backward, taken as three
+    forward; once the singular values of every weight, 4 I O min(I, O) by bidiagonalisation.
+
+    Args:
+        shape: the model's.
+        study: the study.
+        precision: of the base; quantised weights have no gradient.
+        number_bytes: of a number that is computed with.
+        forward: FLOPs of a token through the whole model.
+    """
+    measures = study.selection.measures
+    training = study.training
+    tokens = probe_batches(training) * training.batch * training.block_length
+    flops = 0.0
+    if "effect" in measures and study.measured_regime is not None:
+        flops += len(study.domains) * len(study.seeds) * tokens * forward
+    if "saliency" in measures and precision != "nf4":
+        flops += len(study.domains) * len(groups(gradient_sizes(shape, number_bytes))) * 3 * tokens * forward
+    if "snr" in measures:
+        flops += sum(4.0 * c.d_in * c.d_out * min(c.d_in, c.d_out) for c in shape.components)
+    return flops
