@@ -131,6 +131,22 @@ def test_lanes_have_the_callers_gradient_mode_and_numbers_of_their_own() -> None
     assert len({id(seat) for seat in seats}) == 3
 
 
+def test_a_lane_keeps_its_threads_when_it_computes() -> None:
+    """A thread of torch's takes the process's number of threads when it first works, which would undo the lane's own."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+
+        def work() -> int:
+            torch.ones(100_000).exp().sum()
+            return torch.get_num_threads()
+
+        assert side_by_side([work, work]) == [1, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_there_are_lanes_for_threads_and_one_on_a_gpu_and_within_a_lane(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lanes_for(torch.device("cuda")) == 1
     for threads, expected in ((1, 1), (2, 2), (16, MOST)):

@@ -86,8 +86,9 @@ def _thread(number: int, threads: int) -> ThreadPoolExecutor:
     def begin() -> None:
         _HERE.number = number
         torch.set_num_threads(threads)
+        torch.get_num_threads()  # a thread takes the number of the moment when it first asks; let that be now
 
     executor = ThreadPoolExecutor(1, thread_name_prefix=f"lane-{number}", initializer=begin)
     executor.submit(int).result()
-    torch.set_num_threads(everywhere)  # a lane's number is also what threads yet unborn would begin with
+    torch.set_num_threads(everywhere)  # what a lane asked for is also what threads yet unborn would begin with
     return executor
