@@ -64,7 +64,7 @@ def test_held_out_text_scores_the_same_in_lanes(given: Setup) -> None:
     for lanes in (1, 3):
         bank = Bank(given.base, members, RANK, SCALING, lanes=lanes)
         randomise(bank)
-        found.append(score(bank, windows, range(len(members)), 10_000, pt=True))
+        found.append(score(bank, windows, range(len(members)), 200, pt=True))
     assert found[0].keys() == {PT, *range(len(members))}
     for k, nll in found[0].items():
         np.testing.assert_allclose(found[1][k], nll, rtol=1e-12)
@@ -116,23 +116,25 @@ def test_what_a_lane_raises_is_raised_when_all_have_ended() -> None:
         ended.set()
 
     with pytest.raises(RuntimeError, match="can't allocate memory"):
-        side_by_side([fail, last])
+        side_by_side([fail, last], 2)
     assert ended.is_set()
 
 
 def test_lanes_have_the_callers_gradient_mode_and_numbers_of_their_own() -> None:
     with torch.no_grad():
-        assert side_by_side([torch.is_grad_enabled, torch.is_grad_enabled]) == [False, False]
-    assert side_by_side([torch.is_grad_enabled, torch.is_grad_enabled]) == [True, True]
-    assert side_by_side([lane, lane]) == [1, 2]
+        assert side_by_side([torch.is_grad_enabled] * 2, 2) == [False, False]
+    assert side_by_side([torch.is_grad_enabled] * 2, 2) == [True, True]
+    assert side_by_side([lane, lane], 2, at_once=False) == [1, 2]
+    assert side_by_side([lane, lane], 1) == [0, 0]
+    assert side_by_side([lambda n=n: n * n for n in range(50)], 3) == [n * n for n in range(50)]
     assert lane() == 0
     site = Site(None, 1.0)
-    seats = [site.seat, *side_by_side([lambda: site.seat, lambda: site.seat])]
+    seats = [site.seat, *side_by_side([lambda: site.seat, lambda: site.seat], 2, at_once=False)]
     assert len({id(seat) for seat in seats}) == 3
 
 
 def test_a_lane_keeps_its_threads_when_it_computes() -> None:
-    """A thread of torch's takes the process's number of threads when it first works, which would undo the lane's own."""
+    """A thread takes the process's number of threads when it first works, which would undo the lane's own."""
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -141,7 +143,7 @@ def test_a_lane_keeps_its_threads_when_it_computes() -> None:
             torch.ones(100_000).exp().sum()
             return torch.get_num_threads()
 
-        assert side_by_side([work, work]) == [1, 1]
+        assert side_by_side([work, work], 2) == [1, 1]
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -153,4 +155,4 @@ def test_there_are_lanes_for_threads_and_one_on_a_gpu_and_within_a_lane(monkeypa
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         assert lanes_for(torch.device("cpu")) == expected
     monkeypatch.undo()
-    assert side_by_side([lambda: lanes_for(torch.device("cpu"))] * 2) == [1, 1]
+    assert side_by_side([lambda: lanes_for(torch.device("cpu"))] * 2, 2) == [1, 1]

@@ -137,24 +137,30 @@ class Bank:
         joins = [self._joins[k] for k in present]
         return self.trunk.record(batch, joins, through=len(self.base.layers) if to_the_end else max(joins))
 
+    def parts(self, present: Sequence[int]) -> list[tuple[int, ...]]:
+        """Members in as many parts as there are lanes, of about equal cost; in one where that would not pay."""
+        return [tuple(present[k] for k in part) for part in parts([self._costs[k] for k in present], self.lanes)]
+
     def in_lanes(
-        self, batch: Batch, present: Sequence[int], recording: Recording, work: Callable[[Sequence[int], Tensor], T]
+        self,
+        batch: Batch,
+        chosen: Sequence[tuple[int, ...]],
+        recording: Recording,
+        work: Callable[[Sequence[int], Tensor], T],
     ) -> list[T]:
-        """Take the members present through the model in parts, side by side where that pays.
+        """Take parts of the members through the model, side by side where there are lanes.
 
         Args:
-            present: positions of members, in row order.
-            recording: of `record` for this batch and these members.
-            work: is given a part of the members and their hidden states after the final norm, in the part's lane, with
-                the caller's gradient mode.
+            chosen: positions of members in row order, part by part.
+            recording: of `record` for this batch and all these members.
+            work: is given a part and its hidden states after the final norm, with the caller's gradient mode.
 
         Returns:
-            What `work` returned, in the order of the members.
+            What `work` returned, part by part.
         """
-        chosen = [tuple(present[k] for k in part) for part in parts([self._costs[k] for k in present], self.lanes)]
         tasks = [lambda part=part: work(part, self._run(batch, part, recording)) for part in chosen]
         with self._adapted():
-            found = side_by_side(tasks, at_once=self._warm or not torch.is_grad_enabled())
+            found = side_by_side(tasks, self.lanes, at_once=self._warm or not torch.is_grad_enabled())
         self._warm = self._warm or torch.is_grad_enabled()
         return found
 

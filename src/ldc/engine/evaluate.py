@@ -13,10 +13,13 @@ from ldc.domains.windows import Window
 from ldc.engine.bank import Bank
 from ldc.engine.batches import ANY, Batch
 from ldc.engine.head import IGNORED
+from ldc.engine.lanes import MOST
 from ldc.engine.train import member_labels
 
 PT = -1
 """Stands for the bare model where a member's position is expected."""
+TOGETHER = 4
+"""Members of a pass over a group of windows, or more: enough rows of each window's trunk, and of each member's own."""
 
 
 @torch.no_grad()
@@ -36,14 +39,16 @@ def score(
     Args:
         windows: pieces of documents 0, 1, ...
         members: positions in the bank.
-        batch_tokens: at most this many tokens, padding included, of all members together in one pass.
+        batch_tokens: at most this many tokens, padding included, in all passes that may run side by side. The trunk
+            takes a group of windows through the model once; the members follow a few at a time.
         pt: score the bare model too.
     """
     documents = 1 + max(w.document for w in windows)
     totals = {k: np.zeros(documents) for k in ([PT] if pt else []) + list(members)}
     order = sorted(range(len(windows)), key=lambda i: (len(windows[i].tokens), i))
     copies = len(members) + (1 if pt else 0)
-    for group in _groups([windows[i] for i in order], max(1, batch_tokens // max(1, copies))):
+    in_a_pass = batch_tokens // MOST  # the same for any number of lanes, so that results are too
+    for group in _groups([windows[i] for i in order], max(1, in_a_pass // max(1, min(copies, TOGETHER)))):
         batch = _padded(group, bank.base.device)
         recording = bank.record(batch, members, to_the_end=pt)
         if pt:
@@ -55,7 +60,9 @@ def score(
             def part_nll(part: Sequence[int], state: Tensor, batch: Batch = batch) -> NDArray[np.float64]:
                 return _nll(bank, state, member_labels(bank, batch, part))
 
-            found = bank.in_lanes(batch, members, recording, part_nll)
+            together = max(1, in_a_pass // batch.tokens.numel())
+            chosen = [tuple(members[at : at + together]) for at in range(0, len(members), together)]
+            found = bank.in_lanes(batch, chosen, recording, part_nll)
             for k, nll in zip(members, np.concatenate(found).reshape(len(members), -1), strict=True):
                 np.add.at(totals[k], [w.document for w in group], nll)
         advance(len(group) * copies, copies * sum(len(w.tokens) for w in group))

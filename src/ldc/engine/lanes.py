@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -53,29 +54,36 @@ def parts(costs: Sequence[float], count: int) -> list[range]:
     return found
 
 
-def side_by_side(tasks: Sequence[Callable[[], T]], at_once: bool = True) -> list[T]:
-    """What each task returns, every task in a lane of its own, with the caller's gradient mode.
+def side_by_side(tasks: Sequence[Callable[[], T]], lanes: int, at_once: bool = True) -> list[T]:
+    """What each task returns, in their order; each lane takes the next task when it is free.
 
-    All tasks have ended when this returns or raises; it raises what the first failed one raised.
+    Tasks have the caller's gradient mode. All lanes have ended when this returns or raises; it raises what the first
+    failed task raised, and a lane whose task failed takes no further one.
 
     Args:
-        at_once: False runs one after another, still each in its lane.
+        lanes: how many to use; with one, or one task, the caller's own thread does the work.
+        at_once: False lets one lane end before the next begins.
     """
-    if len(tasks) == 1:
-        return [tasks[0]()]
-    wanted = torch.is_grad_enabled()
+    count = min(lanes, len(tasks))
+    if count <= 1:
+        return [task() for task in tasks]
+    wanted, waiting = torch.is_grad_enabled(), iter(enumerate(tasks))
+    found: dict[int, T] = {}
 
-    def in_mode(task: Callable[[], T]) -> T:
+    def work() -> None:
         with torch.set_grad_enabled(wanted):
-            return task()
+            for place, task in islice(waiting, None if at_once else -(-len(tasks) // count)):
+                found[place] = task()
 
-    futures = []
-    for place, task in enumerate(tasks, 1):
-        futures.append(_thread(place, max(1, torch.get_num_threads() // len(tasks))).submit(in_mode, task))
+    threads, futures = max(1, torch.get_num_threads() // count), []
+    for number in range(1, count + 1):
+        futures.append(_thread(number, threads).submit(work))
         if not at_once:
             wait(futures)
     wait(futures)
-    return [future.result() for future in futures]
+    for future in futures:
+        future.result()
+    return [found[place] for place in range(len(tasks))]
 
 
 @cache

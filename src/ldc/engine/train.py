@@ -103,7 +103,8 @@ def _accumulate(bank: Bank, window: Window) -> tuple[list[float], list[int]]:
             loss.backward()
             return nll.view(len(part), -1).double().sum(dim=1).cpu()
 
-        nll_M += torch.cat(bank.in_lanes(batch, everyone, bank.record(batch, everyone), differentiate))
+        recording = bank.record(batch, everyone)
+        nll_M += torch.cat(bank.in_lanes(batch, bank.parts(everyone), recording, differentiate))
     return (nll_M * weight_M).tolist(), tokens_M.tolist()
 
 
