@@ -27,7 +27,7 @@ Domains = Annotated[
     typer.Option(
         "--domain",
         metavar="DOMAIN",
-        help="Embedded domain, file or folder; may be repeated. Default: python, math, medical.",
+        help="Embedded domain, file or folder; may be repeated. Default: python, medical.",
         show_default=False,
     ),
 ]

@@ -28,7 +28,7 @@ RANKS = (4, 8, 16, 32, 64, 128)
 class Settings(Record):
     """A comparison of full fine-tuning with LoRA."""
 
-    domains: Annotated[tuple[str, ...], Field(min_length=1)] = ("python", "math", "medical")
+    domains: Annotated[tuple[str, ...], Field(min_length=1)] = ("python", "medical")
     """Domains tuned on: embedded ones by name, files and folders by path."""
     seeds: Positive = 3
     """Seeds of each: order of the text and, for LoRA, start of the adapters."""
