@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ldc import console
-from ldc.commands.calibrate import Model, Rows
+from ldc.commands.calibrate import Model
 from ldc.commands.options import AsJson, Device, DeviceOption, OutOption, Quiet, Threads
 from ldc.errors import ExitCode
 
@@ -38,9 +38,12 @@ Ranks = Annotated[
 ]
 Alpha = Annotated[float | None, _number("--alpha", "LoRA is scaled by alpha / rank; default: 32.", letter="X")]
 Steps = Annotated[int | None, _number("--steps", "Optimiser steps of every run; default: 40.", 1)]
-Length = Annotated[int | None, _number("--length", "Tokens of a row.", 8)]
-Rate = Annotated[float | None, _number("--learning-rate", "Peak learning rate of LoRA.", letter="X")]
-FullRate = Annotated[float | None, _number("--full-rate", "Peak learning rate of full fine-tuning.", letter="X")]
+Rows = Annotated[int | None, _number("--rows", "Rows of each step; default: 4.", 1)]
+Length = Annotated[int | None, _number("--length", "Tokens of a row; default: 64.", 8)]
+Rate = Annotated[float | None, _number("--learning-rate", "Peak learning rate of LoRA; default: 4e-3.", letter="X")]
+FullRate = Annotated[
+    float | None, _number("--full-rate", "Peak learning rate of full fine-tuning; default: 8e-4.", letter="X")
+]
 
 
 def proxy(
