@@ -20,20 +20,23 @@ import tiny_models
 from ldc.analysis.statistics import spearman
 from ldc.cli import main
 from ldc.engine.bank import Bank
+from ldc.engine.feed import Feed, TextKey
 from ldc.engine.full import fine_tune, tuned
 from ldc.engine.importance import mean_loss
 from ldc.engine.members import Member
 from ldc.engine.optimizer import learning_rate
 from ldc.engine.train import train
 from ldc.errors import ModelError, StoreError
+from ldc.models.load import load
 from ldc.norms import dense_norms, top_shares, update_norms
 from ldc.progress import Silent
 from ldc.proxy import conduct
 from ldc.proxy.agreement import agreement, ceiling, interval, summary_row
-from ldc.proxy.conduct import capped, compare
+from ldc.proxy.conduct import capped, compare, texts_of
 from ldc.proxy.measure import Bench, cap_ranks
 from ldc.proxy.settings import Settings
 from ldc.proxy.trials import Trial, plan
+from ldc.study.schema import ModelSpec
 
 SMALL: dict[str, Any] = {
     "seeds": 2,
@@ -189,7 +192,7 @@ def test_what_is_stored_of_a_full_run_is_the_norm_of_the_difference_of_the_weigh
     (outcome,) = bench.outcomes([Trial("full", "birds", 1)])
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
     with tuned(bench.base, bench.components) as tuning:
-        windows = bench.feed.steps([conduct_key("birds", 1)])
+        windows = bench.feed.steps([TextKey("birds", 1)])
         fine_tune(tuning, windows, wanted.training(wanted.full_rate))
         moved = weights_of(model)
     for i, component in enumerate(bench.components):
@@ -201,21 +204,11 @@ def test_what_is_stored_of_a_full_run_is_the_norm_of_the_difference_of_the_weigh
 
 
 def bench_of(folder: Path, wanted: Settings) -> tuple[Bench, Any]:
-    from ldc.engine.feed import Feed
-    from ldc.models.load import load
-    from ldc.study.schema import ModelSpec
-
     spec = ModelSpec(source=str(folder))
     loaded = load("m", spec, Path(), torch.device("cpu"), torch.float32)
     base = es.Base.of(loaded.model, loaded.layout)
-    feed = Feed(wanted.study("m", spec), conduct._read(wanted), loaded.tokenizer, base.device)
+    feed = Feed(wanted.study("m", spec), texts_of(wanted), loaded.tokenizer, base.device)
     return Bench(base, feed, loaded.layout.components, wanted), loaded.model
-
-
-def conduct_key(domain: str, seed: int) -> Any:
-    from ldc.engine.feed import TextKey
-
-    return TextKey(domain, seed)
 
 
 def test_the_lora_runs_are_the_all_runs_of_a_study_with_the_same_settings(

@@ -51,7 +51,7 @@ def compare(
     settings = _checked(settings, shape, name)
     folder, groups = Folder(out), plan(settings)
     waiting = [group for group in groups if not all(map(folder.is_done, group))]
-    texts = _read(settings) if waiting else {}
+    texts = texts_of(settings) if waiting else {}
     folder.begin(name, fingerprint(source), settings, shape.components)
     with locked(out):
         if waiting:
@@ -99,7 +99,12 @@ def capped(ranks: Sequence[int], components: Sequence[Component]) -> list[str]:
     return found
 
 
-def _read(settings: Settings) -> dict[str, DomainText]:
+def texts_of(settings: Settings) -> dict[str, DomainText]:
+    """The text of each domain by its short name.
+
+    Raises:
+        DataError: one is neither an embedded domain nor a file or folder, or cannot be read.
+    """
     return {slug(domain): read_domain(domain) for domain in settings.domains}
 
 
