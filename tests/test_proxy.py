@@ -17,7 +17,7 @@ import engine_setup as es
 import ldc
 import study_setup
 import tiny_models
-from ldc.analysis.statistics import spearman
+from ldc.analysis.statistics import spearman, t_interval
 from ldc.cli import main
 from ldc.engine.bank import Bank
 from ldc.engine.feed import Feed, TextKey
@@ -278,12 +278,14 @@ def test_the_ceiling_compares_unlike_seeds_of_one_domain_only() -> None:
     assert math.isnan(ceiling({("a", 0): up, ("b", 0): up}).tau)
 
 
-def test_the_interval_takes_seeds_and_domains_as_samples_and_is_missing_where_there_is_one_cell() -> None:
-    generator = np.random.default_rng(1)
-    cells = {(d, k): float(generator.normal(0.5, 0.1)) for d in "abc" for k in range(3)}
-    found = interval(cells)
-    assert found.effect == pytest.approx(np.mean(list(cells.values())))
-    assert found.low < found.effect < found.high
+def test_the_interval_is_over_seeds_whose_domains_are_averaged_and_stays_a_correlation() -> None:
+    cells = {
+        (d, k): value for d, row in {"a": (0.2, 0.4, 0.9), "b": (0.4, 0.6, 0.7)}.items() for k, value in enumerate(row)
+    }
+    found, wanted = interval(cells), t_interval([0.3, 0.5, 0.8])
+    assert (found.effect, found.low) == pytest.approx((wanted.effect, wanted.low))
+    assert found.high == 1.0 < wanted.high
+    assert interval({**cells, ("a", 3): -1.0}) == found
     assert not interval({("a", 0): 0.5}).tested
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ldc.analysis.statistics import Estimate, crossed, kendall, overlap, spearman, t_interval, tau_interval
+from ldc.analysis.statistics import Estimate, kendall, overlap, spearman, t_interval, tau_interval
 from ldc.norms import Array
 
 Maps = Mapping[tuple[str, int], Array]
@@ -86,22 +86,20 @@ def of_means(left: Maps, right: Maps) -> float:
 
 
 def interval(taus: Mapping[tuple[str, int], float]) -> Estimate:
-    """The mean tau over cells with its Student-t interval.
+    """The mean tau with its Student-t interval over seeds, these domains given; kept within -1 and 1.
 
-    Seeds and domains are both samples where every domain has every seed (`statistics.crossed`); else the cells are
-    taken as independent, which they are not quite: within one domain over seeds, or where runs failed.
+    A seed's domains are averaged first, since they share the start of the adapters; a seed that lacks one is left out.
     """
     domains = list(dict.fromkeys(d for d, _ in taus))
-    seeds = sorted({k for _, k in taus})
-    if len(domains) > 1 and len(seeds) > 1 and len(taus) == len(domains) * len(seeds):
-        return crossed([np.array([[taus[d, k] for d in domains] for k in seeds])])
-    return t_interval(list(taus.values()))
+    whole = [k for k in sorted({k for _, k in taus}) if all((d, k) in taus for d in domains)]
+    found = t_interval([float(np.mean([taus[d, k] for d in domains])) for k in whole])
+    return Estimate(found.effect, max(-1.0, found.low), min(1.0, found.high)) if found.tested else found
 
 
 def summary_row(full: Maps, lora: Maps) -> dict[str, float]:
     """Everything that is said of one rank and block: agreement, intervals, ceilings, chance.
 
-    `low`, `high`: over seeds and domains, these layers given. `layers_low`, `layers_high`: over layers, of which the
+    `low`, `high`: over seeds, these domains and layers given. `layers_low`, `layers_high`: over layers, of which the
     model is one sample (`statistics.tau_interval`), these runs given.
     """
     cells = paired(full, lora)

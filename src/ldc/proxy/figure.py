@@ -47,15 +47,13 @@ def fig_proxy(table: pd.DataFrame, model: str, ranks: Sequence[int], synthetic: 
             row[0].set_ylabel(f"{'attention' if block == 'attn' else 'MLP'}: S_block / its mean")
         for axes in panels[-1]:
             axes.set_xlabel("layer")
-        handles = {h.get_label(): h for axes in panels.flat for h in axes.get_lines()}
+        handles = {h.get_label(): h for axes in panels.flat for h in axes.get_lines() if h.get_label()[0] != "_"}
         figure.legend(
             handles.values(), handles.keys(), loc="outside lower left", ncols=4, frameon=False, handlelength=3
         )
         seeds = table["seed"].nunique()
-        words = f"{seeds} seed{'s' if seeds != 1 else ''}, band of full fine-tuning from min to max"
-        figure.suptitle(
-            f"{model} · shape of the map, full fine-tuning and LoRA; {words}", x=0.01, ha="left", fontsize=10
-        )
+        words = f"{model} · the map's shape under full fine-tuning and LoRA\n{seeds} seed{'s' if seeds != 1 else ''}; "
+        figure.suptitle(f"{words}band of full fine-tuning from min to max", x=0.01, ha="left", fontsize=10)
         return figure
 
 

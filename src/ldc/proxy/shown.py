@@ -11,7 +11,7 @@ Record = Mapping[str, Any]
 BLOCKS = {"attn": "attention, over its layers", "mlp": "MLP, over its layers", "both": "all blocks of both kinds"}
 KEY = (
     "tau: Kendall's tau-b of S_block, full fine-tuning and LoRA on the same text,\n"
-    "  mean over seeds and domains, with its 95 % interval over these.\n"
+    "  mean over cells (domain, seed), with its 95 % interval over seeds.\n"
     "other: the same where the two have unlike seeds; its ceilings are f-f, full\n"
     "  fine-tuning against itself under another seed, and L-L, LoRA against itself.\n"
     "top-1, top-3: the same first layer; share of the first three in common.\n"
