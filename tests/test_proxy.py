@@ -17,7 +17,7 @@ import engine_setup as es
 import ldc
 import study_setup
 import tiny_models
-from ldc.analysis.statistics import spearman, t_interval
+from ldc.analysis.statistics import kendall, spearman, t_interval
 from ldc.cli import main
 from ldc.engine.bank import Bank
 from ldc.engine.feed import Feed, TextKey
@@ -31,7 +31,7 @@ from ldc.models.load import load
 from ldc.norms import dense_norms, top_shares, update_norms
 from ldc.progress import Silent
 from ldc.proxy import conduct
-from ldc.proxy.agreement import agreement, ceiling, interval, summary_row
+from ldc.proxy.agreement import agreement, by_kind, ceiling, interval, summary_row
 from ldc.proxy.conduct import capped, compare, texts_of
 from ldc.proxy.measure import Bench, cap_ranks
 from ldc.proxy.settings import Settings
@@ -223,7 +223,7 @@ def test_the_lora_runs_are_the_all_runs_of_a_study_with_the_same_settings(
         "regimes": ["all"],
         "seeds": [0, 1],
         "adapter": {"rank": 4, "alpha": 32},
-        "training": {"steps": 3, "batch": 2, "accumulation": 1, "block_length": 16, "learning_rate": 4e-3},
+        "training": {"steps": 3, "batch": 2, "accumulation": 1, "block_length": 16, "learning_rate": 2e-3},
         "evaluation": {"documents": 3, "characters": 64, "window": 32},
     }
     results = study_setup.MiniStudy(tmp_path, study)
@@ -266,9 +266,26 @@ def test_identical_maps_agree_wholly_and_reversed_ones_not_at_all() -> None:
     assert agreement(x, 10 * x) == (1.0, 1.0, 1.0, 1.0)
     assert agreement(x, -x) == (-1.0, -1.0, 0.0, 0.0)
     maps = {("a", seed): x for seed in range(3)}
-    row = summary_row(maps, maps)
+    row = summary_row(maps, maps, ["attn"] * 6)
+    assert row["tau_by_kind"] == 0.0
     assert row["tau"] == row["tau_across"] == row["tau_ceiling_full"] == row["tau_of_means"] == 1.0
     assert (row["cells"], row["units"], row["chance_top1"], row["chance_top3"]) == (3, 6, 1 / 6, 0.5)
+
+
+def test_what_the_kinds_alone_give_is_the_mean_tau_of_maps_interchanged_within_kinds() -> None:
+    generator = np.random.default_rng(3)
+    kinds = ["attn", "mlp"] * 5
+    x = generator.normal(size=10) + [0.0, 1.5] * 5
+    y = generator.normal(size=10) + [0.0, 2.5] * 5
+
+    def interchanged(values: Any) -> Any:
+        out = values.copy()
+        for first in (0, 1):
+            out[first::2] = generator.permutation(values[first::2])
+        return out
+
+    taus = [kendall(interchanged(x), interchanged(y)) for _ in range(4000)]
+    assert by_kind(x, y, kinds) == pytest.approx(np.mean(taus), abs=0.01)  # 4,000 draws: standard error 0.003
 
 
 def test_the_ceiling_compares_unlike_seeds_of_one_domain_only() -> None:

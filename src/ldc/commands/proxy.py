@@ -40,9 +40,9 @@ Alpha = Annotated[float | None, _number("--alpha", "LoRA is scaled by alpha / ra
 Steps = Annotated[int | None, _number("--steps", "Optimiser steps of every run; default: 40.", 1)]
 Rows = Annotated[int | None, _number("--rows", "Rows of each step; default: 4.", 1)]
 Length = Annotated[int | None, _number("--length", "Tokens of a row; default: 64.", 8)]
-Rate = Annotated[float | None, _number("--learning-rate", "Peak learning rate of LoRA; default: 4e-3.", letter="X")]
+Rate = Annotated[float | None, _number("--learning-rate", "Peak learning rate of LoRA; default: 2e-3.", letter="X")]
 FullRate = Annotated[
-    float | None, _number("--full-rate", "Peak learning rate of full fine-tuning; default: 8e-4.", letter="X")
+    float | None, _number("--full-rate", "Peak learning rate of full fine-tuning; default: 4e-4.", letter="X")
 ]
 
 

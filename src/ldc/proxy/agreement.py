@@ -85,6 +85,26 @@ def of_means(left: Maps, right: Maps) -> float:
     return float(np.mean(found)) if found else math.nan
 
 
+def by_kind(x_N: Array, y_N: Array, kinds: Sequence[str]) -> float:
+    """The tau that is left on average when each map's values are interchanged within each kind: what the kinds' sizes
+    alone give. 0 where all units are of one kind, or a map is constant."""
+    signs = [np.sign(np.subtract.outer(v, v)) for v in (x_N, y_N)]
+    unlike = np.not_equal.outer(np.asarray(kinds), np.asarray(kinds))
+    means = [_mean_by_kind(sign, kinds) for sign in signs]
+    scale = math.sqrt(float((signs[0] ** 2).sum()) * float((signs[1] ** 2).sum()))
+    return float((means[0] * means[1] * unlike).sum()) / scale if scale > 0 else 0.0
+
+
+def _mean_by_kind(sign_NN: Array, kinds: Sequence[str]) -> Array:
+    """Each entry replaced by the mean over the pairs of its two kinds."""
+    out, labels = np.zeros_like(sign_NN), np.asarray(kinds)
+    for left in dict.fromkeys(kinds):
+        for right in dict.fromkeys(kinds):
+            place = np.outer(labels == left, labels == right)
+            out[place] = sign_NN[place].mean()
+    return out
+
+
 def interval(taus: Mapping[tuple[str, int], float]) -> Estimate:
     """The mean tau with its Student-t interval over seeds, these domains given; kept within -1 and 1.
 
@@ -96,8 +116,10 @@ def interval(taus: Mapping[tuple[str, int], float]) -> Estimate:
     return Estimate(found.effect, max(-1.0, found.low), min(1.0, found.high)) if found.tested else found
 
 
-def summary_row(full: Maps, lora: Maps) -> dict[str, float]:
+def summary_row(full: Maps, lora: Maps, kinds: Sequence[str]) -> dict[str, float]:
     """Everything that is said of one rank and block: agreement, intervals, ceilings, chance.
+
+    `kinds` is attn or mlp of each unit; `tau_by_kind` is what knowing these alone gives (see `by_kind`).
 
     `low`, `high`: over seeds, these domains and layers given. `layers_low`, `layers_high`: over layers, of which the
     model is one sample (`statistics.tau_interval`), these runs given.
@@ -116,6 +138,7 @@ def summary_row(full: Maps, lora: Maps) -> dict[str, float]:
         "high": estimate.high,
         "layers_low": layers_low,
         "layers_high": layers_high,
+        "tau_by_kind": float(np.mean([by_kind(full[cell], lora[cell], kinds) for cell in cells] or [math.nan])),
         "tau_of_means": of_means(full, lora),
         "spearman": mean.spearman,
         "top1": mean.top1,

@@ -42,9 +42,9 @@ class Settings(Record):
     """Rows of each step."""
     length: Annotated[Whole, Field(ge=8)] = 64
     """Tokens of a row."""
-    learning_rate: Annotated[Number, Field(gt=0)] = 4e-3
+    learning_rate: Annotated[Number, Field(gt=0)] = 2e-3
     """Peak learning rate of LoRA."""
-    full_rate: Annotated[Number, Field(gt=0)] = 8e-4
+    full_rate: Annotated[Number, Field(gt=0)] = 4e-4
     """Peak learning rate of full fine-tuning."""
     documents: Positive = 24
     """Held-out documents scored of each domain."""

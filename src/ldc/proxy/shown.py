@@ -30,6 +30,8 @@ def agreement_tables(summary: Record) -> list[tuple[str, list[dict[str, object]]
         if own:
             chance = f"by chance {own[0]['chance_top1']:.2f}, {own[0]['chance_top3']:.2f}"
             title = f"{words}: {own[0]['units']} units, {own[0]['cells']} cells; top-1, top-3 {chance}"
+            if block == "both":
+                title += f"\n  tau by the sizes of attention and MLP alone {own[0]['tau_by_kind']:.2f}"
             found.append((title, [_agreement(r) for r in own]))
     return found
 

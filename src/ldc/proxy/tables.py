@@ -53,6 +53,12 @@ def maps_of(table: pd.DataFrame, method: str, rank: int, block: str) -> dict[tup
     return {(str(key[0]), int(key[1])): part.to_numpy(dtype=float) for key, part in sums.groupby(level=[0, 1])}
 
 
+def kinds_of(table: pd.DataFrame, block: str) -> list[str]:
+    """attn or mlp of each unit, in the order of `maps_of`."""
+    units = table[["layer", "block"]].drop_duplicates().sort_values(["layer", "block"])
+    return [str(kind) for kind in units["block"] if block in (BOTH, kind)]
+
+
 def summary_table(table: pd.DataFrame, runs: pd.DataFrame, ranks: Sequence[int]) -> pd.DataFrame:
     """A row for each rank and block, of all domains together and of each: see `agreement.summary_row`; further
     `s_ratio` (S_block of LoRA over full, mean over cells), stable ranks and effective ranks (means over components),
@@ -69,7 +75,7 @@ def summary_table(table: pd.DataFrame, runs: pd.DataFrame, ranks: Sequence[int])
                 full, lora = maps_of(own, FULL, 0, block), maps_of(own, LORA, rank, block)
                 if full and lora:
                     place = {"model": model, "domain": domain, "rank": rank, "block": block}
-                    agreed = summary_row(full, lora)
+                    agreed = summary_row(full, lora, kinds_of(own, block))
                     rows.append(place | agreed | _sizes(own, rank, block, full, lora) | _bits(own_runs, rank))
     return pd.DataFrame(rows)
 
