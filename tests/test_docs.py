@@ -14,7 +14,21 @@ import ldc
 from ldc.study.reading import read_study
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("", "init", "run", "demo", "status", "report", "norms", "diff", "export", "calibrate", "fetch", "doctor")
+COMMANDS = (
+    "",
+    "init",
+    "run",
+    "demo",
+    "status",
+    "report",
+    "norms",
+    "diff",
+    "export",
+    "calibrate",
+    "proxy",
+    "fetch",
+    "doctor",
+)
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",

@@ -27,6 +27,7 @@ LEVELS = (
     ("worker",),
     ("export",),
     ("conduct", "calibrate"),
+    ("proxy",),
     ("results", "models.tiny"),
     ("console",),
     ("commands",),

@@ -14,6 +14,7 @@ from ldc.commands.doctor import doctor
 from ldc.commands.export import export
 from ldc.commands.fetch import fetch
 from ldc.commands.norms import norms
+from ldc.commands.proxy import proxy
 from ldc.commands.studies import demo, init, report, run, status
 from ldc.errors import EnvironmentFault, ExitCode, LdcError
 
@@ -51,7 +52,7 @@ def _ldc(
     """
 
 
-for command in (init, run, demo, status, report, norms, diff, export, calibrate, fetch, doctor):
+for command in (init, run, demo, status, report, norms, diff, export, calibrate, proxy, fetch, doctor):
     app.command()(command)
 
 

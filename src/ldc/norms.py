@@ -6,6 +6,7 @@ dimensions are a batch. All arithmetic is in float64, whatever the precision of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,12 +81,37 @@ def update_norms(a_RI: ArrayLike, b_OR: ArrayLike, scaling: float = 1.0) -> Upda
     where = finite[..., None, None]
     a, b = np.where(where, a, 0.0), np.where(where, b, 0.0)
     s = frobenius(a, b, scaling)
-    sigma = singular_values(a, b, scaling)
+    first, stable, effective = _ranks(singular_values(a, b, scaling))
+    return UpdateNorms(*(np.where(finite, value, np.nan) for value in (s, first, stable, effective)))
+
+
+def dense_norms(sigma: ArrayLike) -> UpdateNorms:
+    """Every norm of a matrix from all of its singular values in descending order, [..., N]."""
+    values = np.asarray(sigma, np.float64)
+    return UpdateNorms(np.sqrt((values**2).sum(axis=-1)), *_ranks(values))
+
+
+def top_shares(sigma: ArrayLike, counts: Sequence[int]) -> Array:
+    """The share of norm^2 in the best approximation of each rank in `counts`: [..., len(counts)]; 0 of zero.
+
+    Source: Eckart and Young (1936): the best approximation of rank r keeps the r largest singular values.
+
+    Args:
+        sigma: singular values in descending order, [..., N].
+        counts: ranks, at least 1 each.
+    """
+    square = np.asarray(sigma, np.float64) ** 2
+    total = square.sum(axis=-1, keepdims=True)
+    kept = np.cumsum(square, axis=-1)[..., [min(k, square.shape[-1]) - 1 for k in counts]]
+    return np.asarray(np.where(total > 0, kept / np.where(total > 0, total, 1.0), 0.0))
+
+
+def _ranks(sigma: Array) -> tuple[Array, Array, Array]:
+    """Largest singular value, stable and effective rank, of singular values in descending order."""
     first = sigma[..., 0]
     safe = np.where(first > 0, first, 1.0)
     stable = np.where(first > 0, ((sigma / safe[..., None]) ** 2).sum(axis=-1), 0.0)
-    effective = np.where(first > 0, np.exp(_entropy(sigma)), 0.0)
-    return UpdateNorms(*(np.where(finite, value, np.nan) for value in (s, first, stable, effective)))
+    return first, stable, np.where(first > 0, np.exp(_entropy(sigma)), 0.0)
 
 
 def _entropy(sigma: Array) -> Array:

@@ -193,6 +193,13 @@ def kendall(x: ArrayLike, y: ArrayLike) -> float:
     return float((signs[0] * signs[1]).sum()) / scale if scale > 0 else math.nan
 
 
+def spearman(x: ArrayLike, y: ArrayLike) -> float:
+    """Spearman's rank correlation, ties at their mean rank; NaN where one of both is constant."""
+    ranks = [np.sign(np.subtract.outer(v, v)).sum(axis=1) for v in (np.asarray(x, float), np.asarray(y, float))]
+    scale = math.sqrt(float((ranks[0] ** 2).sum()) * float((ranks[1] ** 2).sum()))
+    return float(ranks[0] @ ranks[1]) / scale if scale > 0 else math.nan
+
+
 def tau_interval(tau: float, count: int, level: float = LEVEL) -> tuple[float, float]:
     """An interval of Kendall's tau over `count` units (layers); NaN for fewer than five.
 

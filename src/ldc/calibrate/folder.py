@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,9 @@ from safetensors.numpy import load_file, save
 
 from ldc.calibrate.plants import Plant
 from ldc.calibrate.records import Map
-from ldc.calibrate.settings import Settings
-from ldc.engine_version import ENGINE_VERSION
-from ldc.errors import EnvironmentFault, StoreError
-from ldc.models.roles import Component
+from ldc.errors import StoreError
 from ldc.store.atomic import write_bytes, write_text
-from ldc.store.runs import STUDY
+from ldc.store.settled import SettledFolder, read_json
 
 if TYPE_CHECKING:
     from ldc.calibrate.maps import Factors
@@ -27,64 +24,10 @@ if TYPE_CHECKING:
 SETTINGS, MAPS = "calibration.json", "maps"
 
 
-class Folder:
+class Folder(SettledFolder):
     """The folder of a calibration."""
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
-
-    def begin(self, model: str, fingerprint: str, settings: Settings, components: Sequence[Component]) -> None:
-        """Make this the calibration of the folder, or go on with the one that is there.
-
-        Raises:
-            StoreError: the folder holds a study, or a calibration of another model or with other settings.
-            EnvironmentFault: it cannot be written.
-        """
-        if (self.out / STUDY).exists():
-            raise StoreError(f"{self.out}: holds a study; give the calibration a folder of its own")
-        wanted = {
-            "model": model,
-            "fingerprint": fingerprint,
-            "engine": ENGINE_VERSION,
-            "settings": settings.model_dump(mode="json"),
-            "components": [asdict(c) for c in components],
-        }
-        if (self.out / SETTINGS).exists():
-            self._same(json.loads(json.dumps(wanted)))
-            return
-        try:
-            (self.out / MAPS).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EnvironmentFault(
-                f"{self.out}: cannot be made ({error.strerror or error}); give another folder"
-            ) from error
-        write_text(self.out / SETTINGS, json.dumps(wanted, indent=1) + "\n")
-
-    def _same(self, wanted: Mapping[str, Any]) -> None:
-        there = self.recorded()
-        pairs = {name: (there.get(name), wanted[name]) for name in ("model", "fingerprint", "engine")}
-        pairs |= {name: (there["settings"].get(name), value) for name, value in wanted["settings"].items()}
-        other = [f"{name} (there {was}, now {now})" for name, (was, now) in pairs.items() if was != now]
-        if other:
-            raise StoreError(
-                f"{self.out}: holds a calibration with other settings: {'; '.join(other)}. "
-                "Give the same ones to go on with it, or another folder"
-            )
-
-    def recorded(self) -> dict[str, Any]:
-        """Model, settings and components as they were recorded.
-
-        Raises:
-            StoreError: there is no calibration, or its record cannot be read.
-        """
-        path = self.out / SETTINGS
-        if not path.exists():
-            raise StoreError(f"{self.out}: holds no calibration; make one with: ldc calibrate MODEL -o {self.out}")
-        return dict(_read(path))
-
-    def components(self) -> tuple[Component, ...]:
-        """The components of the model that was calibrated."""
-        return tuple(Component(**c) for c in self.recorded()["components"])
+    record, parts, command = SETTINGS, MAPS, "ldc calibrate"
 
     def write_factors(self, plant: Plant, seed: int, factors: Factors) -> None:
         """Store the factors of a reference map, which the maps of plants are paired with; before its own record."""
@@ -141,16 +84,9 @@ class Folder:
                 (entry["losses"][0], entry["losses"][1]),
                 entry["failure"],
             )
-            for seed, entry in _read(self._path(plant))["seeds"].items()
+            for seed, entry in read_json(self._path(plant))["seeds"].items()
         }
 
     def _path(self, plant: Plant) -> Path:
         name = "".join(c if c.isalnum() or c in "._-+" else "_" for c in plant.name)
         return self.out / MAPS / f"{name}.json"
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: cannot be read ({error}); remove it, and the same command makes it anew") from error

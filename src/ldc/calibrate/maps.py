@@ -18,12 +18,11 @@ from ldc.calibrate.text import batch_of
 from ldc.domains.packing import Row
 from ldc.engine.bank import Bank, Base
 from ldc.engine.batches import Batch
-from ldc.engine.device import free_memory, is_out_of_memory
+from ldc.engine.device import in_halves
 from ldc.engine.importance import output_effects, saliency, signal_to_noise_ratios
 from ldc.engine.members import Member
 from ldc.engine.train import Course, train
 from ldc.engine.work import weight_norms
-from ldc.errors import EnvironmentFault
 from ldc.models.roles import Component
 from ldc.norms import Array, frobenius
 
@@ -86,22 +85,13 @@ def make_maps(
     Raises:
         EnvironmentFault: memory ran out with a single map.
     """
-    count = settings.capacity
-    waiting = [list(readings[i : i + count]) for i in range(0, len(readings), count)]
-    found: list[tuple[Map, Factors]] = []
-    while waiting:
-        part = waiting.pop(0)
-        try:
-            found += _bank(base, settings, part, weights, components, advance)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if len(part) == 1:
-                raise EnvironmentFault(
-                    "out of memory with a single map; lower --rows or --length, or free memory"
-                ) from error
-            waiting[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
-            free_memory()
+    count, found = settings.capacity, list[tuple[Map, Factors]]()
+    for i in range(0, len(readings), count):
+        found += in_halves(
+            readings[i : i + count],
+            lambda part: _bank(base, settings, part, weights, components, advance),
+            "out of memory with a single map; lower --rows or --length, or free memory",
+        )
     return found
 
 

@@ -87,10 +87,10 @@ def write_calibration(folder: Folder) -> dict[str, Any]:
         "versions": versions(),
         "blocks": len(evidence.units),
         "synthetic": sorted(synthetic),
-        "best": _records(best(recovery)) if not recovery.empty else [],
-        "recovery": _records(recovery),
-        "confusion": _records(confusion[confusion["metric"] == "s"]),
-        "nothing": _records(_quantiles(nothing)),
+        "best": plain_records(best(recovery)) if not recovery.empty else [],
+        "recovery": plain_records(recovery),
+        "confusion": plain_records(confusion[confusion["metric"] == "s"]),
+        "nothing": plain_records(_quantiles(nothing)),
         "standing_out": standing_out(evidence, nothing),
         "failed": failed,
     }
@@ -122,7 +122,7 @@ def _schema(frame: pd.DataFrame) -> pa.Schema:
     return pa.schema([(name, kind(name)) for name in frame.columns])
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def plain_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as plain JSON, null where a value is missing."""
     rows: list[dict[str, Any]] = frame.astype(object).to_dict(orient="records")
     return [{name: _plain(value) for name, value in row.items()} for row in rows]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 
 from ldc.engine.bank import Base
 from ldc.engine.batches import Batch
-from ldc.engine.importance import mean_loss
+from ldc.engine.full import tuned
 from ldc.models.roles import Component
 
 CLIP, WARMUP = 1.0, 5
@@ -27,32 +26,15 @@ def teach(
     Yields:
         (steps taken, mean loss in nats of the last of them).
     """
-    weights: list[Any] = [base.root.get_submodule(c.path).weight for c in components]
-    kept = [weight.detach().clone() for weight in weights]
-    masters = [weight.float().clone().requires_grad_(True) for weight in kept]
-    groups = [{"params": [m], "lr": rate * float(m.detach().std())} for m in masters]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
-    rise = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / WARMUP))
-    wanted = [weight.requires_grad for weight in weights]
-    try:
+    with tuned(base, components) as tuning:
+        groups = [{"params": [m], "lr": rate * float(m.detach().std())} for m in tuning.masters]
+        optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+        rise = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / WARMUP))
         for step in range(1, max(lessons) + 1):
-            for weight in weights:
-                weight.requires_grad_(True)
-                weight.grad = None
-            loss = mean_loss(base, next(batches))
-            loss.backward()
-            for master, weight in zip(masters, weights, strict=True):
-                master.grad = weight.grad.float()
-                weight.requires_grad_(False)
-                weight.grad = None
-            torch.nn.utils.clip_grad_norm_(masters, CLIP)
+            loss = tuning.backward([next(batches)])
+            torch.nn.utils.clip_grad_norm_(tuning.masters, CLIP)
             optimizer.step()
             rise.step()
-            for master, weight in zip(masters, weights, strict=True):
-                weight.copy_(master.detach())
+            tuning.write()
             if step in lessons:
-                yield step, float(loss.detach())
-    finally:
-        for weight, before, grad in zip(weights, kept, wanted, strict=True):
-            weight.requires_grad_(False).copy_(before)
-            weight.requires_grad_(grad)
+                yield step, loss

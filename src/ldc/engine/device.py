@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 
@@ -12,6 +14,8 @@ from ldc.errors import EnvironmentFault
 from ldc.plan.machine import host_memory
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 def choose_device(asked: str) -> tuple[torch.device, str]:
@@ -58,3 +62,21 @@ def free_memory() -> None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out; on a CPU torch tells so in words only."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def in_halves(items: Sequence[Item], work: Callable[[Sequence[Item]], list[Made]], told: str) -> list[Made]:
+    """What `work` makes of all items, in their order: of all at once, or by halves where memory runs out.
+
+    Raises:
+        EnvironmentFault: memory ran out with a single item; its message is `told`.
+    """
+    try:
+        return work(items)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(items) == 1:
+            raise EnvironmentFault(told) from error
+    free_memory()
+    half = len(items) // 2
+    return in_halves(items[:half], work, told) + in_halves(items[half:], work, told)

@@ -1,0 +1,157 @@
+"""How far two maps agree, and the ceiling: how far a map agrees with itself under another seed. Arrays in, records out.
+
+A map is S_block over N units: the layers of one block, or all blocks of both kinds. A cell is a (domain, seed).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations, permutations
+from typing import NamedTuple
+
+import numpy as np
+
+from ldc.analysis.statistics import Estimate, kendall, overlap, spearman, t_interval, tau_interval
+from ldc.norms import Array
+
+Maps = Mapping[tuple[str, int], Array]
+"""(domain, seed) -> S_block [N]."""
+
+
+class Agreement(NamedTuple):
+    """Agreement of two maps, or its mean over pairs of maps; NaN where there is no pair.
+
+    tau: Kendall's tau-b. spearman: Spearman's rho. top1: whether both have the same first unit. top3: the share of the
+    first three of one that are among the first three of the other.
+    """
+
+    tau: float
+    spearman: float
+    top1: float
+    top3: float
+
+
+NONE = Agreement(math.nan, math.nan, math.nan, math.nan)
+
+
+def agreement(x_N: Array, y_N: Array) -> Agreement:
+    """Agreement of two maps over the same units; of equal values the first unit counts as the larger."""
+    first, second = (np.argsort(-v, kind="stable").tolist() for v in (x_N, y_N))
+    k = min(3, len(first))
+    return Agreement(kendall(x_N, y_N), spearman(x_N, y_N), overlap(first, second, 1), overlap(first, second, k))
+
+
+def mean_of(found: Sequence[Agreement]) -> Agreement:
+    """The mean of each number over pairs of maps."""
+    return Agreement(*(float(v) for v in np.mean(np.array(found), axis=0))) if found else NONE
+
+
+def paired(left: Maps, right: Maps) -> dict[tuple[str, int], Agreement]:
+    """Agreement of two methods in each cell that both have: the same text in the same order."""
+    return {cell: agreement(left[cell], right[cell]) for cell in left if cell in right}
+
+
+def across(left: Maps, right: Maps) -> Agreement:
+    """Mean agreement of two methods over ordered pairs of unlike seeds of a domain: what the ceilings compare with."""
+    pairs = [
+        agreement(left[d, j], right[d, k])
+        for d in _domains(left)
+        for j, k in permutations(_seeds(left, right), 2)
+        if (d, j) in left and (d, k) in right
+    ]
+    return mean_of(pairs)
+
+
+def ceiling(maps: Maps) -> Agreement:
+    """Mean agreement of a method with itself over pairs of unlike seeds of a domain."""
+    pairs = [
+        agreement(maps[d, j], maps[d, k])
+        for d in _domains(maps)
+        for j, k in combinations(_seeds(maps), 2)
+        if (d, j) in maps and (d, k) in maps
+    ]
+    return mean_of(pairs)
+
+
+def of_means(left: Maps, right: Maps) -> float:
+    """Kendall's tau-b of the maps averaged over the seeds that both have, the mean over domains: what a ranking is."""
+    found = []
+    for domain in _domains(left):
+        seeds = [k for k in _seeds(left, right) if (domain, k) in left and (domain, k) in right]
+        if seeds:
+            means = [np.mean([maps[domain, k] for k in seeds], axis=0) for maps in (left, right)]
+            found.append(kendall(*means))
+    return float(np.mean(found)) if found else math.nan
+
+
+def by_kind(x_N: Array, y_N: Array, kinds: Sequence[str]) -> float:
+    """The tau that is left on average when each map's values are interchanged within each kind: what the kinds' sizes
+    alone give. 0 where all units are of one kind, or a map is constant."""
+    signs = [np.sign(np.subtract.outer(v, v)) for v in (x_N, y_N)]
+    unlike = np.not_equal.outer(np.asarray(kinds), np.asarray(kinds))
+    means = [_mean_by_kind(sign, kinds) for sign in signs]
+    scale = math.sqrt(float((signs[0] ** 2).sum()) * float((signs[1] ** 2).sum()))
+    return float((means[0] * means[1] * unlike).sum()) / scale if scale > 0 else 0.0
+
+
+def _mean_by_kind(sign_NN: Array, kinds: Sequence[str]) -> Array:
+    """Each entry replaced by the mean over the pairs of its two kinds."""
+    out, labels = np.zeros_like(sign_NN), np.asarray(kinds)
+    for left in dict.fromkeys(kinds):
+        for right in dict.fromkeys(kinds):
+            place = np.outer(labels == left, labels == right)
+            out[place] = sign_NN[place].mean()
+    return out
+
+
+def interval(taus: Mapping[tuple[str, int], float]) -> Estimate:
+    """The mean tau with its Student-t interval over seeds, these domains given; kept within -1 and 1.
+
+    A seed's domains are averaged first, since they share the start of the adapters; a seed that lacks one is left out.
+    """
+    domains = list(dict.fromkeys(d for d, _ in taus))
+    whole = [k for k in sorted({k for _, k in taus}) if all((d, k) in taus for d in domains)]
+    found = t_interval([float(np.mean([taus[d, k] for d in domains])) for k in whole])
+    return Estimate(found.effect, max(-1.0, found.low), min(1.0, found.high)) if found.tested else found
+
+
+def summary_row(full: Maps, lora: Maps, kinds: Sequence[str]) -> dict[str, float]:
+    """Everything that is said of one rank and block: agreement, intervals, ceilings, chance.
+
+    `kinds` is attn or mlp of each unit; `tau_by_kind` is what knowing these alone gives (see `by_kind`).
+
+    `low`, `high`: over seeds, these domains and layers given. `layers_low`, `layers_high`: over layers, of which the
+    model is one sample (`statistics.tau_interval`), these runs given.
+    """
+    cells = paired(full, lora)
+    units = len(next(iter(full.values()))) if full else 0
+    mean = mean_of(list(cells.values()))
+    estimate = interval({cell: found.tau for cell, found in cells.items()})
+    layers_low, layers_high = tau_interval(mean.tau, units)
+    others = {"across": across(full, lora), "ceiling_full": ceiling(full), "ceiling_lora": ceiling(lora)}
+    row = {
+        "units": units,
+        "cells": len(cells),
+        "tau": mean.tau,
+        "low": estimate.low,
+        "high": estimate.high,
+        "layers_low": layers_low,
+        "layers_high": layers_high,
+        "tau_by_kind": float(np.mean([by_kind(full[cell], lora[cell], kinds) for cell in cells] or [math.nan])),
+        "tau_of_means": of_means(full, lora),
+        "spearman": mean.spearman,
+        "top1": mean.top1,
+        "top3": mean.top3,
+    }
+    for name, found in others.items():
+        row |= {f"{part}_{name}": getattr(found, part) for part in ("tau", "top1", "top3")}
+    return row | {"chance_top1": 1 / units if units else math.nan, "chance_top3": min(1, 3 / units) if units else 1.0}
+
+
+def _domains(maps: Maps) -> list[str]:
+    return list(dict.fromkeys(domain for domain, _ in maps))
+
+
+def _seeds(*maps: Maps) -> list[int]:
+    return sorted({seed for some in maps for _, seed in some})
