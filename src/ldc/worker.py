@@ -49,35 +49,25 @@ class Worker:
     ) -> None:
         import torch
 
-        from ldc.engine.bank import Base
-        from ldc.engine.device import choose_device, keep_freed_memory
         from ldc.engine.feed import Feed
         from ldc.engine.measures import Weights
+        from ldc.engine.opening import open_model
         from ldc.engine.work import weight_norms
-        from ldc.models.load import load
         from ldc.store.card import base_name
 
-        if means.threads is not None:
-            torch.set_num_threads(means.threads)
-        keep_freed_memory()
-        chosen, why = choose_device(means.device)
         spec = file.study.models[model]
-        progress.stage(f"loading {model}", 1)
-        self.loaded = load(model, spec, file.base, chosen)
-        progress.say(f"{model}: on {why}; {self.loaded.why_precision}")
+        self.loaded, self.base = open_model(model, spec, file.base, means.device, means.threads, progress)
         self.base_name = base_name(model, spec, self.loaded.folder, self.loaded.revision)
-        self.base = Base.of(self.loaded.model, self.loaded.layout)
-        self.feed = Feed(file.study, domains, self.loaded.tokenizer, chosen)
+        self.feed = Feed(file.study, domains, self.loaded.tokenizer, self.base.device)
         self.feed.check()
         self.weights = Weights(components := self.loaded.layout.components, weight_norms(self.base, components))
         self._said: set[str] = set()
         self.study: Study = file.study
         self.store, self.progress = store, progress
-        progress.advance(1)
         self.facts: dict[str, Any] = {
             "base_model": self.base_name,
             "base_revision": self.loaded.revision,
-            "device": str(chosen),
+            "device": str(self.base.device),
             "dtype": self.loaded.precision,
             "threads": torch.get_num_threads(),
             "versions": versions(),

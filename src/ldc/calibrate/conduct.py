@@ -116,25 +116,13 @@ def _work(
     threads: int | None,
 ) -> None:
     """Make the maps of these groups and store them."""
-    import torch
-
     from ldc.calibrate.maps import Weights, make_maps
     from ldc.calibrate.text import Texts
-    from ldc.engine.bank import Base
-    from ldc.engine.device import choose_device, keep_freed_memory
-    from ldc.models.load import load
+    from ldc.engine.opening import open_model
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    keep_freed_memory()
-    chosen, why = choose_device(device)
-    progress.stage(f"loading {name}", 1)
-    loaded = load(name, spec, Path(), chosen)
-    base = Base.of(loaded.model, loaded.layout)
+    loaded, base = open_model(name, spec, Path(), device, threads, progress)
     texts, weights = Texts(loaded, settings), Weights(base, loaded.layout.components)
-    progress.say(f"{name}: on {why}; {loaded.why_precision}")
-    progress.advance(1)
-    facts = {"device": str(chosen), "dtype": loaded.precision}
+    facts = {"device": str(base.device), "dtype": loaded.precision}
     maps = sum(len(seeds_of(plant, settings)) for group in groups for plant in group)
     progress.stage(f"{name}: planting and mapping", maps * settings.steps)
     tokens = settings.rows * settings.length

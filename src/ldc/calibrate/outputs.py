@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from ldc.calibrate.figure import fig_recovery
 from ldc.calibrate.folder import Folder
@@ -28,8 +27,8 @@ from ldc.domains.embedded import SYNTHETIC_DOMAINS
 from ldc.errors import EnvironmentFault
 from ldc.provenance import versions
 from ldc.report.figures import save
-from ldc.report.tables import csv_text, parquet_bytes
-from ldc.store.atomic import write_bytes, write_text
+from ldc.report.tables import schema_by_name, write_table
+from ldc.store.atomic import write_text
 
 SUMMARY = "summary.json"
 _TEXT = ("model", "kind", "block", "metric", "domain", "named_block", "partner", "planted", "named")
@@ -75,8 +74,7 @@ def write_calibration(folder: Folder) -> dict[str, Any]:
         ) from error
     tables = {"planted": found, "planted_summary": recovery, "planted_confusion": confusion, "planted_nothing": nothing}
     for name, frame in tables.items():
-        write_bytes(folder.out / "tables" / f"{name}.parquet", parquet_bytes(frame, _schema(frame)))
-        write_text(folder.out / "tables" / f"{name}.csv", csv_text(frame))
+        write_table(folder.out / "tables", name, frame, schema_by_name(frame, _TEXT, _WHOLE, ("hit",)))
     synthetic = [d for d in {*settings.domains, settings.text} if d in SYNTHETIC_DOMAINS]
     if not recovery.empty:
         save(fig_recovery(recovery, model, synthetic), folder.out / "figures" / f"fig_planted_{model}")
@@ -111,15 +109,6 @@ def _quantiles(nothing: pd.DataFrame) -> pd.DataFrame:
     """The distribution of the largest excess with nothing planted: metric, seeds, median, and the largest of all."""
     grouped = nothing.groupby(["model", "metric"], sort=False)["excess"]
     return grouped.agg(seeds="size", median="median", largest="max").reset_index()
-
-
-def _schema(frame: pd.DataFrame) -> pa.Schema:
-    def kind(name: str) -> pa.DataType:
-        if name in _TEXT:
-            return pa.string()
-        return pa.int64() if name in _WHOLE else pa.bool_() if name == "hit" else pa.float64()
-
-    return pa.schema([(name, kind(name)) for name in frame.columns])
 
 
 def plain_records(frame: pd.DataFrame) -> list[dict[str, Any]]:

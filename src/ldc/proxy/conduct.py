@@ -120,26 +120,14 @@ def _work(
     threads: int | None,
 ) -> None:
     """Make the trials of these groups and store those that are not there; a group that was cut short is made whole."""
-    import torch
-
-    from ldc.engine.bank import Base
-    from ldc.engine.device import choose_device, keep_freed_memory
     from ldc.engine.feed import Feed
-    from ldc.models.load import load
+    from ldc.engine.opening import open_model
     from ldc.proxy.measure import Bench
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    keep_freed_memory()
-    chosen, why = choose_device(device)
-    progress.stage(f"loading {name}", 1)
-    loaded = load(name, spec, Path(), chosen)
-    base = Base.of(loaded.model, loaded.layout)
+    loaded, base = open_model(name, spec, Path(), device, threads, progress)
     feed = Feed(settings.study(name, spec), texts, loaded.tokenizer, base.device)
     feed.check()
-    progress.say(f"{name}: on {why}; {loaded.why_precision}")
-    progress.advance(1)
-    facts = {"device": str(chosen), "dtype": loaded.precision}
+    facts = {"device": str(base.device), "dtype": loaded.precision}
     runs = sum(len(group) for group in groups if group[0].method != PT)
     progress.stage(f"{name}: full fine-tuning and LoRA", runs * settings.steps)
     tokens = settings.rows * settings.length

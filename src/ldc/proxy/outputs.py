@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
 from ldc.calibrate.outputs import plain_records
 from ldc.calibrate.sources import slug
@@ -20,8 +19,8 @@ from ldc.proxy.settings import Settings
 from ldc.proxy.tables import components_table, runs_table, summary_table
 from ldc.proxy.trials import FULL, Outcome, Trial, plan, trials_of
 from ldc.report.figures import save
-from ldc.report.tables import csv_text, parquet_bytes
-from ldc.store.atomic import write_bytes, write_text
+from ldc.report.tables import schema_by_name, write_table
+from ldc.store.atomic import write_text
 
 SUMMARY = "summary.json"
 _TEXT = ("model", "domain", "method", "block", "component")
@@ -63,8 +62,7 @@ def write_comparison(folder: Folder) -> dict[str, Any]:
             f"{folder.out}: the report cannot be written ({error.strerror}); the trials stay"
         ) from error
     for name, frame in {"proxy": components, "proxy_runs": runs, "proxy_summary": summary}.items():
-        write_bytes(folder.out / "tables" / f"{name}.parquet", parquet_bytes(frame, _schema(frame)))
-        write_text(folder.out / "tables" / f"{name}.csv", csv_text(frame))
+        write_table(folder.out / "tables", name, frame, schema_by_name(frame, _TEXT, _WHOLE))
     synthetic = sorted({slug(d) for d in settings.domains if d in SYNTHETIC_DOMAINS})
     drawn = [d for d in dict.fromkeys(components["domain"]) if _is_drawn(components, d)]
     if drawn:
@@ -95,12 +93,3 @@ def paths(out: Path, model: str) -> dict[str, Path]:
 
 def _is_drawn(components: pd.DataFrame, domain: str) -> bool:
     return FULL in set(components[components["domain"] == domain]["method"])
-
-
-def _schema(frame: pd.DataFrame) -> pa.Schema:
-    def kind(name: str) -> pa.DataType:
-        if name in _TEXT:
-            return pa.string()
-        return pa.int64() if name in _WHOLE else pa.float64()
-
-    return pa.schema([(name, kind(name)) for name in frame.columns])

@@ -19,8 +19,7 @@ from ldc.analysis.soloist import soloist, soloist_summary, solos
 from ldc.analysis.subspace_pairs import COLUMNS as SUBSPACES
 from ldc.analysis.subspace_pairs import Adapters, subspaces
 from ldc.report.frames import Frames
-from ldc.report.tables import csv_text, parquet_bytes
-from ldc.store.atomic import write_bytes, write_text
+from ldc.report.tables import schema_by_name, write_table
 from ldc.study.schema import Study
 
 _TEXT = {
@@ -85,29 +84,16 @@ def evidence(study: Study, frames: Frames, adapters: Callable[[str], Adapters] |
 def write_evidence(out: Path, found: Evidence) -> list[Path]:
     """Write every table that has rows as Parquet and CSV below `out/tables`; one without rows is removed."""
     folder = out / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for name, frame in found.tables.items():
-        paths = folder / f"{name}.parquet", folder / f"{name}.csv"
         if frame.empty:
-            for path in paths:
-                path.unlink(missing_ok=True)
+            for kind in ("parquet", "csv"):
+                (folder / f"{name}.{kind}").unlink(missing_ok=True)
             continue
-        schema = schema_of(frame)
+        schema = schema_by_name(frame, _TEXT, _WHOLE)
         typed = frame.astype({f.name: "Int64" for f in schema if f.type == pa.int64()})
-        write_bytes(paths[0], parquet_bytes(typed, schema))
-        write_text(paths[1], csv_text(typed))
-        written += paths
+        written += write_table(folder, name, typed, schema)
     return written
-
-
-def schema_of(frame: pd.DataFrame) -> pa.Schema:
-    """Text, whole numbers and float64 by the names of the columns."""
-
-    def kind(name: str) -> pa.DataType:
-        return pa.string() if name in _TEXT else pa.int64() if name in _WHOLE else pa.float64()
-
-    return pa.schema([(name, kind(name)) for name in frame.columns])
 
 
 def _subspaces(study: Study, adapters: Callable[[str], Adapters] | None) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -128,6 +128,23 @@ def parquet_bytes(frame: pd.DataFrame, schema: pa.Schema) -> bytes:
     return buffer.getvalue()
 
 
+def schema_by_name(
+    frame: pd.DataFrame, text: Collection[str], whole: Collection[str], flags: Collection[str] = ()
+) -> pa.Schema:
+    """Text, whole numbers and truth values by the names of the columns; all others are float64."""
+    kinds = [(text, pa.string()), (whole, pa.int64()), (flags, pa.bool_())]
+    return pa.schema([(n, next((kind for names, kind in kinds if n in names), pa.float64())) for n in frame.columns])
+
+
+def write_table(folder: Path, name: str, frame: pd.DataFrame, schema: pa.Schema) -> list[Path]:
+    """A table as Parquet and CSV in a folder, which is made if absent."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.{kind}" for kind in ("parquet", "csv")]
+    write_bytes(paths[0], parquet_bytes(frame, schema))
+    write_text(paths[1], csv_text(frame))
+    return paths
+
+
 def planned_regimes(study: Study, evaluation: pd.DataFrame) -> list[str]:
     """What the validation table shows: PT, the study's regimes, and whatever else was scored, in the origin's order.
 
@@ -189,20 +206,14 @@ def write_overlap(out: Path, overlap: pd.DataFrame) -> None:
     """Write `tables/overlap`: how much of each test split is in each training split; nothing where it is not known."""
     if overlap.empty:
         return
-    (out / "tables").mkdir(parents=True, exist_ok=True)
     names = ("train_domain", "eval_domain")
-    schema = pa.schema([(n, pa.string() if n in names else pa.int64()) for n in overlap.columns])
-    write_bytes(out / "tables" / "overlap.parquet", parquet_bytes(overlap, schema))
-    write_text(out / "tables" / "overlap.csv", csv_text(overlap))
+    write_table(out / "tables", "overlap", overlap, schema_by_name(overlap, names, set(overlap.columns) - set(names)))
 
 
 def write_importance(out: Path, importance: pd.DataFrame) -> None:
     """Write `tables/importance`, the measures beside S; without rows it is removed."""
-    paths = [out / "tables" / f"importance.{kind}" for kind in ("parquet", "csv")]
     if importance.empty:
-        for path in paths:
-            path.unlink(missing_ok=True)
+        for kind in ("parquet", "csv"):
+            (out / "tables" / f"importance.{kind}").unlink(missing_ok=True)
         return
-    paths[0].parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(paths[0], parquet_bytes(importance, IMPORTANCE))
-    write_text(paths[1], csv_text(importance))
+    write_table(out / "tables", "importance", importance, IMPORTANCE)
