@@ -54,7 +54,7 @@ Work = Callable[[], tuple[list[Any], dict[str, Any]]]
 
 def _plan(wanted: tuple[str, ...], pairs: int) -> list[tuple[str, Work]]:
     """What to measure, as (title, work that returns rows and curves)."""
-    from benchmarks import parts, training
+    from benchmarks import grid, overhead, parts, training
 
     def growth() -> tuple[list[Any], dict[str, Any]]:
         row, curve = training.growth()
@@ -72,6 +72,11 @@ def _plan(wanted: tuple[str, ...], pairs: int) -> list[tuple[str, Work]]:
         "head-memory-128k": lambda: ([parts.head_row("head-memory-128k", 3)], {}),
         "head-memory-262k": lambda: ([parts.head_row("head-memory-262k", 3)], {}),
         "sweep": lambda: ([], {"sweep": training.sweep()}),
+        "overhead-d128": lambda: ([overhead.overhead_row("overhead-d128", grid.embedded(), 18, pairs, 3)], {}),
+        "overhead-d1024": lambda: (
+            [overhead.overhead_row("overhead-d1024", grid.llama(1_024, 8, 4_096, 16), 6, pairs, 1)],
+            {},
+        ),
         "stage1-d1024-T": lambda: ([training.stage1_wide(pairs)], {}),
         "demo-seconds": lambda: ([parts.demo_row()], {}),
     }

@@ -19,7 +19,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +34,7 @@ from benchmarks import machine, ours, training, users
 from benchmarks.console import say
 from benchmarks.grid import TEXTS, Grid, Training, embedded, runs_of
 from benchmarks.interleave import Outcome, measure
+from benchmarks.overhead import overhead_row
 from benchmarks.pairs import Pairs
 from benchmarks.rows import Row, of_outcome, of_pairs
 from ldc.models.layout import find_layout
@@ -242,55 +243,8 @@ def grid_of_42(setting: Setting) -> tuple[list[Row], dict[str, Any]]:
 
 def overhead(setting: Setting) -> tuple[list[Row], dict[str, Any]]:
     """Forward and backward pass of a bank of 18 runs over all projections, against the frozen model's own."""
-    grid = build(setting)
-    everything = [run for run in grid.runs if run.regime == "all"]
     many = 3 if setting.smoke else 18
-    runs = tuple(replace(everything[k % len(everything)], name=f"{k}", seed=k) for k in range(many))
-    grid = replace(grid, runs=runs)
-    bank = ours.new_bank(grid, runs, 1)
-    batch = ours.batch_of(grid, 0)
-    rows = torch.cat(
-        [batch.tokens[batch.group(run.text) * batch.rows_per_text :][: batch.rows_per_text] for run in runs]
-    )
-    labels = ours.labels_of(rows).reshape(-1)
-    decoder = grid.model.get_submodule(grid.layout.decoder)
-    head = grid.model.get_submodule(grid.layout.head).weight
-
-    def bare() -> None:
-        states = grid.model.get_input_embeddings()(rows).detach().requires_grad_()
-        hidden = decoder(inputs_embeds=states, use_cache=False).last_hidden_state
-        kept = labels >= 0
-        ours.head_loss(hidden.reshape(-1, hidden.shape[-1])[kept], head, labels[kept]).backward()
-
-    def adapted() -> None:
-        ours.one_pass(bank, grid).backward()
-        bank.adapters.clear_gradients()
-
-    seconds: dict[str, list[float]] = {"bare": [], "adapted": []}
-    for count in range(setting.pairs + 1):
-        for name, work in (("adapted", adapted), ("bare", bare)):
-            taken = _timed(work, grid.model.device, setting.steps)
-            if count:
-                seconds[name].append(taken)
-    pairs = Pairs(tuple(seconds["adapted"]), tuple(seconds["bare"]))
-    settings = {
-        "model": grid.label,
-        "runs": many,
-        "overhead_percent": round(100 * (1 / pairs.median - 1), 1),
-        "baseline_is": "the frozen model's own forward and backward pass to its embeddings on the same rows, same head",
-        "target_is": "20 % overhead, a ratio of 1/1.2",
-    }
-    row = of_pairs(f"overhead-{setting.model}", pairs, round(1 / 1.2, 3), round(1 / 1.12, 3), None, "seconds", settings)
-    return [row], {}
-
-
-def _timed(work: Callable[[], None], device: torch.device, times: int) -> float:
-    machine.synchronise(device)
-    began = time.perf_counter()
-    for _ in range(times):
-        work()
-    machine.synchronise(device)
-    return (time.perf_counter() - began) / times
+    return [overhead_row(f"overhead-{setting.model}", build(setting), many, setting.pairs, setting.steps)], {}
 
 
 def parity(setting: Setting) -> tuple[list[Row], dict[str, Any]]:

@@ -20,6 +20,8 @@ WHAT = {
     "head-memory-128k": "peak memory of the head, vocabulary 128,256, against full logits",
     "head-memory-262k": "peak memory of the head, vocabulary 262,144, against full logits",
     "growth": "cost of a run at the worst bank size, against K = 18",
+    "overhead-d128": "the frozen model's own passes against a bank's, 18 runs over all projections, d = 128",
+    "overhead-d1024": "the same, d = 1024, 6 runs",
     "demo-seconds": "the demo after installation, against 4 minutes",
 }
 

@@ -125,6 +125,8 @@ ORDER = (
     "head-memory-128k",
     "head-memory-262k",
     "growth",
+    "overhead-d128",
+    "overhead-d1024",
     "demo-seconds",
 )
 """The rows of `cpu.json`, in the order of the page."""
