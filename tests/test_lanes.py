@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -118,6 +120,23 @@ def test_what_a_lane_raises_is_raised_when_all_have_ended() -> None:
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         side_by_side([fail, last], 2)
     assert ended.is_set()
+
+
+def test_an_interrupted_caller_leaves_no_lane_at_work() -> None:
+    began: list[int] = []
+
+    def task(number: int) -> None:
+        began.append(number)
+        if number == 2:
+            _thread.interrupt_main()
+        time.sleep(0.02)
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side([lambda n=n: task(n) for n in range(200)], 2)
+    ended = len(began)
+    assert ended < 200
+    time.sleep(0.1)
+    assert len(began) == ended
 
 
 def test_lanes_have_the_callers_gradient_mode_and_numbers_of_their_own() -> None:

@@ -8,6 +8,7 @@ members share a lane is a matter of speed like the bank itself: their results ar
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
@@ -76,11 +77,15 @@ def side_by_side(tasks: Sequence[Callable[[], T]], lanes: int, at_once: bool = T
                 found[place] = task()
 
     threads, futures = max(1, torch.get_num_threads() // count), []
-    for number in range(1, count + 1):
-        futures.append(_thread(number, threads).submit(work))
-        if not at_once:
-            wait(futures)
-    wait(futures)
+    try:
+        for number in range(1, count + 1):
+            futures.append(_thread(number, threads).submit(work))
+            if not at_once:
+                wait(futures)
+        wait(futures)
+    finally:  # where the caller was interrupted, lanes end what they have begun and take nothing more
+        deque(waiting, maxlen=0)
+        wait(futures)
     for future in futures:
         future.result()
     return [found[place] for place in range(len(tasks))]
