@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import _thread
+import signal
 import threading
 import time
 
@@ -128,7 +128,7 @@ def test_an_interrupted_caller_leaves_no_lane_at_work() -> None:
     def task(number: int) -> None:
         began.append(number)
         if number == 2:
-            _thread.interrupt_main()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         time.sleep(0.02)
 
     with pytest.raises(KeyboardInterrupt):
