@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from engine_setup import difference, member, run, setup, spec
+from engine_setup import Reading, difference, member, run, setup, spec
 from ldc.cli import main
 from ldc.engine.compiled import can_compile
 from ldc.models.folders import EMBEDDED
@@ -47,6 +47,20 @@ def test_compiled_layers_train_to_the_same_adapters_and_are_compiled_once_for_ba
         for name, outcome in outcomes.items():
             assert difference(outcome.factors, expected[name].factors) <= 1e-4
             assert outcome.course.losses[0][1] == pytest.approx(expected[name].course.losses[0][1], rel=1e-6)
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("default")
+def test_models_after_one_another_stay_within_torchs_limit_of_versions() -> None:
+    """torch goes on uncompiled, with a warning only, once a code object has more versions than its limit."""
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=2, fail_on_recompile_limit_hit=True):
+        for family in ("llama", "gemma3_text"):
+            given = setup(family, torch.float32)
+            for words in (12, 200):  # rows of several documents, which are masked, and of one
+                members = [member(given.layout, f"math/{regime}/0", steps=1) for regime in STAGE_1]
+                run(given.base, members, spec(steps=1), Reading(words=words), compiled=True)
+                run(given.base, members[:1], spec(steps=1), Reading(words=words, rows=3), compiled=True)
 
 
 def test_a_missing_compiler_is_told_not_met(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -30,12 +31,20 @@ def call_compiled(layer: nn.Module, state: Tensor, args: Sequence[Any], kwargs: 
     for tensor in (state, *_tensors(args), *_tensors(kwargs)):
         if tensor.ndim > 1 and tensor.shape[0] == state.shape[0]:
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
-    return _compiled()(layer, state, args, kwargs)
+    absent = tuple(name for name, value in kwargs.items() if value is None)
+    kind = type(layer), getattr(layer, "attention_type", None), absent, state.shape[-1], torch.get_num_threads()
+    return _compiled(kind)(layer, state, args, kwargs)
 
 
 @cache
-def _compiled() -> LayerCall:
-    return torch.compile(call_layer)
+def _compiled(kind: tuple[Any, ...]) -> LayerCall:
+    """The compiled call of one kind of layer, of a code object of its own.
+
+    torch keeps eight versions of a code object and goes on uncompiled after that; what several models, kinds of
+    attention, absent masks and lanes ask for is more.
+    """
+    code = call_layer.__code__.replace(co_name=f"call_{kind[0].__name__}_{abs(hash(kind)):x}")
+    return torch.compile(FunctionType(code, globals()))
 
 
 def _tensors(value: Any) -> list[Tensor]:
