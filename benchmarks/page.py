@@ -80,6 +80,12 @@ def _table(rows: list[Row]) -> str:
             f"{row.target:g} | {aim} | {'holds' if row.holds else '**misses**'} | {parity} |"
         )
     notes = [_time_note(row.settings) for row in rows if "time_ratio" in row.settings]
+    notes += [
+        f"`{row.name}`: {row.target:g} lies beyond the cap; of what the products allow ({row.settings['cap']:g}) "
+        f"{row.ratio / row.settings['cap']:.0%} is reached."
+        for row in rows
+        if not row.holds and row.settings.get("cap", row.target) < row.target
+    ]
     return "\n".join(lines) + ("\n\n" + " ".join(notes) if notes else "")
 
 
