@@ -74,8 +74,12 @@ def test_nf4_without_its_package_names_the_command_that_brings_it(monkeypatch: p
 
 @pytest.fixture
 def nf4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> LoadedModel:
-    """A base in NF4 on the CPU, where bitsandbytes has the arithmetic though not the speed."""
+    """A base in NF4 on the CPU, where bitsandbytes has the arithmetic though not the speed.
+
+    On a CPU with bf16 units it would pack the weights for a kernel of its own, which a GPU has nothing of.
+    """
     pytest.importorskip("bitsandbytes", reason="the extra nf4 is not installed")
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False)
     monkeypatch.setattr(loading, "check_nf4", lambda *_: None)
     tiny_models.save_tiny(tmp_path / "model", request.param, layers=4, hidden=HIDDEN)
     return load("m", NF4, tmp_path, CPU)
