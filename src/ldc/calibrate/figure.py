@@ -27,6 +27,10 @@ LINES: dict[str, tuple[str, str, str]] = {
 """Colour (Okabe and Ito), dash and marker of the metrics that are drawn; `best` where none of the others is it."""
 
 
+COLUMNS = 3
+"""Panels side by side, at most."""
+
+
 def fig_recovery(summary: pd.DataFrame, model: str, synthetic: Collection[str] = ()) -> Figure:
     """Small multiples, one for each kind and domain: top-1 recovery of a few metrics and of the best.
 
@@ -39,14 +43,20 @@ def fig_recovery(summary: pd.DataFrame, model: str, synthetic: Collection[str] =
     """
     panels = list(summary.groupby(["kind", "domain"], sort=True))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(min(10.5, 1.2 + 3.1 * len(panels)), 4.4), layout="constrained")
-        axes_list = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        columns = min(COLUMNS, len(panels))
+        lines = -(-len(panels) // columns)
+        figure = Figure(figsize=(1.2 + 3.1 * columns, 1.6 + 2.8 * lines), layout="constrained")
+        grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+        axes_list = list(grid.flat)
+        for unused in axes_list[len(panels) :]:
+            unused.set_visible(False)
         for axes, (key, rows) in zip(axes_list, panels):
             kind, domain = str(key[0]), str(key[1])
             _panel(axes, rows)
             axes.set_title(title_of(kind, domain, synthetic), loc="left", fontsize=9)
             axes.set_xlabel(axis_of(kind))
-        axes_list[0].set_ylabel("top-1 recovery among all blocks")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("top-1 recovery among all blocks")
         handles = {
             h.get_label(): h for axes in axes_list for h in axes.get_lines() if not h.get_label().startswith("_")
         }
