@@ -468,8 +468,8 @@ def test_a_bank_of_zero_adapters_is_the_bare_model(given: Setup) -> None:
     bank = Bank(given.base, members, RANK, SCALING)
     (batch,) = next(windows(["cpp#0", "math#0"], Reading()))
     with torch.no_grad():
-        state, recording = bank.hidden(batch, to_the_end=True)
-    bare = recording.last
+        state, _ = bank.hidden(batch)
+    bare = bank.record(batch, range(len(members)), to_the_end=True).last
     assert bare is not None
     for k, rows in enumerate(state.chunk(len(members))):
         group = batch.group(bank.members[k].text)

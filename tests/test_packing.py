@@ -259,9 +259,10 @@ def states(bank: Bank, read: list[Row], with_positions: bool) -> torch.Tensor:
     """Hidden states [members and the bare model, rows, T, D] of rows of one length."""
     columns: Callable[[str], Any] = lambda name: torch.tensor([getattr(row, name) for row in read])  # noqa: E731
     batch = Batch(("math#0",), columns("tokens"), columns("labels"), columns("positions") if with_positions else None)
-    state, recording = bank.hidden(batch, to_the_end=True)
-    assert recording.last is not None
-    return torch.cat([state, recording.last]).unflatten(0, (len(bank.members) + 1, len(read)))
+    state, _ = bank.hidden(batch)
+    bare = bank.record(batch, range(len(bank.members)), to_the_end=True).last
+    assert bare is not None
+    return torch.cat([state, bare]).unflatten(0, (len(bank.members) + 1, len(read)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ldc import console
-from ldc.commands.options import AsJson, Device, DeviceOption, OutOption, Quiet, Threads
+from ldc.commands.options import AsJson, Device, DeviceOption, Model, OutOption, Quiet, Threads, number, settings_of
 from ldc.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from ldc.calibrate.settings import Settings
 
 
 class Kind(StrEnum):
@@ -27,13 +25,6 @@ class Kind(StrEnum):
     NONE = "none"
 
 
-def _number(name: str, words: str, least: float | None = None, letter: str = "N") -> Any:
-    return typer.Option(name, min=least, metavar=letter, help=words, show_default=False)
-
-
-Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="tiny-llama, tiny-gemma, a folder, or a Hub id in the cache, org/name.")
-]
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer and shorter: minutes on two cores.")]
 Kinds = Annotated[
     list[Kind] | None,
@@ -56,15 +47,15 @@ TextOption = Annotated[
 ]
 Strengths = Annotated[
     list[float] | None,
-    _number("--strength", "Noise of the damage in standard deviations; may be repeated.", letter="X"),
+    number("--strength", "Noise of the damage in standard deviations; may be repeated.", letter="X"),
 ]
-Lessons = Annotated[list[int] | None, _number("--lesson", "Optimiser steps of a teacher; may be repeated.", 1)]
-Blocks = Annotated[int | None, _number("--blocks", "Plant in N blocks only, spread evenly.", 1)]
-Seeds = Annotated[int | None, _number("--seeds", "Seeds of each map.", 1)]
-Steps = Annotated[int | None, _number("--steps", "Optimiser steps of a map.", 1)]
-Rows = Annotated[int | None, _number("--rows", "Rows of each step.", 1)]
-Length = Annotated[int | None, _number("--length", "Tokens of a row.", 8)]
-Rate = Annotated[float | None, _number("--learning-rate", "Peak learning rate of a map.", letter="X")]
+Lessons = Annotated[list[int] | None, number("--lesson", "Optimiser steps of a teacher; may be repeated.", 1)]
+Blocks = Annotated[int | None, number("--blocks", "Plant in N blocks only, spread evenly.", 1)]
+Seeds = Annotated[int | None, number("--seeds", "Seeds of each map.", 1)]
+Steps = Annotated[int | None, number("--steps", "Optimiser steps of a map.", 1)]
+Rows = Annotated[int | None, number("--rows", "Rows of each step.", 1)]
+Length = Annotated[int | None, number("--length", "Tokens of a row.", 8)]
+Rate = Annotated[float | None, number("--learning-rate", "Peak learning rate of a map.", letter="X")]
 
 
 def calibrate(
@@ -106,7 +97,9 @@ def calibrate(
         "length": length,
         "learning_rate": learning_rate,
     }
-    settings = _settings(quick, {name: value for name, value in asked.items() if value is not None})
+    from ldc.calibrate.settings import QUICK, Settings
+
+    settings = settings_of(Settings, asked, QUICK if quick else {})
     from ldc.calibrate.conduct import calibrate as conduct
 
     with console.ConsoleProgress(quiet) as progress:
@@ -119,23 +112,6 @@ def calibrate(
         console.say(f"failed: {sentence}")
     if summary["failed"]:
         raise typer.Exit(ExitCode.FAILED_RUNS)
-
-
-def _settings(quick: bool, asked: Mapping[str, Any]) -> Settings:
-    """The settings that the options add up to.
-
-    Raises:
-        typer.BadParameter: a value is out of its range.
-    """
-    from pydantic import ValidationError
-
-    from ldc.calibrate.settings import QUICK, Settings
-
-    try:
-        return Settings.model_validate({**(QUICK if quick else {}), **asked})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def _show(summary: Mapping[str, Any], out: Path) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from ldc.study.schema import Record
+
+    Settings = TypeVar("Settings", bound=Record)
 
 
 class Device(StrEnum):
@@ -25,6 +31,29 @@ class Compile(StrEnum):
     OFF = "off"
 
 
+def number(name: str, words: str, least: float | None = None, letter: str = "N") -> Any:
+    """An option that takes a number."""
+    return typer.Option(name, min=least, metavar=letter, help=words, show_default=False)
+
+
+def settings_of(kind: type[Settings], asked: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> Settings:
+    """The settings that options add up to: those given (None is not) over those `before`.
+
+    Raises:
+        typer.BadParameter: a value is out of its range.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return kind.model_validate({**(before or {}), **{k: v for k, v in asked.items() if v is not None}})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="tiny-llama, tiny-gemma, a folder, or a Hub id in the cache, org/name.")
+]
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file.", show_default=False)]
 OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="OUT", help="Folder for the results.", show_default=False)

@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ldc import console
-from ldc.commands.calibrate import Model
-from ldc.commands.options import AsJson, Device, DeviceOption, OutOption, Quiet, Threads
+from ldc.commands.options import AsJson, Device, DeviceOption, Model, OutOption, Quiet, Threads, number, settings_of
 from ldc.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from ldc.proxy.settings import Settings
-
-
-def _number(name: str, words: str, least: float | None = None, letter: str = "N") -> Any:
-    return typer.Option(name, min=least, metavar=letter, help=words, show_default=False)
 
 
 Domains = Annotated[
@@ -31,18 +24,18 @@ Domains = Annotated[
         show_default=False,
     ),
 ]
-Seeds = Annotated[int | None, _number("--seeds", "Seeds of each run; default: 3.", 1)]
+Seeds = Annotated[int | None, number("--seeds", "Seeds of each run; default: 3.", 1)]
 Ranks = Annotated[
     list[int] | None,
-    _number("--rank", "Rank of LoRA; may be repeated. Default: those of 4 to 128 that fit.", 1),
+    number("--rank", "Rank of LoRA; may be repeated. Default: those of 4 to 128 that fit.", 1),
 ]
-Alpha = Annotated[float | None, _number("--alpha", "LoRA is scaled by alpha / rank; default: 32.", letter="X")]
-Steps = Annotated[int | None, _number("--steps", "Optimiser steps of every run; default: 40.", 1)]
-Rows = Annotated[int | None, _number("--rows", "Rows of each step; default: 4.", 1)]
-Length = Annotated[int | None, _number("--length", "Tokens of a row; default: 64.", 8)]
-Rate = Annotated[float | None, _number("--learning-rate", "Peak learning rate of LoRA; default: 2e-3.", letter="X")]
+Alpha = Annotated[float | None, number("--alpha", "LoRA is scaled by alpha / rank; default: 32.", letter="X")]
+Steps = Annotated[int | None, number("--steps", "Optimiser steps of every run; default: 40.", 1)]
+Rows = Annotated[int | None, number("--rows", "Rows of each step; default: 4.", 1)]
+Length = Annotated[int | None, number("--length", "Tokens of a row; default: 64.", 8)]
+Rate = Annotated[float | None, number("--learning-rate", "Peak learning rate of LoRA; default: 2e-3.", letter="X")]
 FullRate = Annotated[
-    float | None, _number("--full-rate", "Peak learning rate of full fine-tuning; default: 4e-4.", letter="X")
+    float | None, number("--full-rate", "Peak learning rate of full fine-tuning; default: 4e-4.", letter="X")
 ]
 
 
@@ -80,7 +73,9 @@ def proxy(
         "learning_rate": learning_rate,
         "full_rate": full_rate,
     }
-    settings = _settings({name: value for name, value in asked.items() if value is not None})
+    from ldc.proxy.settings import Settings
+
+    settings = settings_of(Settings, asked)
     from ldc.proxy.conduct import compare
 
     with console.ConsoleProgress(quiet) as progress:
@@ -93,23 +88,6 @@ def proxy(
         console.say(f"failed: {sentence}")
     if summary["failed"]:
         raise typer.Exit(ExitCode.FAILED_RUNS)
-
-
-def _settings(asked: Mapping[str, Any]) -> Settings:
-    """The settings that the options add up to.
-
-    Raises:
-        typer.BadParameter: a value is out of its range.
-    """
-    from pydantic import ValidationError
-
-    from ldc.proxy.settings import Settings
-
-    try:
-        return Settings.model_validate(asked)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def _show(summary: Mapping[str, Any], out: Path) -> None:

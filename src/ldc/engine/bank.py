@@ -119,16 +119,14 @@ class Bank:
         sizes = [sum(p.numel() for p in layer.parameters()) for layer in base.layers]
         self._costs = [base.head.weight_VD.numel() + sum(sizes[join:]) for join in self._joins]
 
-    def hidden(
-        self, batch: Batch, present: Sequence[int] | None = None, to_the_end: bool = False
-    ) -> tuple[Tensor, Recording]:
+    def hidden(self, batch: Batch, present: Sequence[int] | None = None) -> tuple[Tensor, Recording]:
         """Hidden states after the final norm, [rows of all present members, T, D], and what the trunk recorded.
 
         `present` are the positions of the members whose text the batch holds, in row order; None means all. Each has
         `batch.rows_per_text` rows. With gradients enabled the result can be differentiated to the adapters.
         """
         chosen = tuple(range(len(self.members))) if present is None else tuple(present)
-        recording = self.record(batch, chosen, to_the_end)
+        recording = self.record(batch, chosen)
         with self._adapted():
             return self._run(batch, chosen, recording), recording
 

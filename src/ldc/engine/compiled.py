@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import count
 from types import FunctionType
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 LayerCall = Callable[[nn.Module, Tensor, Sequence[Any], Mapping[str, Any]], Tensor]
+_NUMBERS = count()
 
 
 def call_layer(layer: nn.Module, state: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
@@ -43,7 +45,7 @@ def _compiled(kind: tuple[Any, ...]) -> LayerCall:
     torch keeps eight versions of a code object and goes on uncompiled after that; what several models, kinds of
     attention, absent masks and lanes ask for is more.
     """
-    code = call_layer.__code__.replace(co_name=f"call_{kind[0].__name__}_{abs(hash(kind)):x}")
+    code = call_layer.__code__.replace(co_name=f"call_{kind[0].__name__}_{next(_NUMBERS)}")
     return torch.compile(FunctionType(code, globals()))
 
 

@@ -13,7 +13,7 @@ from ldc.domains.windows import Window
 from ldc.engine.bank import Bank
 from ldc.engine.batches import ANY, Batch
 from ldc.engine.head import IGNORED
-from ldc.engine.lanes import MOST
+from ldc.engine.lanes import most_lanes
 from ldc.engine.train import member_labels
 
 PT = -1
@@ -47,7 +47,7 @@ def score(
     totals = {k: np.zeros(documents) for k in ([PT] if pt else []) + list(members)}
     order = sorted(range(len(windows)), key=lambda i: (len(windows[i].tokens), i))
     copies = len(members) + (1 if pt else 0)
-    in_a_pass = batch_tokens // MOST  # the same for any number of lanes, so that results are too
+    in_a_pass = batch_tokens // most_lanes(bank.base.device)  # the same for any number of threads, as results are
     for group in _groups([windows[i] for i in order], max(1, in_a_pass // max(1, min(copies, TOGETHER)))):
         batch = _padded(group, bank.base.device)
         recording = bank.record(batch, members, to_the_end=pt)

@@ -32,9 +32,14 @@ def lane() -> int:
     return getattr(_HERE, "number", 0)
 
 
+def most_lanes(device: torch.device) -> int:
+    """How many lanes a device may have, whatever its number of threads: one on a GPU."""
+    return MOST if device.type == "cpu" else 1
+
+
 def lanes_for(device: torch.device) -> int:
-    """How many lanes a bank is cut into: one on a GPU, else as many as there are threads, four at most."""
-    return 1 if device.type != "cpu" or lane() else min(MOST, torch.get_num_threads())
+    """How many lanes a bank is cut into: as many as there are threads, and the device may have; one within a lane."""
+    return 1 if lane() else min(most_lanes(device), torch.get_num_threads())
 
 
 def parts(costs: Sequence[float], count: int) -> list[range]:

@@ -98,7 +98,7 @@ def _accumulate(bank: Bank, window: Window) -> tuple[list[float], list[int]]:
 
         def differentiate(part: Sequence[int], state: Tensor, batch: Batch = batch) -> Tensor:
             labels = member_labels(bank, batch, part)
-            weight = weights[list(part)].repeat_interleave(batch.rows_per_text)
+            weight = weights[part[0] : part[-1] + 1].repeat_interleave(batch.rows_per_text)  # parts are neighbours
             loss, nll = bank.base.head.loss(state, labels, weight[:, None].expand(labels.shape))
             loss.backward()
             return nll.view(len(part), -1).double().sum(dim=1).cpu()
