@@ -87,6 +87,39 @@ def test_what_matrix_sizes_predict_is_no_support_for_the_mlp(with_effects: tuple
     assert "matrix sizes alone predict 1.8" in claim(found, "mlp-over-attn-raw").why
 
 
+def test_arms_that_are_alike_differ_by_nothing() -> None:
+    nll = np.random.default_rng(0).uniform(100, 900, (3, 12))
+    pair = Pair("d", (0, 1, 2), nll, np.stack([nll] * 5), np.full(12, 300.0))
+    assert (pair.cells == 0).all()
+    assert (pair.member_effects == 0).all()
+
+
+def trained(study: Study, layers: dict[str, str]) -> pd.DataFrame:
+    """Norms that say which layers each targeted run trains: `top3-mlp` of each domain as `layers` says, in digits."""
+    runs = {(d, "top3-mlp"): own for d, own in layers.items()}
+    runs |= {(d, f"foreign3-mlp.{other}"): layers[other] for d in layers for other in layers if other != d}
+    rows = [(MODEL, d, regime, 2, int(n), "mlp", "gate") for (d, regime), own in runs.items() for n in own]
+    return pd.DataFrame(rows, columns=["model", "domain", "regime", "seed", "layer", "block", "component"])
+
+
+def test_foreign_layers_that_are_a_domains_own_are_told(with_effects: tuple[Study, Frames, Evidence]) -> None:
+    study, frames, before = with_effects
+
+    def foreign(layers: dict[str, str]) -> Claim:
+        norms = pd.concat([frames.norms, trained(study, layers)], ignore_index=True)
+        return claim(evidence(study, replace(frames, norms=norms)), "top3-mlp-over-foreign")
+
+    apart, some, none = (
+        foreign(dict(zip(("d0", "d1", "d2"), x))) for x in (("012", "123", "234"), ("012", "012", "234"), ("012",) * 3)
+    )
+    assert (apart.effect, apart.why) == (claim(before, "top3-mlp-over-foreign").effect, "")
+    assert (some.effect, some.verdict) == (apart.effect, "supported")
+    assert "2 of the 6 sets of layers held against top3-mlp are the same as its own" in some.why
+    assert math.isnan(none.effect)
+    assert (none.verdict, none.n) == ("undecided", 0)
+    assert "are the same layers in every domain" in none.why
+
+
 def test_contrasts_see_the_seeds_that_validate_and_no_others(with_effects: tuple[Study, Frames, Evidence]) -> None:
     study, frames, found = with_effects
     spoilt = frames.documents.copy()

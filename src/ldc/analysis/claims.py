@@ -11,7 +11,19 @@ import numpy as np
 import pandas as pd
 
 from ldc.analysis.arms import Comparison, comparisons, independent, studied, tops
-from ldc.analysis.contrasts import UNIT, Scored, Scores, estimate, over_domains, pairs_of, rank_p, shared
+from ldc.analysis.contrasts import (
+    UNIT,
+    Places,
+    Scored,
+    Scores,
+    coincident,
+    estimate,
+    over_domains,
+    pairs_of,
+    places,
+    rank_p,
+    shared,
+)
 from ldc.analysis.decomposition import decompose, specificity
 from ldc.analysis.maps import BLOCKS, block_sums, maps
 from ldc.analysis.nulls import block_ratio
@@ -106,7 +118,7 @@ def claims(
     for model in study.models:
         findings = [
             *_movement(norms, sizes, study, model),
-            *_targeted(scores[model], study),
+            *_targeted(scores[model], study, places(norms, model)),
             _specific(norms, study, model),
             *_predicts(found.get(model, []), study),
         ]
@@ -209,7 +221,7 @@ def _common_seeds(rows: pd.DataFrame) -> int:
     return len(set.intersection(*held)) if held else 0
 
 
-def _targeted(scores: Mapping[str, Scores], study: Study) -> list[_Finding]:
+def _targeted(scores: Mapping[str, Scores], study: Study, held: Places) -> list[_Finding]:
     """Ranked layers against random and foreign ones, and MLP against attention at the same number of parameters."""
     possible = comparisons(study)
     findings = []
@@ -217,9 +229,9 @@ def _targeted(scores: Mapping[str, Scores], study: Study) -> list[_Finding]:
         alone = top.top == 1 and any(r.solo and r.block == top.block for r in study.regimes.values())
         if not alone and not any(c.left == left and c.random for c in possible):
             lacking = Comparison("top-random", left, f"random{top.top}-{top.block}", top.top or 1, top.block)
-            findings.append(_against({}, lacking))
+            findings.append(_against({}, lacking, held))
     wanted = [c for c in possible if c.random or c.foreign or c.kind == "mlp-attn-equal"]
-    return findings + [_against(scores, c) for c in wanted]
+    return findings + [_against(scores, c, held) for c in wanted]
 
 
 def _worded(what: Comparison) -> tuple[str, str]:
@@ -237,7 +249,7 @@ def _worded(what: Comparison) -> tuple[str, str]:
     return f"{what.left}-over-random", f"The top-{layers} than {many} random one{'' if k == 1 else 's'}"
 
 
-def _against(scores: Mapping[str, Scores], what: Comparison) -> _Finding:
+def _against(scores: Mapping[str, Scores], what: Comparison, held: Places) -> _Finding:
     """One comparison, mean over the domains that have it."""
     name, sentence = _worded(what)
     pairs = shared(pairs_of(scores, what))
@@ -246,10 +258,17 @@ def _against(scores: Mapping[str, Scores], what: Comparison) -> _Finding:
         return _Finding(name, sentence, f"{what.left} against {what.right}", UNIT, missing=missing)
     draws = len(pairs[0].right_ASD)
     right = f"the mean of {draws} of {what.right}" if what.random or what.foreign else what.right
-    note, ranks = "", (0.0, 0.0)
+    notes, ranks = list[str](), (0.0, 0.0)
     if what.random:
         ranks = rank_p(pairs), rank_p(pairs, worse=True)
-        note = f"better than {draws + 1 - round(ranks[0] * (draws + 1))} of {draws} draws (p = {ranks[0]:.2g} by rank)"
+        better = draws + 1 - round(ranks[0] * (draws + 1))
+        notes.append(f"better than {better} of {draws} draws (p = {ranks[0]:.2g} by rank)")
+    same, arms = coincident(scores, what, held)
+    if arms and same == arms:
+        missing = f"{what.left} and {what.right} are the same layers in every domain: there is nothing to compare"
+        return _Finding(name, sentence, f"{what.left} against {right}", UNIT, missing=missing)
+    if same:
+        notes.append(f"{same} of the {arms} sets of layers held against {what.left} are the same as its own")
     found = estimate(pairs, what.random)
     if what.foreign:
         found = over_domains(pairs, found)
@@ -261,7 +280,7 @@ def _against(scores: Mapping[str, Scores], what: Comparison) -> _Finding:
         found=found,
         n=sum(p.left_SD.shape[1] for p in pairs),
         seeds=len(pairs[0].seeds),
-        note=note,
+        note="; ".join(notes),
         ranked=what.count > 0,
         rank_p=ranks,
     )

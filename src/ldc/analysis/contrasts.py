@@ -113,8 +113,9 @@ class Pair:
 
     @property
     def cells(self) -> Array:
-        """Left against the mean of the right, document by document: [S, D]."""
-        return bits_per_byte_cells(self.left_SD, self.right_ASD.mean(axis=0), self.bytes_D)
+        """Left against the mean of the right, document by document: [S, D]; nothing but zeros where both are alike."""
+        differences_SD = (self.right_ASD - self.left_SD).mean(axis=0)
+        return bits_per_byte_cells(np.zeros_like(differences_SD), differences_SD, self.bytes_D)
 
     @property
     def member_effects(self) -> Array:
@@ -169,6 +170,35 @@ def pairs_of(scores: Mapping[str, Scores], what: Comparison) -> list[Pair]:
         Pair.of(of, domain, what.left, what.right, domain if what.foreign else "") for domain, of in scores.items()
     ]
     return [pair for pair in found if pair is not None]
+
+
+Places = Mapping[tuple[str, str], frozenset[tuple[int, str]]]
+"""Layer and component of everything that is trained, by (domain, regime)."""
+
+
+def places(norms: pd.DataFrame, model: str) -> Places:
+    """What each run of a model trains, as its norms tell.
+
+    Args:
+        norms: model domain regime layer component.
+    """
+    rows = norms[norms["model"] == model][["domain", "regime", "layer", "component"]].drop_duplicates()
+    groups = rows.groupby(["domain", "regime"])
+    return {(str(d), str(r)): frozenset(zip(of["layer"], of["component"])) for (d, r), of in groups}
+
+
+def coincident(scores: Mapping[str, Scores], what: Comparison, held: Places) -> tuple[int, int]:
+    """(how many arms on the right train just what the left one does, how many there are), over all domains.
+
+    Another domain's top layers may be this one's own: such an arm is the same run again, and says nothing.
+    """
+    right = [
+        (held.get((domain, what.left)), held.get((domain, member)))
+        for domain, of in scores.items()
+        for member in of.members(what.right)
+        if not (what.foreign and member == f"{what.right}.{domain}")
+    ]
+    return sum(own is not None and own == other for own, other in right), len(right)
 
 
 Scored = Mapping[str, Mapping[str, Scores]]
