@@ -299,6 +299,7 @@ def test_the_command_prints_tables_that_fit_eighty_columns(
     assert max(map(len, tables)) <= 80, max(tables, key=len)
     assert "S over undamaged model" in out
     assert "taught, notes" in out
+    assert "1 seed, maps of 64 tokens" in out
     assert (tmp_path / "out" / "figures" / f"fig_planted_{conduct.named(str(folder))[0]}.png").exists()
     assert main([*command(folder, tmp_path / "out", *words), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)

@@ -20,6 +20,7 @@ from ldc.calibrate.recovery import (
 )
 from ldc.calibrate.scores import Evidence, ranks
 from ldc.calibrate.settings import QUICK, Settings
+from ldc.calibrate.shown import recovery_tables
 from ldc.calibrate.words import label
 from ldc.models.roles import Component
 
@@ -220,3 +221,17 @@ def test_every_metric_has_a_name_to_be_shown() -> None:
     assert "S over undamaged model" in names
     assert "output effect over all other plants" in names
     assert len(names) == len([*one.plain(plant, 0), *one.contrasts(plant, 0), "chance"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "share", "advised"), [("taught", 0.5, True), ("taught", 0.95, False), ("damage", 0.5, False)]
+)
+def test_longer_maps_are_advised_where_taught_blocks_are_missed(kind: str, share: float, advised: bool) -> None:
+    row = {"kind": kind, "domain": "python", "strength": 3.0, "metric": "s", "plants": 8, "seeds": 2}
+    row |= {"top1": share, "low": 0.1, "high": 0.99, "mrr": share}
+    settings = {"steps": 5, "rows": 10, "length": 30}
+    [(title, _, sentence)] = recovery_tables(
+        {"recovery": [row], "best": [row], "blocks": 8, "synthetic": [], "settings": settings}
+    )
+    assert title.endswith("8 plants, 2 seeds, maps of 1,500 tokens")
+    assert ("longer maps" in sentence) == advised

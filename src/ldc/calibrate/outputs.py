@@ -75,7 +75,7 @@ def write_calibration(folder: Folder) -> dict[str, Any]:
     tables = {"planted": found, "planted_summary": recovery, "planted_confusion": confusion, "planted_nothing": nothing}
     for name, frame in tables.items():
         write_table(folder.out / "tables", name, frame, schema_by_name(frame, _TEXT, _WHOLE, ("hit",)))
-    synthetic = [d for d in {*settings.domains, settings.text} if d in SYNTHETIC_DOMAINS]
+    synthetic = {settings.text, *(settings.domains if "taught" in settings.kinds else ())} & {*SYNTHETIC_DOMAINS}
     if not recovery.empty:
         save(fig_recovery(recovery, model, synthetic), folder.out / "figures" / f"fig_planted_{model}")
     summary = {

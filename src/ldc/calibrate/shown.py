@@ -7,9 +7,12 @@ from typing import Any
 
 from ldc.calibrate.scores import HALF, OVER, PAIRED
 from ldc.calibrate.words import axis_of, label, title_of
+from ldc.domains.embedded import SYNTHETIC_DOMAINS
 
 Record = Mapping[str, Any]
 SHOWN = ("s", "relative", "rms", "effect", "gradient", "taylor", "snr", "weight")
+ENOUGH = 0.9
+"""Below this share of taught blocks found by the best metric, longer maps are advised: see docs/results/planted."""
 REFERENCES = ("untouched", "general", "shuffled", "domain", "several", "others_1", "others_2", "others_4", "others")
 
 
@@ -21,7 +24,9 @@ def recovery_tables(summary: Record) -> list[tuple[str, list[dict[str, object]],
     found = []
     for (kind, domain), rows in groups.items():
         plants, seeds = max(r["plants"] for r in rows), max(r["seeds"] for r in rows)
-        counted = f"{plants} plants, {seeds} seed{'s' if seeds != 1 else ''}"
+        how = summary["settings"]
+        tokens = how["steps"] * how["rows"] * how["length"]
+        counted = f"{plants} plants, {seeds} seed{'s' if seeds != 1 else ''}, maps of {tokens:,} tokens"
         title = f"{title_of(kind, domain, summary['synthetic'])}: share found first of {summary['blocks']} blocks"
         title += f"\n  by {axis_of(kind)}; {counted}"
         strengths = sorted({r["strength"] for r in rows}, reverse=kind != "taught")
@@ -32,7 +37,10 @@ def recovery_tables(summary: Record) -> list[tuple[str, list[dict[str, object]],
             for metric in wanted
         ]
         tops = [b for b in summary["best"] if (b["kind"], b["domain"]) == (kind, domain)]
-        found.append((title, table, "\n".join(map(best_sentence, sorted(tops, key=lambda b: -b["strength"])))))
+        sentences = [best_sentence(top) for top in sorted(tops, key=lambda b: -b["strength"])]
+        if kind == "taught" and any(top["top1"] < ENOUGH for top in tops):
+            sentences.append("what was taught wants longer maps than damage does: --steps")
+        found.append((title, table, "\n".join(sentences)))
     return found
 
 
@@ -69,6 +77,14 @@ def nothing_sentences(summary: Record) -> list[str]:
         for row in summary["nothing"]
         if row["metric"] in ("s" + OVER + "untouched", PAIRED, HALF)
     ]
+
+
+def text_sentences(summary: Record) -> list[str]:
+    """Which of the texts are synthetic, those that general text is mixed from among them."""
+    found = [f"synthetic text: {', '.join(summary['synthetic'])}"] if summary["synthetic"] else []
+    if {"damage", "damage2", "taught"} & set(summary["settings"]["kinds"]):
+        found.append(f"synthetic within general text: {', '.join(SYNTHETIC_DOMAINS)}")
+    return found
 
 
 def _wanted(rows: Sequence[Record]) -> list[str]:

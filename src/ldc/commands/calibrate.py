@@ -116,7 +116,7 @@ def calibrate(
 
 def _show(summary: Mapping[str, Any], out: Path) -> None:
     from ldc.calibrate.outputs import paths
-    from ldc.calibrate.shown import confusion_tables, nothing_sentences, recovery_tables
+    from ldc.calibrate.shown import confusion_tables, nothing_sentences, recovery_tables, text_sentences
 
     for title, rows, sentence in recovery_tables(summary):
         console.put(title)
@@ -128,7 +128,7 @@ def _show(summary: Mapping[str, Any], out: Path) -> None:
         console.put("")
     for sentence in nothing_sentences(summary):
         console.put(sentence)
-    if any(domain in summary["synthetic"] for domain in summary["settings"]["domains"]):
-        console.put(f"synthetic text: {', '.join(summary['synthetic'])}")
+    for sentence in text_sentences(summary):
+        console.put(sentence)
     for name, path in paths(out, summary["model"]).items():
         console.put(f"{name:<8} {path}")
