@@ -434,14 +434,14 @@ def test_the_terminal_prints_each_verdict_within_eighty_columns(with_effects: tu
     text = file.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert "supported    The top-3 MLP layers do better than three random ones" in text
-    assert "no runs in this study" not in text
+    assert "could not be tested" not in text
     bare = make_study(models=("alpha",))
     shown = tidy_frames(make_frames(bare))
     lines, given, file = run_lines(bare), evidence(bare, shown).ledger, io.StringIO()
     print_summary(Console(width=80, file=file), Path("out"), bare, shown, lines, ledger=given)
     text = " ".join(file.getvalue().split())
     without = [c.name for c in given if math.isnan(c.effect) and not c.seeds]
-    assert f"{len(without)} further sentences have no runs in this study ({', '.join(without)})" in text
+    assert f"{len(without)} further sentences could not be tested here ({', '.join(without)})" in text
     assert not any(c.sentence in text for c in given if c.name in without)
     assert max(map(len, file.getvalue().splitlines())) <= 80
 

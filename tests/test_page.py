@@ -361,12 +361,12 @@ def test_sentences_without_runs_are_folded_and_the_others_stand_in_their_order()
     page = page_of(Proof(claims=mixed))
     folded = re.search(r'<details class="without"><summary>(.*?)</summary>(.*?)</details>', page, re.DOTALL)
     assert folded is not None
-    assert folded[1] == "2 further sentences have no runs in this study"
+    assert folded[1] == "2 further sentences could not be tested in this study"
     assert folded[2].count("<li>") == folded[2].count("no domain has runs of top9") == 2
     assert "of none" not in page.replace(folded[0], "")
     assert "<details" not in page_of(Proof(claims=claims()))
     bare = page_of(Proof(claims=lacking.iloc[:1]))
-    assert "<summary>1 sentence has no runs in this study</summary>" in bare
+    assert "<summary>1 sentence could not be tested in this study</summary>" in bare
     assert '<table class="ledger"' not in bare
 
 

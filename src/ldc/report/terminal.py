@@ -128,8 +128,8 @@ def _print_ledger(console: Console, claims: Sequence[Claim]) -> None:
     if known:
         console.print(ledger)
     if without:
-        many = f"{len(without)} {'further ' if known else ''}sentence{' has' if len(without) == 1 else 's have'}"
-        lacking = f"{many} no runs in this study ({', '.join(without)}); the page and summary.json say what each lacks"
+        many = f"{len(without)} {'further ' if known else ''}sentence{'' if len(without) == 1 else 's'}"
+        lacking = f"{many} could not be tested here ({', '.join(without)}); the page and summary.json say why"
         console.print(Padding(Text(lacking, style="dim"), (0, 0, 0, 2)), highlight=False)
 
 
