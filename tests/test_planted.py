@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ldc.calibrate.figure import REFERENCES, fig_references
 from ldc.calibrate.plants import Plant, pairs, planted, references, spread, units_of
 from ldc.calibrate.records import MEASURES, SHIFT, Map
 from ldc.calibrate.recovery import (
@@ -235,3 +236,17 @@ def test_longer_maps_are_advised_where_taught_blocks_are_missed(kind: str, share
     )
     assert title.endswith("8 plants, 2 seeds, maps of 1,500 tokens")
     assert ("longer maps" in sentence) == advised
+
+
+def test_the_figure_of_references_shows_the_share_of_each() -> None:
+    table = summary_table(planted_table(evidence("taught"), "m"), 12)
+    figure = fig_references(table, "m", ("medical",))
+    assert figure is not None
+    [axes] = figure.axes
+    shown = [metric for metric in REFERENCES if metric in set(table["metric"])]
+    assert [text.get_text() for text in axes.get_yticklabels()] == [label(metric) for metric in shown]
+    [marks] = [line for line in axes.get_lines() if line.get_label() == "25 steps"]
+    assert list(marks.get_xdata()) == [shares(table)[metric] for metric in shown]
+    assert [round(y) for y in marks.get_ydata()] == list(range(len(shown)))
+    assert "taught, medical (synthetic text)" in [axes.get_title(where) for where in ("left", "center")]
+    assert fig_references(table[table["metric"].isin(["s", "chance"])], "m") is None

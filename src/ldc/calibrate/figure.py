@@ -1,8 +1,9 @@
-"""The figure of a calibration: the share of planted blocks found, against how strongly they were planted."""
+"""The figures of a calibration: the share of planted blocks found, against how strongly they were planted and against
+what S is held."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import matplotlib
@@ -25,8 +26,16 @@ LINES: dict[str, tuple[str, str, str]] = {
     "best": ("#56b4e9", "solid", "X"),
 }
 """Colour (Okabe and Ito), dash and marker of the metrics that are drawn; `best` where none of the others is it."""
-
-
+REFERENCES = tuple(
+    "s" + (f"-over-{name}" if name else "")
+    for name in (
+        *("", "shuffled", "general", "domain", "untouched", "several"),
+        *("others_1", "others_2", "others_4", "others", "others_z"),
+    )
+)
+"""S alone and over each reference, from top to bottom."""
+MARKERS = "oDs^vP"
+"""Of strengths, in turn."""
 COLUMNS = 3
 """Panels side by side, at most."""
 
@@ -41,37 +50,92 @@ def fig_recovery(summary: pd.DataFrame, model: str, synthetic: Collection[str] =
         model: the model's short name.
         synthetic: domains of synthetic text.
     """
-    panels = list(summary.groupby(["kind", "domain"], sort=True))
     with matplotlib.rc_context(STYLE):
-        columns = min(COLUMNS, len(panels))
-        lines = -(-len(panels) // columns)
-        figure = Figure(figsize=(1.2 + 3.1 * columns, 1.6 + 2.8 * lines), layout="constrained")
-        grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
-        axes_list = list(grid.flat)
-        for unused in axes_list[len(panels) :]:
-            unused.set_visible(False)
-        for axes, (key, rows) in zip(axes_list, panels):
-            kind, domain = str(key[0]), str(key[1])
+        figure, panels = _panels(summary, synthetic, 2.8)
+        for axes, (kind, _), rows in panels:
             _panel(axes, rows)
-            axes.set_title(title_of(kind, domain, synthetic), loc="left", fontsize=9)
             axes.set_xlabel(axis_of(kind))
-        for axes in grid[:, 0]:
-            axes.set_ylabel("top-1 recovery among all blocks")
-        handles = {
-            h.get_label(): h for axes in axes_list for h in axes.get_lines() if not h.get_label().startswith("_")
-        }
-        figure.legend(
-            handles.values(),
-            handles.keys(),
-            loc="outside lower left",
-            ncols=3,
-            frameon=False,
-            handlelength=3,
-            fontsize=8,
-        )
+            if axes.get_subplotspec().is_first_col():
+                axes.set_ylabel("top-1 recovery among all blocks")
+        _legend(figure, 3)
         plants = int(summary["plants"].max())
         figure.suptitle(f"{model} · planted blocks found, of at most {plants} a point", x=0.01, ha="left", fontsize=10)
         return figure
+
+
+def fig_references(summary: pd.DataFrame, model: str, synthetic: Collection[str] = ()) -> Figure | None:
+    """Small multiples, one for each kind and domain: top-1 recovery of raw S and of S over each of its references, with
+    Wilson's 95 % interval over plants; the thin line is chance. None where nothing has a reference.
+
+    Args:
+        summary: as `recovery.summary_table` gives it.
+        model: the model's short name.
+        synthetic: domains of synthetic text.
+    """
+    there = set(summary["metric"])
+    shown = [metric for metric in REFERENCES if metric in there]
+    if len(shown) < 2:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure, panels = _panels(summary, synthetic, 0.6 + 0.3 * len(shown))
+        for axes, (kind, _), rows in panels:
+            _against(axes, rows, shown, "steps" if kind == "taught" else "deviations")
+            axes.set_xlabel("top-1 recovery among all blocks")
+        _legend(figure, 4)
+        figure.suptitle(f"{model} · what S is held against", x=0.01, ha="left", fontsize=10)
+        return figure
+
+
+def _panels(
+    summary: pd.DataFrame, synthetic: Collection[str], height: float
+) -> tuple[Figure, list[tuple[Any, tuple[str, str], pd.DataFrame]]]:
+    """A figure with a titled panel, so high in inches, for each kind and domain: (axes, kind and domain, rows)."""
+    groups = [((str(kind), str(domain)), rows) for (kind, domain), rows in summary.groupby(["kind", "domain"])]
+    columns = min(COLUMNS, len(groups))
+    lines = -(-len(groups) // columns)
+    figure = Figure(figsize=(1.2 + 3.1 * columns, 1.6 + height * lines), layout="constrained")
+    grid = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
+    for unused in grid[len(groups) :]:
+        unused.set_visible(False)
+    for axes, (key, _) in zip(grid, groups):
+        axes.set_title(title_of(*key, synthetic), loc="left", fontsize=9)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, [(axes, key, rows) for axes, (key, rows) in zip(grid, groups)]
+
+
+def _legend(figure: Figure, columns: int) -> None:
+    handles = {str(h.get_label()): h for axes in figure.axes for h in axes.get_lines()}
+    handles = {name: h for name, h in handles.items() if not name.startswith("_")}
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower left",
+        ncols=columns,
+        frameon=False,
+        handlelength=3,
+        fontsize=8,
+    )
+
+
+def _against(axes: Axes, rows: pd.DataFrame, shown: Sequence[str], unit: str) -> None:
+    """A line for each reference, and in it a mark for each strength."""
+    strengths = sorted(rows["strength"].unique())
+    axes.axvline(
+        float(rows.loc[rows["metric"] == "chance", "top1"].iloc[0]), color=MUTED, linewidth=0.8, label="chance"
+    )
+    for i, strength in enumerate(strengths):
+        own = rows[rows["strength"] == strength].set_index("metric")
+        metrics = [metric for metric in shown if metric in own.index]
+        y = [shown.index(metric) + 0.6 * ((i + 0.5) / len(strengths) - 0.5) for metric in metrics]
+        part = own.loc[metrics]
+        axes.hlines(y, part["low"].tolist(), part["high"].tolist(), color=RULE, linewidth=2.5, zorder=1)
+        style: Any = {"color": INK, "linestyle": "none", "marker": MARKERS[i % len(MARKERS)], "markersize": 3.5}
+        axes.plot(part["top1"].tolist(), y, label=f"{strength:g} {unit}", **style)
+    axes.set_yticks(range(len(shown)), [label(metric) for metric in shown])
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_xlim(-0.02, 1.04)
+    axes.grid(axis="x", color=RULE, linewidth=0.6)
 
 
 def _panel(axes: Axes, rows: pd.DataFrame) -> None:
@@ -95,5 +159,3 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_xlim(-0.4, len(strengths) - 0.6)
     axes.set_ylim(-0.02, 1.04)
     axes.grid(axis="y", color=RULE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ldc.calibrate.figure import fig_recovery
+from ldc.calibrate.figure import fig_recovery, fig_references
 from ldc.calibrate.folder import Folder
 from ldc.calibrate.plants import Plant, planted, references, units_of
 from ldc.calibrate.records import Map
@@ -78,6 +78,9 @@ def write_calibration(folder: Folder) -> dict[str, Any]:
     synthetic = {settings.text, *(settings.domains if "taught" in settings.kinds else ())} & {*SYNTHETIC_DOMAINS}
     if not recovery.empty:
         save(fig_recovery(recovery, model, synthetic), folder.out / "figures" / f"fig_planted_{model}")
+        against = fig_references(recovery, model, synthetic)
+        if against is not None:
+            save(against, folder.out / "figures" / f"fig_references_{model}")
     summary = {
         "model": model,
         "fingerprint": record["fingerprint"],
@@ -98,11 +101,14 @@ def write_calibration(folder: Folder) -> dict[str, Any]:
 
 def paths(out: Path, model: str) -> dict[str, Path]:
     """Where what was written lies."""
-    return {
+    figures = out / "figures"
+    found = {
         "table": out / "tables" / "planted.csv",
-        "figure": out / "figures" / f"fig_planted_{model}.png",
+        "figure": figures / f"fig_planted_{model}.png",
+        "against": figures / f"fig_references_{model}.png",
         "summary": out / SUMMARY,
     }
+    return {name: path for name, path in found.items() if path.exists()}
 
 
 def _quantiles(nothing: pd.DataFrame) -> pd.DataFrame:
