@@ -25,7 +25,7 @@ from ldc.report.page import render
 from ldc.report.palette import LEVELS, signed_ramp
 from ldc.report.plots import curves, intervals, scatter, steps_between
 from ldc.report.proof import COLUMNS, Proof, read_proof
-from ldc.report.proof_views import ledger, overlap, p_text, recovery, signed, wilson
+from ldc.report.proof_views import ledger, overlap, p_text, recovery, signed
 from ldc.report.proof_views import planted as views_of_planted
 from ldc.report.proof_views import predictors as views_of_predictors
 from ldc.study.schema import Study
@@ -414,13 +414,6 @@ def test_the_best_variant_of_each_measure_and_raw_s_are_shown_first() -> None:
     assert found["drawn"] is not None
     (single,) = views_of_planted(Proof(planted=table[table["strength"] == 0.1]))
     assert single["drawn"] is None
-
-
-def test_the_interval_of_a_share_is_wilsons() -> None:
-    # Brown, Cai and DasGupta (2001) give the formula; 8 of 10 is 0.490 to 0.943 in any table of it.
-    assert wilson(0.8, 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
-    assert wilson(1.0, 12)[1] == 1.0
-    assert wilson(0.0, 12)[0] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_numbers_are_written_with_true_signs() -> None:

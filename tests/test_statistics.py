@@ -22,6 +22,7 @@ from ldc.analysis.statistics import (
     resampled_bits,
     t_interval,
     tau_interval,
+    wilson,
     with_variance,
 )
 
@@ -242,3 +243,13 @@ def test_a_permutation_counts_itself() -> None:
 def test_overlap_is_a_share_of_k() -> None:
     assert overlap([3, 1, 2, 0], [1, 0, 3, 2], 3) == pytest.approx(2 / 3)
     assert overlap([3, 1], [1, 3], 1) == 0
+
+
+def test_wilsons_interval_is_that_of_the_literature() -> None:
+    # Newcombe (1998), Two-sided confidence intervals for the single proportion, table I, method 3
+    assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson(0.0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson(1 / 29, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
+    assert wilson(0.8, 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
+    assert wilson(1.0, 12)[1] == 1.0

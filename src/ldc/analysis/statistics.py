@@ -200,6 +200,17 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
     return float(ranks[0] @ ranks[1]) / scale if scale > 0 else math.nan
 
 
+def wilson(share: float, count: int, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson's score interval of a share of `count` independent trials.
+
+    Source: Wilson (1927), Probable inference, the law of succession, and statistical inference.
+    """
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
 def tau_interval(tau: float, count: int, level: float = LEVEL) -> tuple[float, float]:
     """An interval of Kendall's tau over `count` units (layers); NaN for fewer than five.
 

@@ -5,19 +5,17 @@ Frames in and out; no files.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ldc.analysis.statistics import LEVEL, wilson
 from ldc.calibrate.plants import Plant
 from ldc.calibrate.scores import HALF, OVER, PAIRED, Evidence, ranks
 from ldc.calibrate.sources import slug
 
-LEVEL = 0.95
 DRAWS, DRAW_SEED = 2_000, 0
 """Bootstrap over plants, for the interval of the mean reciprocal rank."""
 GROUP = ["model", "kind", "domain", "strength", "metric"]
@@ -96,17 +94,6 @@ def _chance(table: pd.DataFrame, blocks: int) -> pd.DataFrame:
     rows["mrr"] = [sum(1.0 / r for r in range(1, n + 1)) / n for n in among]
     rows["in_kind"] = 2.0 / blocks
     return rows
-
-
-def wilson(share: float, count: int, level: float = LEVEL) -> tuple[float, float]:
-    """Wilson's score interval of a share of `count` independent trials.
-
-    Source: Wilson (1927), Probable inference, the law of succession, and statistical inference.
-    """
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _bootstrap(values: np.ndarray) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ldc.analysis.predictors import MEASURES
+from ldc.analysis.statistics import wilson
 from ldc.report import facts, plots
 from ldc.report.proof import VERDICTS, Proof
 
@@ -23,8 +24,6 @@ CONTRASTS = {
     "mlp-attn-equal": "MLP against attention, as many parameters",
 }
 """What the kinds of contrast in the tables are called on the page."""
-Z = 1.959963984540054
-"""The 97.5th percentile of the standard normal distribution."""
 
 
 def _absent(value: object) -> bool:
@@ -177,14 +176,6 @@ def _predictor(row: Any) -> dict[str, str]:
         "domains": f"{int(row.domains)}",
         "seeds": f"{int(row.seeds)}",
     }
-
-
-def wilson(share: float, trials: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927)."""
-    square = Z * Z / trials
-    centre = (share + square / 2) / (1 + square)
-    reach = Z * math.sqrt(share * (1 - share) / trials + square / (4 * trials)) / (1 + square)
-    return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
 def recovery(planted: pd.DataFrame) -> pd.DataFrame:
