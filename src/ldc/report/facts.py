@@ -9,7 +9,8 @@ from typing import Literal
 
 import pandas as pd
 
-from ldc.report.frames import RUN
+from ldc.analysis.maps import block_sums
+from ldc.analysis.ranking import final_norms
 from ldc.study.regimes import family_of
 
 Block = Literal["attn", "mlp"]
@@ -43,29 +44,12 @@ def listed(words: Iterable[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
 
 
-def final(norms: pd.DataFrame) -> pd.DataFrame:
-    """The rows of every run's last step."""
-    if norms.empty:
-        return norms
-    return norms[norms["step"] == norms.groupby(RUN)["step"].transform("max")]
-
-
-def block_sums(norms: pd.DataFrame) -> pd.DataFrame:
-    """S_block of every run's last step: `RUN`, block, layer, s (sum of Frobenius norms over the block's components)."""
-    return (
-        final(norms)
-        .groupby([*RUN, "block", "layer"], as_index=False)["frobenius"]
-        .sum()
-        .rename(columns={"frobenius": "s"})
-    )
-
-
 def layer_map(norms: pd.DataFrame, model: str, regime: str, block: str, domains: Iterable[str]) -> pd.DataFrame:
     """S_block, mean over seeds: a row for each domain that has it, in the order given; a column for each layer."""
     rows = norms[(norms["model"] == model) & (norms["regime"] == regime) & (norms["block"] == block)]
     if rows.empty:
         return pd.DataFrame()
-    means = block_sums(rows).groupby(["domain", "layer"])["s"].mean().unstack("layer")
+    means = block_sums(rows).groupby(["domain", "layer"])["value"].mean().unstack("layer")
     return means.loc[[d for d in domains if d in means.index]]
 
 
@@ -149,7 +133,7 @@ def block_ratio(norms: pd.DataFrame, model: str, regime: str = "all") -> tuple[f
     The prediction is equal movement of every element: S proportional to sqrt(d_in d_out) = S / rms of each component.
     None where the regime lacks a block or nothing moved.
     """
-    rows = final(norms[(norms["model"] == model) & (norms["regime"] == regime)])
+    rows = final_norms(norms[(norms["model"] == model) & (norms["regime"] == regime)])
     rows = rows[rows["rms"] > 0]
     measured = rows.groupby("block")["frobenius"].sum()
     sizes = (rows["frobenius"] / rows["rms"]).groupby(rows["block"]).sum()

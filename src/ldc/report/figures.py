@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from ldc.analysis.ranking import final_norms
 from ldc.report import facts
 from ldc.report.markdown import seeds_phrase
 from ldc.report.palette import INK, LEVELS, MUTED, REGIME_LINES, RULE, level, ramp
@@ -57,7 +58,7 @@ def _layer_axis(axes: Axes, layers: Iterable[int]) -> None:
 def component_means(norms: pd.DataFrame, model: str, domain: str) -> pd.DataFrame:
     """S averaged over the adapted components: regime, layer, then mean, min and max over seeds, of the last step."""
     rows = norms[(norms["model"] == model) & (norms["domain"] == domain) & norms["regime"].isin(list(REGIME_LINES))]
-    by_seed = facts.final(rows).groupby(["regime", "layer", "seed"])["frobenius"].mean()
+    by_seed = final_norms(rows).groupby(["regime", "layer", "seed"])["frobenius"].mean()
     return by_seed.groupby(["regime", "layer"]).agg(["mean", "min", "max"]).reset_index()
 
 

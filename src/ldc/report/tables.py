@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ldc.analysis.maps import block_sums
 from ldc.report import facts
 from ldc.report.frames import EVALUATION, IMPORTANCE, NORMS, RANKING, tidy
 from ldc.report.markdown import norm_summary_markdown, tables_readme, validation_markdown
@@ -75,7 +76,7 @@ def validation_table(
 def _mean_sum(sums: pd.DataFrame, domain: str, regime: str, block: str, layers: list[int]) -> float:
     """Mean S_block over the layers, then over seeds; NaN where a layer has none."""
     rows = sums[(sums["domain"] == domain) & (sums["regime"] == regime) & (sums["block"] == block)]
-    by_layer = rows.groupby("layer")["s"].mean()
+    by_layer = rows.groupby("layer")["value"].mean()
     if not layers or any(layer not in by_layer.index for layer in layers):
         return math.nan
     return float(by_layer.loc[layers].mean())
@@ -94,7 +95,7 @@ def norm_summary(
     means over the k layers, then over seeds; the solo norm is S_block of the top layer in the `top1` run. NaN where a
     run is not done.
     """
-    sums = facts.block_sums(norms[norms["model"] == model])
+    sums = block_sums(norms[norms["model"] == model])
     present = [facts.ensemble_size(str(r)) for r in sums["regime"].unique()]
     sizes = sorted({s[0] for s in present if s is not None and s[0] > 1}) or [3]
     ranked = ranking[ranking["model"] == model]
