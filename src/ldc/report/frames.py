@@ -9,7 +9,6 @@ from typing import Literal
 import pandas as pd
 import pyarrow as pa
 
-
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 
 
