@@ -400,7 +400,7 @@ def test_recovery_is_what_a_hand_counts() -> None:
     twice = pd.concat([planted(), planted().assign(seed=1, hit=False, named_block="attn")])
     halved = recovery(twice.assign(named_block="attn", domain="math")).set_index(["metric", "strength"])
     assert halved.loc[("contrast", 0.03), ["plants", "share", "astray"]].tolist() == [12, 0.5, 0.5]
-    assert set(halved["kind"]) == {"damage, math"}
+    assert set(halved["kind"]) == {"damage, math (synthetic text)"}
 
 
 def test_the_best_variant_of_each_measure_and_raw_s_are_shown_first() -> None:
@@ -409,8 +409,8 @@ def test_the_best_variant_of_each_measure_and_raw_s_are_shown_first() -> None:
     table = first.assign(metric=first["metric"].map(names))
     worse = table[table["metric"] == "s"].assign(metric="s-over-untouched", rank=9, hit=False)
     (found,) = views_of_planted(Proof(planted=pd.concat([table, worse])))
-    assert found["looks"] == ["s-over-others", "effect", "s"]
-    assert {row["metric"] for row in found["more"]} == {"s-over-untouched"}
+    assert found["looks"] == ["S over all other plants", "output effect", "S"]
+    assert {row["metric"] for row in found["more"]} == {"S over undamaged model"}
     assert found["drawn"] is not None
     (single,) = views_of_planted(Proof(planted=table[table["strength"] == 0.1]))
     assert single["drawn"] is None

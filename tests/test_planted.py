@@ -22,8 +22,8 @@ from ldc.calibrate.recovery import (
 from ldc.calibrate.scores import Evidence, ranks
 from ldc.calibrate.settings import QUICK, Settings
 from ldc.calibrate.shown import recovery_tables
-from ldc.calibrate.words import label
 from ldc.models.roles import Component
+from ldc.report.planted_words import label
 
 LAYERS = 6
 COMPONENTS = tuple(

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ldc.calibrate.recovery import best
-from ldc.calibrate.words import axis_of, label, title_of
 from ldc.report.figures import STYLE
 from ldc.report.palette import INK, MUTED, RULE
+from ldc.report.planted_words import axis_of, label, title_of
 
 LINES: dict[str, tuple[str, str, str]] = {
     "s": (INK, "dotted", "o"),

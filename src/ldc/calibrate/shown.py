@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ldc.calibrate.scores import HALF, OVER, PAIRED
-from ldc.calibrate.words import axis_of, label, title_of
 from ldc.domains.embedded import SYNTHETIC_DOMAINS
+from ldc.report.planted_words import axis_of, label, title_of
 
 Record = Mapping[str, Any]
 SHOWN = ("s", "relative", "rms", "effect", "gradient", "taylor", "snr", "weight")

@@ -11,6 +11,7 @@ import pandas as pd
 from ldc.analysis.predictors import MEASURES
 from ldc.analysis.statistics import wilson
 from ldc.report import facts, plots
+from ldc.report.planted_words import label, title_of
 from ldc.report.proof import VERDICTS, Proof
 
 CONTRASTS = {
@@ -186,9 +187,12 @@ def recovery(planted: pd.DataFrame) -> pd.DataFrame:
     table does not say what was named. A domain, where the table has one, is part of the kind.
     """
     named = planted["named_block"] if "named_block" in planted else pd.Series(math.nan, index=planted.index)
-    domain = planted["domain"].astype("str") if "domain" in planted else ""
+    kind = planted["kind"].astype("str")
+    if "domain" in planted:
+        words = {key: title_of(*key) for key in set(zip(kind, planted["domain"].astype("str")))}
+        kind = pd.Series([words[key] for key in zip(kind, planted["domain"].astype("str"))], index=planted.index)
     table = planted.assign(
-        kind=planted["kind"].astype("str") + (", " + domain if "domain" in planted else ""),
+        kind=kind,
         share=planted["hit"].astype(float),
         top3=(planted["rank"] <= 3).astype(float),
         mrr=1 / planted["rank"].astype(float),
@@ -212,17 +216,19 @@ def planted(proof: Proof) -> list[dict[str, Any]]:
         best = rows.groupby("metric", sort=False)["share"].mean().sort_values(ascending=False, kind="stable")
         metrics = [str(m) for m in best.index]
         looks = _looks(metrics)
+        names, best_name = [label(m) for m in looks], label(metrics[0])
         shown = rows.dropna(subset=["strength"])
+        shown = shown.assign(metric=[label(str(m)) for m in shown["metric"]])
         found.append(
             {
                 "model": str(model),
                 "kind": str(kind),
                 "rows": [_recovered(r) for m in metrics if m in looks for r in _of_metric(rows, m).itertuples()],
                 "more": [_recovered(r) for m in metrics if m not in looks for r in _of_metric(rows, m).itertuples()],
-                "drawn": plots.curves(shown, looks) if shown["strength"].nunique() > 1 else None,
-                "looks": looks,
+                "drawn": plots.curves(shown, names) if shown["strength"].nunique() > 1 else None,
+                "looks": names,
                 "places": int(rows["plants"].max()),
-                "alt": f"{model}, {kind}: share of plants named first, over strength; best on average: {metrics[0]}.",
+                "alt": f"{model}, {kind}: share of plants named first, over strength; best on average: {best_name}.",
                 "astray": bool(rows["astray"].notna().any()),
             }
         )
@@ -244,7 +250,7 @@ def _of_metric(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def _recovered(row: Any) -> dict[str, str]:
     return {
-        "metric": str(row.metric),
+        "metric": label(str(row.metric)),
         "strength": "" if _absent(row.strength) else f"{float(row.strength):g}",
         "plants": str(row.plants),
         "share": f"{row.share:.2f}",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ldc.calibrate.scores import OVER
-from ldc.calibrate.settings import OWN
+from ldc.domains.embedded import SYNTHETIC_DOMAINS
 from ldc.report.facts import label as domain_label
+
+OVER, OWN = "-over-", "own"
+"""As a calibration writes them: between a metric and its reference; for a model's own samples."""
 
 KINDS = {"damage": "damage", "damage2": "two blocks damaged", "taught": "taught"}
 METRICS = {
@@ -33,19 +35,21 @@ REFERENCES = {
 
 
 def label(metric: str) -> str:
-    """A metric's name."""
+    """A metric's name; one that is not known is called what the table calls it."""
     measure, _, reference = metric.partition(OVER)
+    name, _, count = reference.partition("_")
+    if measure not in METRICS or (reference and name not in REFERENCES and not count.isdigit()):
+        return metric
     if not reference:
         return METRICS[measure]
-    name, _, count = reference.partition("_")
     if count.isdigit():
         return f"{METRICS[measure]} over {count} other plant{'s' if count != '1' else ''}"
     return f"{METRICS[measure]} over {REFERENCES[name]}" + (" (z)" if count == "z" else "")
 
 
-def title_of(kind: str, domain: str, synthetic: Collection[str]) -> str:
+def title_of(kind: str, domain: str, synthetic: Collection[str] = SYNTHETIC_DOMAINS) -> str:
     """What was planted and on which text, with a word where it is synthetic."""
-    return f"{KINDS[kind]}, {'own samples' if domain == OWN else domain_label(domain, synthetic)}"
+    return f"{KINDS.get(kind, kind)}, {'own samples' if domain == OWN else domain_label(domain, synthetic)}"
 
 
 def axis_of(kind: str) -> str:
