@@ -20,10 +20,10 @@ from ldc.calibrate.recovery import (
     summary_table,
 )
 from ldc.calibrate.scores import Evidence, ranks
-from ldc.calibrate.settings import QUICK, Settings
+from ldc.calibrate.settings import OWN, QUICK, Settings
 from ldc.calibrate.shown import recovery_tables
 from ldc.models.roles import Component
-from ldc.report.planted_words import label
+from ldc.report.planted_words import label, title_of
 
 LAYERS = 6
 COMPONENTS = tuple(
@@ -213,6 +213,7 @@ def test_every_metric_has_a_name_to_be_shown() -> None:
     assert "S over 4 other plants" in names
     assert "S over undamaged model" in names
     assert "output effect over all other plants" in names
+    assert title_of("damage", OWN) == "damage, own samples"
     assert len(names) == len([*one.plain(plant, 0), *one.contrasts(plant, 0), "chance"])
 
 

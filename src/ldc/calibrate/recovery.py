@@ -13,8 +13,9 @@ import pandas as pd
 
 from ldc.analysis.statistics import LEVEL, wilson
 from ldc.calibrate.plants import Plant
-from ldc.calibrate.scores import HALF, OVER, PAIRED, Evidence, ranks
+from ldc.calibrate.scores import HALF, PAIRED, Evidence, ranks
 from ldc.calibrate.sources import slug
+from ldc.report.planted_words import OVER
 
 DRAWS, DRAW_SEED = 2_000, 0
 """Bootstrap over plants, for the interval of the mean reciprocal rank."""

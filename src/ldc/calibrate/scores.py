@@ -15,8 +15,8 @@ from ldc.calibrate.plants import Plant, Unit, pair_of, reference_names, units_of
 from ldc.calibrate.records import SHIFT, Map
 from ldc.models.roles import Component
 from ldc.norms import Array
+from ldc.report.planted_words import OVER
 
-OVER = "-over-"
 PAIRED, HALF = "shift", "shift-half"
 """The metrics that are contrasts themselves: see `Evidence.contrasts`."""
 CONTRASTED = ("s", "effect", "gradient", "taylor")

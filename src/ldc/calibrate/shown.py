@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ldc.calibrate.scores import HALF, OVER, PAIRED
+from ldc.calibrate.scores import HALF, PAIRED
 from ldc.domains.embedded import SYNTHETIC_DOMAINS
-from ldc.report.planted_words import axis_of, label, title_of
+from ldc.report.planted_words import OVER, axis_of, label, title_of
 
 Record = Mapping[str, Any]
 SHOWN = ("s", "relative", "rms", "effect", "gradient", "taylor", "snr", "weight")
