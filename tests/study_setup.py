@@ -12,7 +12,7 @@ import yaml
 from transformers.utils import logging as transformers_logging
 
 import tiny_models
-from ldc.conduct import Outcome, run_study
+from ldc.execute.conductor import Outcome, run_study
 from ldc.progress import Silent
 from ldc.study.reading import read_study
 

@@ -286,7 +286,7 @@ def test_each_error_is_one_message_and_its_exit_code(
     def run_study(*_: Any) -> None:
         raise error
 
-    backend("ldc.conduct", run_study=run_study)
+    backend("ldc.execute.conductor", run_study=run_study)
     assert main(["run", study, "-o", "out"]) == code
     assert capsys.readouterr().err == f"ldc: error: {told}\n"
     for words in (["--debug", "run", study, "-o", "out"], ["run", study, "-o", "out", "--debug"]):
@@ -302,7 +302,7 @@ def test_an_interrupted_run_ends_with_130_and_says_how_to_go_on(
         progress.advance(1, 100)
         raise KeyboardInterrupt
 
-    backend("ldc.conduct", run_study=run_study)
+    backend("ldc.execute.conductor", run_study=run_study)
     assert main(["run", study, "-o", "out"]) == 130
     err = capsys.readouterr().err.splitlines()
     assert err[0] == "train: 0 of 4"
@@ -319,7 +319,7 @@ def test_run_hands_over_what_was_asked_and_prints_the_page(
         seen.append((file.path, file.base, out, device, threads, compiled))
         return Outcome(out / "report.html")
 
-    backend("ldc.conduct", run_study=run_study)
+    backend("ldc.execute.conductor", run_study=run_study)
     assert main(["run", study, "-o", "out", "--device", "cpu", "--threads", "2", "-q"]) == 0
     assert seen == [(Path(study), Path(study).parent, Path("out"), "cpu", 2, None)]
     assert capsys.readouterr() == (f"{Path('out/report.html')}\n", "2 runs are done, 2 of them now\n")
@@ -333,7 +333,7 @@ def test_failed_runs_end_with_3_and_are_named(
     def run_study(*_: Any) -> Outcome:
         return Outcome(Path("report.html"), done=1, computed=0, failed=failed)
 
-    backend("ldc.conduct", run_study=run_study)
+    backend("ldc.execute.conductor", run_study=run_study)
     assert main(["run", study, "-o", "out", "--json"]) == 3
     out, err = capsys.readouterr()
     assert json.loads(out)["failed"][0]["detail"] == "loss is not finite at step 3"
@@ -349,7 +349,7 @@ def test_the_demo_runs_the_embedded_study(backend: Callable[..., None]) -> None:
         names.append(file.study.name)
         return Outcome(out / "report.html")
 
-    backend("ldc.conduct", run_study=run_study)
+    backend("ldc.execute.conductor", run_study=run_study)
     assert main(["demo", "-o", "out"]) == 0
     assert names == ["demo"]
 
@@ -387,7 +387,7 @@ def test_status_counts_and_lists_what_is_not_done(
 
 
 def test_report_prints_the_path_of_the_page(backend: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
-    backend("ldc.conduct", rebuild_report=lambda out, progress: out / "report.html")
+    backend("ldc.execute.conductor", rebuild_report=lambda out, progress: out / "report.html")
     assert main(["report", "out", "--quiet"]) == 0
     assert capsys.readouterr() == (f"{Path('out/report.html')}\n", "")
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import ldc
-from ldc.conduct import rebuild_report, run_study
+from ldc.execute.conductor import rebuild_report, run_study
 from ldc.domains.registry import load_domain
 from ldc.engine import importance, measures
 from ldc.engine.bank import Bank, Base

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ldc.plan.runs import RunLine
 from ldc.progress import Progress, Silent
-from ldc.report.frames import Frames, RunLine, tidy_frames
-from ldc.standing import Standing
+from ldc.state import StudyState
 from ldc.study.reading import StudyFile, read_study, study_from_dict
 from ldc.study.schema import Study
+from ldc.tables import Frames, tidy_frames
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,21 +26,21 @@ class Results:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self._standing = Standing.of(out)
+        self._state = StudyState.of(out)
 
     @property
     def study(self) -> Study:
         """The resolved study."""
-        return self._standing.study
+        return self._state.study
 
     @cached_property
     def runs(self) -> list[RunLine]:
         """Every run the study asks for, with its status: done, failed or missing."""
-        return self._standing.lines()
+        return self._state.lines()
 
     @cached_property
     def _frames(self) -> Frames:
-        return self._standing.frames()
+        return self._state.frames()
 
     @property
     def norms(self) -> pd.DataFrame:
@@ -71,7 +72,7 @@ class Results:
         """The statistics: a frame for each table of the same name, and `ledger`, the claims with their verdicts."""
         from ldc.report.evidence import evidence
 
-        return evidence(self.study, tidy_frames(self._frames), self._standing.adapters)
+        return evidence(self.study, tidy_frames(self._frames), self._state.adapters)
 
     @property
     def claims(self) -> pd.DataFrame:
@@ -89,7 +90,7 @@ class Results:
         """S over layers for one model and domain: attention only, MLP only, and all."""
         from ldc.report.figures import fig_norm
 
-        return fig_norm(self.norms, model, domain, domain in self._standing.synthetic())
+        return fig_norm(self.norms, model, domain, domain in self._state.synthetic())
 
     def overview(self, model: str) -> Figure:
         """S_block as layers x domains, for each block."""
@@ -118,7 +119,7 @@ def run(
     Raises:
         LdcError: what the command line would print.
     """
-    from ldc.conduct import run_study
+    from ldc.execute.conductor import run_study
 
     if isinstance(study, (str, Path)):
         study = read_study(Path(study))

@@ -49,22 +49,22 @@ def export(
     from ldc.export.choice import choose, exportable
     from ldc.export.selection import provenance
     from ldc.export.targets import exported, write_new
-    from ldc.standing import Standing
+    from ldc.state import StudyState
 
     if not show and to is None:
         raise typer.BadParameter(f"give one of {', '.join(Trainer)}; or --list", param_hint="--to")
     if as_json and not show:
         raise typer.BadParameter("goes with --list", param_hint="--json")
-    standing = Standing.of(out)
+    state = StudyState.of(out)
     if show:
-        rows = exportable(standing, model, domain)
+        rows = exportable(state, model, domain)
         if as_json:
             console.put_json(rows)
         else:
             console.put_table(rows)
         return
     assert to is not None
-    selection, reason = choose(standing, model, domain, regime, seed)
+    selection, reason = choose(state, model, domain, regime, seed)
     text = exported(selection, to.value, file)
     if reason:
         console.say(reason)

@@ -75,9 +75,9 @@ def demo(
 
 def status(out: OutPath, as_json: AsJson = False) -> None:
     """Say which runs of a study are done, and list those that are not."""
-    from ldc.standing import Standing
+    from ldc.state import StudyState
 
-    lines = [record(line) for line in Standing.of(out).lines()]
+    lines = [record(line) for line in StudyState.of(out).lines()]
     if as_json:
         console.put_json(lines)
         return
@@ -91,7 +91,7 @@ def status(out: OutPath, as_json: AsJson = False) -> None:
 
 def report(out: OutPath, quiet: Quiet = False) -> None:
     """Rebuild tables, figures and the page from whatever is done."""
-    from ldc.conduct import rebuild_report
+    from ldc.execute.conductor import rebuild_report
 
     with console.ConsoleProgress(quiet) as progress:
         page = rebuild_report(out, progress)
@@ -124,7 +124,7 @@ def _study(
         return
     if out is None:
         raise typer.BadParameter("give the folder for the results, such as -o out", param_hint="-o")
-    from ldc.conduct import run_study
+    from ldc.execute.conductor import run_study
 
     with console.ConsoleProgress(quiet) as progress:
         asked = {Compile.ON: True, Compile.OFF: False}.get(compiled)

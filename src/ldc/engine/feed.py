@@ -1,46 +1,49 @@
-"""What a bank reads: the batches of every step, and the held-out windows, from the text of its domains."""
+"""What a bank reads: the batches of every step, and the held-out windows, in the tokens of one model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, Protocol
 
 import torch
 
-from ldc.domains.document import DomainText
+from ldc.domains.document import Document, DomainText
 from ldc.domains.encoding import Encoder
 from ldc.domains.packing import Row, rows, tokens_of
 from ldc.domains.windows import HeldOut, held_out
 from ldc.engine.batches import Batch
 from ldc.errors import DataError
-from ldc.plan.runs import Run
+from ldc.plan.measuring import measured_batches
+from ldc.plan.texts import Text
 from ldc.study.schema import Study
 
 
-@dataclass(frozen=True, slots=True)
-class TextKey:
-    """What decides the order of training text: nothing but the domain and the seed, and whether tokens are shuffled."""
+class Writer(Protocol):
+    """Gives the rows that a model writes itself."""
 
-    domain: str
-    seed: int
-    shuffled: bool = False
-
-    @classmethod
-    def of(cls, run: Run) -> TextKey:
-        """The text of a run."""
-        return cls(run.id.domain, run.id.seed, run.shuffled)
-
-    def __str__(self) -> str:
-        return f"{self.domain}#{self.seed}" + ("~" if self.shuffled else "")
+    def rows(self, text: Text) -> Sequence[Row]:
+        """Samples, a document a row: as many as a run reads."""
 
 
 class Feed:
-    """The domains of a study in the tokens of one model."""
+    """The domains of a study in the tokens of one model.
 
-    def __init__(self, study: Study, domains: Mapping[str, DomainText], tokenizer: Any, device: torch.device) -> None:
-        self.study, self.domains, self.device = study, domains, device
+    Args:
+        writer: gives the samples that some texts consist of; None where no run reads any.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        domains: Mapping[str, DomainText],
+        tokenizer: Any,
+        device: torch.device,
+        writer: Writer | None = None,
+    ) -> None:
+        self.study, self.domains, self.device, self.writer = study, domains, device, writer
         self.encoders = {n: Encoder(tokenizer, spec.loss == "completion") for n, spec in study.domains.items()}
+        self._plain = Encoder(tokenizer)
         self._held_out: dict[str, HeldOut] = {}
         self._steps: dict[str, int] = {}
 
@@ -51,27 +54,46 @@ class Feed:
             DataError: names the domain that does not.
         """
         for name in self.study.domains:
-            next(self.rows(TextKey(name, self.study.seeds[0])))
-            self.held_out(name)
+            next(self.rows(Text(name, self.study.seeds[0])))
+            if self.study.calibration is None:
+                self.held_out(name)
 
-    def rows(self, key: TextKey) -> Iterator[Row]:
-        """The training rows of a domain in the order of a seed, without end."""
+    def rows(self, text: Text) -> Iterator[Row]:
+        """The training rows of a text; without end, but for samples."""
         length = self.study.training.block_length
-        documents, encoder = self.domains[key.domain].train, self.encoders[key.domain]
-        return rows(documents, encoder, length, key.domain, key.seed, key.shuffled)
+        if text.source == "samples":
+            assert self.writer is not None
+            return iter(self.writer.rows(text))
+        if text.source == "general":
+            return rows(self._mixture(text.domain), self._plain, length, f"general:{text.domain}", text.seed)
+        documents, encoder = self.domains[text.domain].train, self.encoders[text.domain]
+        return rows(documents, encoder, length, text.domain, text.seed, text.shuffled)
 
-    def steps(self, keys: Sequence[TextKey]) -> Iterator[list[Batch]]:
+    def lessons(self, domain: str) -> Iterator[Batch]:
+        """Batches of a domain without end, for a teacher: in another order than any run reads them."""
+        spec = self.study.training
+        stream = rows(self.domains[domain].train, self._plain, spec.block_length, f"{domain}:teacher", 0)
+        while True:
+            yield self._batch([Text(domain, 0)], [stream], spec.batch * spec.accumulation)
+
+    def steps(self, texts: Sequence[Text]) -> Iterator[list[Batch]]:
         """For each optimiser step its batches, each with the rows of all texts."""
-        streams = [self.rows(key) for key in keys]
+        streams = [self.rows(text) for text in texts]
         spec = self.study.training
         while True:
-            yield [self._batch(keys, streams, spec.batch) for _ in range(spec.accumulation)]
+            yield [self._batch(texts, streams, spec.batch) for _ in range(spec.accumulation)]
 
-    def steps_of(self, domain: str) -> int:
-        """Optimiser steps of a run on a domain: those asked for, or those of its epochs where these are fewer."""
+    def first_batches(self, texts: Sequence[Text]) -> list[Batch]:
+        """The batches on which what is measured beside the norms is measured: the first ones of training."""
+        batches = (batch for window in self.steps(texts) for batch in window)
+        return list(islice(batches, measured_batches(self.study)))
+
+    def steps_of(self, text: Text) -> int:
+        """Optimiser steps of a run on a text: those asked for, or those of its epochs where these are fewer."""
         spec = self.study.training
-        if spec.epochs is None:
+        if spec.epochs is None or text.source != "domain":
             return spec.total_steps
+        domain = text.domain
         if domain not in self._steps:
             cap = -(-spec.total_steps * spec.tokens_per_step // spec.epochs)
             tokens = spec.epochs * tokens_of(self.domains[domain].train, self.encoders[domain], cap)
@@ -93,10 +115,16 @@ class Feed:
             self._held_out[domain] = found
         return self._held_out[domain]
 
-    def _batch(self, keys: Sequence[TextKey], streams: Sequence[Iterator[Row]], count: int) -> Batch:
+    def _mixture(self, but: str) -> list[Document]:
+        """The other domains, a document of each in turn, until the shortest of them ends."""
+        lists = [text.train for name, text in self.domains.items() if name != but]
+        return [texts[i] for i in range(min(map(len, lists))) for texts in lists]
+
+    def _batch(self, texts: Sequence[Text], streams: Sequence[Iterator[Row]], count: int) -> Batch:
         taken = [next(stream) for stream in streams for _ in range(count)]
         tokens, labels, positions = (
             torch.tensor([getattr(row, name) for row in taken], device=self.device)
             for name in ("tokens", "labels", "positions")
         )
-        return Batch(tuple(map(str, keys)), tokens, labels, positions)
+        packed = any(text.source != "samples" for text in texts) or bool((positions[:, 1:] == 0).any())
+        return Batch(tuple(map(str, texts)), tokens, labels, positions if packed else None)

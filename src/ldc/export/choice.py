@@ -18,7 +18,7 @@ from ldc.models.roles import Component
 from ldc.plan.arms import adapter_of, components_of
 from ldc.plan.runs import PT, RunId
 from ldc.report.facts import listed, own_domain
-from ldc.standing import Standing
+from ldc.state import StudyState
 from ldc.study.regimes import ORIGIN_REGIMES, Regime, regime_from_text
 from ldc.study.schema import AdapterSpec, Study
 
@@ -32,12 +32,12 @@ _SCORES = {
 
 
 def choose(
-    standing: Standing, model: str | None, domain: str | None, regime: str | None, seed: int | None
+    state: StudyState, model: str | None, domain: str | None, regime: str | None, seed: int | None
 ) -> tuple[Selection, str]:
     """The selection asked for, and the reason for the regime where none was named (else empty).
 
     Args:
-        standing: the study's folder.
+        state: the study's folder.
         model, domain: names of the study; None where it has only one.
         regime: a regime of the study, or a known name such as `top5-mlp`; None for the top-k regime that scored best.
         seed: rank by the runs of this seed alone; None for the mean over seeds.
@@ -46,23 +46,23 @@ def choose(
         StudyError: no such name, or several where none was given.
         StoreError: nothing is done or ranked yet.
     """
-    study = standing.study
-    model = _one("model", model, study.models, standing)
-    domain = _one("domain", domain, study.domains, standing)
-    record = _record(standing, model, domain)
-    scores = _scores(standing.frames().evaluation, model, domain)
+    study = state.study
+    model = _one("model", model, study.models, state)
+    domain = _one("domain", domain, study.domains, state)
+    record = _record(state, model, domain)
+    scores = _scores(state.frames().evaluation, model, domain)
     reason = ""
     if regime is None:
-        regime, reason = _best(standing, model, domain, scores)
-    components, how = _components(standing, model, domain, regime, seed)
+        regime, reason = _best(state, model, domain, scores)
+    components, how = _components(state, model, domain, regime, seed)
     selection = Selection(
         study=study.name,
         model=model,
         domain=domain,
         regime=regime,
         components=components,
-        base=_base(standing, model, record),
-        adapter=_adapter(standing, model, regime),
+        base=_base(state, model, record),
+        adapter=_adapter(state, model, regime),
         training=study.training,
         seed=study.seeds[0] if seed is None else seed,
         how=how,
@@ -72,20 +72,20 @@ def choose(
     return selection, reason
 
 
-def exportable(standing: Standing, model: str | None, domain: str | None) -> list[dict[str, Any]]:
+def exportable(state: StudyState, model: str | None, domain: str | None) -> list[dict[str, Any]]:
     """A record for each regime of each model and domain: its layers, held-out score, and whether seeds agree.
 
     Raises:
         StudyError: the study has no such model or domain.
     """
-    study, evaluation = standing.study, standing.frames().evaluation
+    study, evaluation = state.study, state.frames().evaluation
     rows = []
-    for name in [_one("model", model, study.models, standing)] if model else study.models:
-        ranking = standing.ranking(name)
-        for text in [_one("domain", domain, study.domains, standing)] if domain else study.domains:
+    for name in [_one("model", model, study.models, state)] if model else study.models:
+        ranking = state.ranking(name)
+        for text in [_one("domain", domain, study.domains, state)] if domain else study.domains:
             means = _scores(evaluation, name, text).mean()
             for regime_name, regime in _single(study).items():
-                found = _layers(standing, name, text, regime_name, regime, ranking, None)
+                found = _layers(state, name, text, regime_name, regime, ranking, None)
                 rows.append(
                     {
                         "model": name,
@@ -93,42 +93,42 @@ def exportable(standing: Standing, model: str | None, domain: str | None) -> lis
                         "regime": regime_name,
                         "layers": where(found) if found else None,
                         "modules": len(found) if found else None,
-                        "by_seed": _by_seed(standing, name, text, regime_name, regime, ranking),
+                        "by_seed": _by_seed(state, name, text, regime_name, regime, ranking),
                         "bits_per_byte": float(means[regime_name]) if regime_name in means else None,
                     }
                 )
     return rows
 
 
-def _one(kind: str, wanted: str | None, names: Iterable[str], standing: Standing) -> str:
+def _one(kind: str, wanted: str | None, names: Iterable[str], state: StudyState) -> str:
     known = list(names)
     if wanted is None:
         if len(known) == 1:
             return known[0]
-        raise StudyError(f"{standing.store.out}: has several {kind}s: {', '.join(known)}; give one with --{kind}")
+        raise StudyError(f"{state.store.out}: has several {kind}s: {', '.join(known)}; give one with --{kind}")
     if wanted in known:
         return wanted
     near = get_close_matches(wanted, known, n=1)
     raise StudyError(
-        f"{standing.store.out}: no {kind} is called `{wanted}`"
+        f"{state.store.out}: no {kind} is called `{wanted}`"
         + (f"; did you mean `{near[0]}`?" if near else "")
         + f" (it has {', '.join(known)})"
     )
 
 
-def _record(standing: Standing, model: str, domain: str) -> dict[str, Any]:
+def _record(state: StudyState, model: str, domain: str) -> dict[str, Any]:
     """What a run of this model and domain says of its base; any that is done will do."""
-    study, store = standing.study, standing.store
+    study, store = state.study, state.store
     for name, seeds in {PT: (0,), **dict.fromkeys(_single(study), study.seeds)}.items():
         for seed in seeds:
             record = store.record(RunId(model, domain, name, seed))
             if record is not None and record["status"] == "done":
                 return record
-    raise _undone(standing, model, domain)
+    raise _undone(state, model, domain)
 
 
-def _undone(standing: Standing, model: str, domain: str) -> StoreError:
-    out, ranked = standing.store.out, standing.study.selection.regime
+def _undone(state: StudyState, model: str, domain: str) -> StoreError:
+    out, ranked = state.store.out, state.study.selection.regime
     return StoreError(
         f"{out}: nothing is selected yet: no `{ranked}` run of {model} on {domain} is done. Go on with "
         f"ldc run STUDY -o {out}; ldc status {out} says what is missing"
@@ -136,28 +136,28 @@ def _undone(standing: Standing, model: str, domain: str) -> StoreError:
 
 
 def _components(
-    standing: Standing, model: str, domain: str, name: str, seed: int | None
+    state: StudyState, model: str, domain: str, name: str, seed: int | None
 ) -> tuple[tuple[Component, ...], str]:
     """The components of a regime, and how its layers were chosen."""
-    study = standing.study
+    study = state.study
     regime = study.regimes.get(name) or _known(name, study.regimes)
     if _is_control(regime):
         raise StudyError(f"{name}: is a control; only fixed layers and those of a domain's own ranking are exported")
     if not regime.targeted:
         if seed is not None:
             raise StudyError(f"--seed {seed}: the layers of {name} are fixed; only those of top-k regimes are ranked")
-        return components_of(regime, name, model, standing.inputs.components[model]), "fixed, not ranked"
-    ranking = standing.ranking(model)
+        return components_of(regime, name, model, state.inputs.components(model)), "fixed, not ranked"
+    ranking = state.ranking(model)
     own = ranking[ranking["domain"] == domain]
     if own.empty:
-        raise _undone(standing, model, domain)
+        raise _undone(state, model, domain)
     seeds = sorted(int(s) for s in own["seed"].dropna().unique())
     if seed is not None and seed not in seeds:
         raise StudyError(
             f"--seed {seed}: no `{study.selection.regime}` run of {model} on {domain} with this seed is done; "
             f"ranked: {', '.join(map(str, seeds))}"
         )
-    found = _layers(standing, model, domain, name, regime, ranking, seed)
+    found = _layers(state, model, domain, name, regime, ranking, seed)
     if found is None:
         count = regime.top or regime.bottom
         raise StudyError(f"{name}: {model} has fewer than {count} {study.selection.unit}s of {regime.block} to rank")
@@ -169,7 +169,7 @@ def _components(
 
 
 def _layers(
-    standing: Standing,
+    state: StudyState,
     model: str,
     domain: str,
     name: str,
@@ -178,7 +178,7 @@ def _layers(
     seed: int | None,
 ) -> tuple[Component, ...] | None:
     """The components of a regime by the ranking of one seed, or of the mean over seeds; None where not ranked."""
-    components = standing.inputs.components[model]
+    components = state.inputs.components(model)
     if not regime.targeted:
         return components_of(regime, name, model, components)
     if seed is not None:
@@ -187,23 +187,23 @@ def _layers(
 
 
 def _by_seed(
-    standing: Standing, model: str, domain: str, name: str, regime: Regime, ranking: pd.DataFrame
+    state: StudyState, model: str, domain: str, name: str, regime: Regime, ranking: pd.DataFrame
 ) -> str | None:
     """`same` where every seed ranks the same units to the top, else the layers of each; None for fixed layers."""
     seeds = sorted(int(s) for s in ranking.loc[ranking["domain"] == domain, "seed"].dropna().unique())
     if not regime.targeted or len(seeds) < 2:
         return None
-    found = {s: _layers(standing, model, domain, name, regime, ranking, s) for s in seeds}
+    found = {s: _layers(state, model, domain, name, regime, ranking, s) for s in seeds}
     if len(set(found.values())) == 1:
         return "same"
     return " | ".join(f"{s}: {where(units) if units else 'not ranked'}" for s, units in found.items())
 
 
-def _adapter(standing: Standing, model: str, name: str) -> AdapterSpec:
+def _adapter(state: StudyState, model: str, name: str) -> AdapterSpec:
     """The regime's adapter: the study's, or with the regime's own rank."""
-    study = standing.study
+    study = state.study
     regime = study.regimes.get(name) or _known(name, study.regimes)
-    return adapter_of(study, regime, standing.inputs.components[model])
+    return adapter_of(study, regime, state.inputs.components(model))
 
 
 def _is_control(regime: Regime) -> bool:
@@ -244,17 +244,17 @@ def _scores(evaluation: pd.DataFrame, model: str, domain: str) -> pd.DataFrame:
     return table.assign(**{PT: float(bare.iloc[0]) if len(bare) else math.nan})
 
 
-def _best(standing: Standing, model: str, domain: str, scores: pd.DataFrame) -> tuple[str, str]:
+def _best(state: StudyState, model: str, domain: str, scores: pd.DataFrame) -> tuple[str, str]:
     """The top-k regime with the lowest held-out bits per byte over the seeds that all scored ones share, and why."""
-    study = standing.study
+    study = state.study
     targeted = [name for name, regime in study.regimes.items() if regime.top is not None]
     scored = [name for name in targeted if name in scores]
     compared = scores[scored].dropna()
     if not scored or compared.empty:
-        if standing.ranking(model).query("domain == @domain").empty:
-            raise _undone(standing, model, domain)
+        if state.ranking(model).query("domain == @domain").empty:
+            raise _undone(state, model, domain)
         raise StoreError(
-            f"{standing.store.out}: no top-k regime of {model} on {domain} is scored, so none is the best; name one, "
+            f"{state.store.out}: no top-k regime of {model} on {domain} is scored, so none is the best; name one, "
             f"such as --regime {next(iter(targeted), 'top3-mlp')}"
         )
     mean = compared.mean()
@@ -284,9 +284,9 @@ def _seeds(count: int) -> str:
     return "1 seed" if count == 1 else f"mean over {count} seeds"
 
 
-def _base(standing: Standing, model: str, record: dict[str, Any]) -> Base:
+def _base(state: StudyState, model: str, record: dict[str, Any]) -> Base:
     """The base by its Hub id and revision; a folder by its path, with a note that says so."""
-    spec = standing.study.models[model]
+    spec = state.study.models[model]
     name, revision, dtype = str(record["base_model"]), record["base_revision"], str(record["dtype"])
     if revision is not None or (spec.source not in ("embedded", name) and _HUB_ID.fullmatch(name)):
         return Base(name, revision, dtype, "", spec.trust_remote_code)

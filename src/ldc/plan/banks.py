@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 
-from ldc.plan.runs import PT, Run
+from ldc.plan.runs import Run
 
 BANK_TOKENS = 8_192
 """Tokens of all runs of a bank in one pass: enough to fill a matrix product, little enough to hold its activations."""
@@ -14,11 +14,19 @@ BANK_TOKENS = 8_192
 
 @dataclass(frozen=True, slots=True)
 class BankPlan:
-    """Runs of one model that are trained and scored together, by key, and whether by compiled code."""
+    """Runs of one kind and one model (or variant) that are worked on together.
+
+    Attributes:
+        model: its name; of a variant the variant's.
+        keys: of its runs.
+        compiled: whether decoder layers are called compiled.
+        rescored: whether its runs are trained already, and are only scored on text that is new to them.
+    """
 
     model: str
     keys: tuple[str, ...]
     compiled: bool = False
+    rescored: bool = False
 
     @property
     def name(self) -> str:
@@ -32,15 +40,27 @@ def plan_banks(
     """The banks that must be run so that every run is done.
 
     A recorded bank that has something left to do is repeated whole, as long as all its runs are still wanted: the same
-    neighbours, the same arithmetic. Runs in no such bank are grouped anew, by domain and in order, at most `per_bank`
-    runs of one rank in a bank, and either all trained or none; PT goes with its domain's first run.
+    neighbours, the same arithmetic. Runs in no such bank are grouped anew in their order: those of one kind that may
+    share a bank, at most `per_bank` that train; a run that changes the model has a bank of its own.
+
+    Args:
+        runs: one of each key.
+        recorded: the banks of earlier calls.
+        done: keys of runs that need no work.
+        per_bank: trained runs in a bank.
+        compiled: whether new banks call decoder layers compiled.
     """
     wanted = {run.key: run for run in runs}
-    kept = [bank for bank in recorded if set(bank.keys) <= wanted.keys()]
+    kept = [bank for bank in recorded if set(bank.keys) <= wanted.keys() and not bank.rescored]
     kept = [bank for bank in kept if any(key not in done for key in bank.keys)]
     covered = {key for bank in kept for key in bank.keys}
     loose = [run for run in runs if run.key not in covered and run.key not in done]
     return kept + [replace(bank, compiled=compiled) for bank in _grouped(loose, per_bank)]
+
+
+def rescoring_banks(runs: Sequence[Run], per_bank: int) -> list[BankPlan]:
+    """Banks for runs that are trained and lack only some scores."""
+    return [replace(bank, rescored=True) for bank in _grouped(runs, per_bank)]
 
 
 def halves(bank: BankPlan) -> list[BankPlan]:
@@ -50,18 +70,14 @@ def halves(bank: BankPlan) -> list[BankPlan]:
 
 
 def _grouped(runs: Sequence[Run], per_bank: int) -> list[BankPlan]:
+    groups: dict[Hashable, list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.id.model, run.kind.name, run.kind.together(run.spec)), []).append(run)
     banks: list[BankPlan] = []
-    kinds = list(dict.fromkeys((run.id.model, run.adapter, run.source is None) for run in runs))
-    for kind in kinds:
-        model = kind[0]
-        members = [run for run in runs if (run.id.model, run.adapter, run.source is None) == kind]
-        trained = sum(run.id.regime != PT for run in members)
-        share = -(-trained // max(1, -(-trained // per_bank)))
-        current: list[Run] = []
-        for run in members:
-            if current and sum(r.id.regime != PT for r in current) >= max(1, share):
-                banks.append(BankPlan(model, tuple(r.key for r in current)))
-                current = []
-            current.append(run)
-        banks.append(BankPlan(model, tuple(r.key for r in current)))
+    for members in groups.values():
+        kind, model = members[0].kind, members[0].id.model
+        most = 1 if kind.alone else per_bank if kind.trains else len(members)
+        share = -(-len(members) // -(-len(members) // max(1, most)))
+        for at in range(0, len(members), share):
+            banks.append(BankPlan(model, tuple(run.key for run in members[at : at + share])))
     return banks

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from ldc.models.roles import Component
 from ldc.models.shapes import ModelShape
 from ldc.models.sources import ModelSource, plan_shape
-from ldc.plan.arms import Arm, adapter_of, arms, check_regimes
+from ldc.plan.arms import arms, check_regimes
+from ldc.plan.calibration import calibration_runs
+from ldc.plan.kinds import forward_flops
 from ldc.plan.machine import Machine, find_machine
 from ldc.plan.measuring import measuring_flops
 from ldc.plan.memory import BYTES, PRECISIONS, Memory, bank_size, memory_of, stage_one_bank
-from ldc.plan.runs import check_lengths
+from ldc.plan.runs import PT, Inputs, ModelInputs, Run, check_lengths, fixed_runs, later_runs
 from ldc.study.reading import StudyFile
-from ldc.study.regimes import Regime, family_of
+from ldc.study.regimes import family_of
 from ldc.study.schema import Study
 
 CHARACTERS_PER_TOKEN = 3.0
@@ -26,7 +28,8 @@ TABLES_BYTES_PER_RUN = 60_000
 
 @dataclass(frozen=True)
 class RegimeCost:
-    """One regime of one model. For a targeted regime the layers are not known yet: it is counted from half depth on."""
+    """One regime of one model, or one kind of case of a calibration; `training_flops` are of one run. For a targeted
+    regime the layers are not known yet: it is counted from half depth on."""
 
     model: str
     regime: str
@@ -109,18 +112,18 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         EnvironmentFault: a model's shape is not to be had without a download, or there is no such device.
     """
     study, machine = file.study, find_machine(device, rate)
-    scored = int(study.evaluation.documents * study.evaluation.characters / CHARACTERS_PER_TOKEN)
     models: list[ModelCost] = []
     regimes: list[RegimeCost] = []
     memory: list[MemoryCost] = []
     downloads: list[ModelSource] = []
-    disk = 2_000_000
+    disk, trained, read = 2_000_000, 0, 0
     for name, spec in study.models.items():
         shape, source = plan_shape(name, spec, file.base)
         check_regimes(study, name, shape.components)
         check_lengths(study, name, shape.context)
-        rows = _regime_costs(study, name, shape)
-        models.append(_model_cost(study, name, shape, rows, scored, machine))
+        runs = planned(study, name, shape)
+        rows = _regime_costs(study, name, shape, runs)
+        models.append(_model_cost(study, name, shape, [run for _, run in runs], machine))
         memory += [
             MemoryCost.of(name, _memory(study, shape, precision, machine))
             for precision in (PRECISIONS if machine.on_gpu else PRECISIONS[:2])
@@ -128,13 +131,14 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         regimes += rows
         downloads.append(source)
         disk += sum(row.runs * (4 * row.trainable_parameters + TABLES_BYTES_PER_RUN) for row in rows)
-    trained = sum(row.runs for row in regimes)
+        trained += sum(run.kind.flops(shape, study, run.spec) > 0 for _, run in runs)
+        read += sum(len(run.scores) for _, run in runs)
     return Estimate(
         study=study.name,
         device=f"{machine.device} ({machine.name}, {machine.memory_bytes / 1e9:.0f} GB)",
         runs=sum(m.runs for m in models),
         training_tokens=trained * study.training.total_steps * study.training.tokens_per_step,
-        scored_tokens=sum(m.runs for m in models) * scored,
+        scored_tokens=read * scored_tokens(study),
         flops=sum(m.flops for m in models),
         memory_bytes=max(m.memory_bytes for m in models),
         disk_bytes=disk,
@@ -149,14 +153,16 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
     )
 
 
-def _model_cost(
-    study: Study, name: str, shape: ModelShape, rows: Sequence[RegimeCost], scored: int, machine: Machine
-) -> ModelCost:
+def scored_tokens(study: Study) -> int:
+    """Tokens of one domain's held-out text, at most."""
+    return int(study.evaluation.documents * study.evaluation.characters / CHARACTERS_PER_TOKEN)
+
+
+def _model_cost(study: Study, name: str, shape: ModelShape, runs: Sequence[Run], machine: Machine) -> ModelCost:
     """One model's part of the cost."""
     precision = machine.precision(study.models[name].dtype)
-    documents = scored * (len(study.domains) if study.evaluation.domains == "all" else 1)
-    runs = sum(row.runs for row in rows) + len(study.domains)
-    flops = sum(row.runs * row.training_flops for row in rows) + runs * documents * forward_flops(shape)
+    flops = sum(run.kind.flops(shape, study, run.spec) for run in runs)
+    flops += sum(len(run.scores) for run in runs) * scored_tokens(study) * forward_flops(shape)
     flops += measuring_flops(shape, study, precision, BYTES[precision], forward_flops(shape))
     memory = _memory(study, shape, precision, machine)
     seconds = flops / (SHARE_OF_MATMUL_RATE * machine.flops)
@@ -165,7 +171,7 @@ def _model_cost(
         shape.layers,
         shape.parameters,
         precision,
-        runs,
+        len(runs),
         memory.bank_runs,
         flops,
         memory.total_bytes,
@@ -198,48 +204,45 @@ def _assumptions(study: Study, machine: Machine, models: Sequence[ModelCost]) ->
     return told
 
 
-def forward_flops(shape: ModelShape, first_layer: int = 0) -> float:
-    """FLOPs for one token through the layers from `first_layer` on and the head: two for each weight."""
-    weights = sum(c.d_in * c.d_out for c in shape.components if c.layer >= first_layer)
-    return 2.0 * (weights + shape.hidden * shape.vocabulary)
+def planned(study: Study, model: str, shape: ModelShape) -> list[tuple[str, Run]]:
+    """Every run that a study asks for of a model, with the regime (or kind of case) that it is counted under.
+
+    Fingerprints are left out, since nothing is read; layers that a ranking will choose are taken from half depth on.
+    """
+    files = ModelInputs("", "", "auto", shape.components)
+    inputs = Inputs({model: files}, dict.fromkeys(study.domains, ""))
+    if study.calibration is not None:
+        return [(found.case.kind, found.run) for found in calibration_runs(study, inputs, model)]
+    chosen = {
+        (domain, arm.name): _stand_in(study, shape, arm.regime.block, arm.regime.choice[1])
+        for domain in study.domains
+        for arm in arms(study, model, shape.components, domain)
+        if arm.ranked_on is not None and arm.regime.choice is not None
+    }
+    runs = [*fixed_runs(study, inputs, model), *later_runs(study, inputs, model, chosen)]
+    return [(family_of(run.id.regime), run) for run in runs]
 
 
-def _regime_costs(study: Study, model: str, shape: ModelShape) -> list[RegimeCost]:
-    """A row for each regime, a family's members together: components and parameters are those of one run."""
-    found: dict[str, list[tuple[Arm, int]]] = {name: [] for name in study.regimes}
-    for domain in study.domains:
-        for arm in arms(study, model, shape.components, domain):
-            found[family_of(arm.name)].append((arm, len(arm.seeds)))
-    tokens = study.training.total_steps * study.training.tokens_per_step
+def _stand_in(study: Study, shape: ModelShape, block: str, count: int) -> tuple[Component, ...]:
+    """As many units as a ranking will choose, from half depth on, or the last ones where there are fewer."""
+    if study.selection.unit == "component":
+        of_block = [c for c in shape.components if c.block == block]
+        return tuple(of_block[-count:])
+    first = min(shape.layers // 2, shape.layers - count)
+    return tuple(c for c in shape.components if c.block == block and first <= c.layer < first + count)
+
+
+def _regime_costs(study: Study, model: str, shape: ModelShape, runs: Sequence[tuple[str, Run]]) -> list[RegimeCost]:
+    """A row for each regime, a family's members together: components and parameters are those of its first run."""
+    found: dict[str, list[Run]] = {name: [] for name in (study.regimes if study.calibration is None else ())}
+    for name, run in runs:
+        if name != PT:
+            found.setdefault(name, []).append(run)
     rows = []
     for name, of_regime in found.items():
-        runs = sum(seeds for _, seeds in of_regime)
-        regime = study.regimes[name]
-        rank = adapter_of(study, regime, shape.components).rank
-        sizes = {arm.name: _components(study, arm, shape) for arm, _ in of_regime}
-        costs = {key: _per_token(shape, regime, rank, components) for key, components in sizes.items()}
-        flops = sum(seeds * costs[arm.name] for arm, seeds in of_regime) / max(1, runs)
-        one = next(iter(sizes.values()), ())
+        flops = sum(run.kind.flops(shape, study, run.spec) for run in of_regime) / max(1, len(of_regime))
+        one = of_regime[0].components if of_regime else ()
+        rank = of_regime[0].adapter.rank if of_regime and of_regime[0].adapter else 0
         trainable = rank * sum(c.d_in + c.d_out for c in one)
-        rows.append(RegimeCost(model, name, len(one), trainable, runs, flops * tokens))
+        rows.append(RegimeCost(model, name, len(one), trainable, len(of_regime), flops))
     return rows
-
-
-def _per_token(shape: ModelShape, regime: Regime, rank: int, components: Sequence[Component]) -> float:
-    """FLOPs of training on one token; none where trained adapters are taken."""
-    if regime.grafted:
-        return 0.0
-    lowest = shape.layers // 2 if regime.targeted else min(c.layer for c in components)
-    return 2 * forward_flops(shape, lowest) + 6 * rank * sum(c.d_in + c.d_out for c in components)
-
-
-def _components(study: Study, arm: Arm, shape: ModelShape) -> Sequence[Component]:
-    """The components of an arm; of a targeted one as many as it will have, from the last layers."""
-    if arm.components is not None:
-        return arm.components
-    assert arm.regime.choice is not None
-    count = arm.regime.choice[1]
-    block = [c for c in shape.components if c.block == arm.regime.block]
-    if study.selection.unit == "component":
-        return block[-count:]
-    return [c for c in block if c.layer >= shape.layers - count]

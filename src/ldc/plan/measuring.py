@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ldc.models.shapes import ModelShape
-from ldc.study.schema import Study, TrainingSpec
+from ldc.study.schema import Study
 
-PROBE_TOKENS = 4_096
+MEASURED_TOKENS = 4_096
 """Training tokens of a run on which its measures are taken, at most; in whole batches, at least one."""
-PROBE_SHARE = 1 / 5
+MEASURED_SHARE = 1 / 5
 """Of the batches that a run is trained on, at most, so that measuring stays cheap beside short runs."""
 GROUP_BYTES = 2**29
 """Gradients of base weights that are held at a time, if no single one is larger; each group is a pass of its own."""
 
 
-def probe_batches(training: TrainingSpec) -> int:
+def measured_batches(study: Study) -> int:
     """Batches of one text on which its measures are taken."""
-    wanted = -(-PROBE_TOKENS // (training.batch * training.block_length))
-    return max(1, min(wanted, int(PROBE_SHARE * training.total_steps * training.accumulation)))
+    training = study.training
+    if study.selection.measured_batches is not None:
+        return min(study.selection.measured_batches, training.total_steps * training.accumulation)
+    wanted = -(-MEASURED_TOKENS // (training.batch * training.block_length))
+    return max(1, min(wanted, int(MEASURED_SHARE * training.total_steps * training.accumulation)))
 
 
 def groups(sizes: Sequence[int], limit: int = GROUP_BYTES) -> list[list[int]]:
@@ -60,7 +63,7 @@ def measuring_flops(shape: ModelShape, study: Study, precision: str, number_byte
     """
     measures = study.selection.measures
     training = study.training
-    tokens = probe_batches(training) * training.batch * training.block_length
+    tokens = measured_batches(study) * training.batch * training.block_length
     flops = 0.0
     if "effect" in measures and study.measured_regime is not None:
         flops += len(study.domains) * len(study.seeds) * tokens * forward

@@ -1,40 +1,25 @@
-"""The runs of a study, each with the components it adapts and a key that is the hash of whatever decides its result."""
+"""The runs of a study, each with a key that is the hash of whatever decides its result, and of nothing else."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
-from ldc.engine_version import ENGINE_VERSION
 from ldc.errors import StudyError
 from ldc.models.roles import Component
-from ldc.plan.arms import Arm, arms, components_of
+from ldc.plan.arms import Arm, arms
+from ldc.plan.kinds import KIND_OF, Bare, Full, Graft, Kind, RunId, Spec, Tune
+from ldc.plan.texts import Text
+from ldc.plan.variants import own_model
 from ldc.study.schema import AdapterSpec, Study
 
 PT = "pt"
 """The regime of the bare model: a run without adapters."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class RunId:
-    """What a run is called; also its path in the store."""
-
-    model: str
-    domain: str
-    regime: str
-    seed: int
-
-    @property
-    def path(self) -> PurePosixPath:
-        """Its folder below `runs/`."""
-        return PurePosixPath(self.model, self.domain, self.regime, f"seed{self.seed}")
-
-    def __str__(self) -> str:
-        return str(self.path)
+SCORING_VERSION = 1
+"""Raised when the arithmetic of scoring held-out text changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,61 +27,100 @@ class Run:
     """One run.
 
     Attributes:
-        components: those it adapts; none for PT.
-        key: the hash of what decides its result.
-        adapter: its LoRA adapter.
-        shuffled: whether its text is.
-        source: the run whose trained adapters it takes; None if it trains its own.
+        key: the hash of what decides its training. Runs of equal keys are one training under several names.
+        spec: what is done, of its kind.
+        needs: runs that must have come to an end before: it takes something from them, or they chose its layers.
+        scores: each held-out domain it is scored on, with the hash of what decides that score beside the training.
     """
 
     id: RunId
-    components: tuple[Component, ...]
     key: str
-    adapter: AdapterSpec
-    shuffled: bool = False
-    source: RunId | None = None
+    spec: Spec
+    needs: tuple[RunId, ...] = ()
+    scores: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of run it is."""
+        return KIND_OF[type(self.spec)]
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The components it adapts or tunes; none of the bare model."""
+        return self.spec.components
+
+    @property
+    def adapter(self) -> AdapterSpec | None:
+        """Its LoRA adapter; None where it has none."""
+        return getattr(self.spec, "adapter", None)
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """One run that a study asks for and what became of it; `detail` is the reason where it is not done."""
+
+    model: str
+    domain: str
+    regime: str
+    seed: int
+    status: Literal["done", "failed", "missing"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInputs:
+    """What keys and workers need to know of a model's files.
+
+    Attributes:
+        weights, tokenizer: fingerprints.
+        precision: in which the frozen base is kept: float32, bfloat16 or nf4; never `auto`.
+        components: all of them.
+    """
+
+    weights: str
+    tokenizer: str
+    precision: str
+    components: tuple[Component, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the keys need to know of the world outside the study file.
+    """What the keys need to know of the world outside the study file: models, and the fingerprint of each domain."""
 
-    Attributes:
-        models: model name -> (fingerprint of the weights, of the tokenizer).
-        domains: domain name -> fingerprint of the text.
-        components: model name -> all its components.
-    """
-
-    models: Mapping[str, tuple[str, str]]
+    models: Mapping[str, ModelInputs]
     domains: Mapping[str, str]
-    components: Mapping[str, tuple[Component, ...]]
+
+    def components(self, model: str) -> tuple[Component, ...]:
+        """All components of a model, or of a variant of it."""
+        return self.models[own_model(model)].components
 
 
 def fixed_runs(study: Study, inputs: Inputs, model: str) -> list[Run]:
-    """The runs of stage 1: PT of every domain and the regimes with fixed layers, domain by domain.
+    """The runs that need no other: the bare model and the regimes with fixed layers, domain by domain.
 
     Raises:
         StudyError: a regime matches no component of the model.
     """
     runs = []
     for domain in study.domains:
-        runs.append(_run(study, inputs, RunId(model, domain, PT, 0), (), study.adapter, False))
-        fixed = [arm for arm in arms(study, model, inputs.components[model], domain) if arm.regime.choice is None]
+        bare = Bare(Text(domain, study.ranking_seeds[0]), tuple(study.selection.measures))
+        runs.append(make_run(study, inputs, RunId(model, domain, PT, 0), bare))
+        fixed = [arm for arm in arms(study, model, inputs.components(model), domain) if arm.regime.choice is None]
         runs += [_run_of(study, inputs, model, domain, arm, seed, None) for seed in study.seeds for arm in fixed]
     return runs
 
 
-def targeted_runs(
+def later_runs(
     study: Study, inputs: Inputs, model: str, chosen: Mapping[tuple[str, str], tuple[Component, ...]]
 ) -> list[Run]:
-    """The runs of stage 2, domain by domain: those whose components come from a ranking, and their controls.
+    """The runs that wait for others, domain by domain: those whose components a ranking chooses, and their controls.
 
     Args:
         chosen: (domain, arm) -> its components. What could not be ranked is absent, and so are its runs.
     """
     runs = []
     for domain in study.domains:
-        second = [arm for arm in arms(study, model, inputs.components[model], domain) if arm.regime.choice is not None]
+        second = [arm for arm in arms(study, model, inputs.components(model), domain) if arm.regime.choice is not None]
         runs += [
             _run_of(study, inputs, model, domain, arm, seed, chosen.get((domain, arm.name)))
             for seed in study.validation_seeds
@@ -104,6 +128,36 @@ def targeted_runs(
             if arm.components is not None or (domain, arm.name) in chosen
         ]
     return runs
+
+
+def one_of_each(runs: Iterable[Run]) -> dict[str, Run]:
+    """One run of each key: of equal ones the one that measures the most, else the first."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        other = found.get(run.key)
+        if other is None or len(getattr(run.spec, "measures", ())) > len(getattr(other.spec, "measures", ())):
+            found[run.key] = run
+    return found
+
+
+def make_run(
+    study: Study, inputs: Inputs, identity: RunId, spec: Spec, needs: Sequence[RunId] = (), scored: bool = True
+) -> Run:
+    """A run with its key. What changes speed only (batch size of scoring, device, paths, bank) is not in it, nor is
+    its name.
+
+    Args:
+        scored: whether it is scored on held-out text.
+    """
+    kind, model = KIND_OF[type(spec)], inputs.models[own_model(identity.model)]
+    what = {
+        "kind": (kind.name, kind.version),
+        "model": (model.weights, model.tokenizer, model.precision),
+        **kind.decides(study, lambda text: _text(study, inputs, text), spec),
+    }
+    wanted = list(study.domains) if study.evaluation.domains == "all" else [identity.domain]
+    scores = tuple((domain, _score_key(study, inputs, domain)) for domain in wanted) if scored else ()
+    return Run(identity, _hash(what), spec, tuple(needs), scores)
 
 
 def check_lengths(study: Study, model: str, context: int | None) -> None:
@@ -130,53 +184,67 @@ def _run_of(
     """The run of an arm with one seed; `chosen` are its components where a ranking chose them."""
     components = chosen if arm.components is None else arm.components
     assert components
-    identity = RunId(model, domain, arm.name, seed)
+    identity, text = RunId(model, domain, arm.name, seed), Text(domain, seed, arm.regime.text == "shuffled")
+    rate = arm.regime.learning_rate or study.training.learning_rate
+    if arm.regime.full:
+        return make_run(study, inputs, identity, Full(components, rate, text, lora_ranks(study)))
     if not arm.regime.grafted:
-        return _run(study, inputs, identity, components, arm.adapter, arm.regime.text == "shuffled")
-    ranked = study.selection.regime
-    whole = components_of(study.regimes[ranked], ranked, model, inputs.components[model])
-    source = _run(study, inputs, RunId(model, domain, ranked, seed), whole, arm.adapter, False)
-    paths = ",".join(c.path for c in components)
-    key = hashlib.blake2b(f"{arm.name}:{source.key}:{paths}".encode(), digest_size=16).hexdigest()
-    return Run(identity, components, key, arm.adapter, source=source.id)
+        measures = ("effect",) if arm.name == study.measured_regime else ()
+        capped = bool(lora_ranks(study)) and any(min(c.d_in, c.d_out) < arm.adapter.rank for c in components)
+        spec = Tune(
+            components,
+            arm.adapter,
+            rate,
+            seed,
+            text,
+            measures=tuple(m for m in measures if m in study.selection.measures),
+            capped=capped,
+        )
+        needs = [] if arm.ranked_on is None else _ranking_runs(study, model, arm.ranked_on)
+        return make_run(study, inputs, identity, spec, needs)
+    every = arms(study, model, inputs.components(model), domain)
+    ranked = next(other for other in every if other.name == study.selection.regime)
+    source = _run_of(study, inputs, model, domain, ranked, seed, None)
+    graft = Graft(components, arm.adapter, source.id, source.key, text)
+    return make_run(study, inputs, identity, graft, [source.id])
 
 
-def _run(
-    study: Study,
-    inputs: Inputs,
-    identity: RunId,
-    components: tuple[Component, ...],
-    adapter: AdapterSpec,
-    shuffled: bool,
-) -> Run:
-    """A run with its key. What changes speed only (batch size of scoring, device, paths, bank) is not in it."""
-    domain = study.domains[identity.domain]
-    evaluated = study.domains if study.evaluation.domains == "all" else {identity.domain: domain}
-    what: dict[str, Any] = {
-        "engine": ENGINE_VERSION,
-        "of": (identity.domain, identity.regime),
-        "model": inputs.models[identity.model],
-        "dtype": study.models[identity.model].dtype,
-        "evaluation": study.evaluation.model_dump(exclude={"batch_tokens", "domains"}),
-        "evaluated": {name: (inputs.domains[name], study.domains[name].loss) for name in evaluated},
-    }
-    if components:
-        what |= {
-            "text": (inputs.domains[identity.domain], domain.loss),
-            "components": [c.path for c in components],
-            "adapter": adapter.model_dump(),
-            "training": _training(study),
-            "seed": identity.seed,
+def _ranking_runs(study: Study, model: str, domain: str) -> list[RunId]:
+    return [RunId(model, domain, study.selection.regime, seed) for seed in study.ranking_seeds]
+
+
+def lora_ranks(study: Study) -> tuple[int, ...]:
+    """The ranks that full fine-tuning is compared with: those of the regimes that adapt all; none without `full`."""
+    if not any(regime.full for regime in study.regimes.values()):
+        return ()
+    adapted = [r for r in study.regimes.values() if r.block == "all" and r.choice is None and not r.full]
+    return tuple(sorted({study.adapter.rank if r.rank is None else r.rank for r in adapted}))
+
+
+def _text(study: Study, inputs: Inputs, text: Text) -> dict[str, Any]:
+    """What decides the rows of a text."""
+    what: dict[str, Any] = {"name": text.name, "source": text.source, "shuffled": text.shuffled}
+    if text.source == "domain":
+        return what | {"of": (inputs.domains[text.domain], study.domains[text.domain].loss)}
+    if text.source == "general":
+        return what | {"of": {name: mark for name, mark in inputs.domains.items() if name != text.domain}}
+    if text.teacher is not None:
+        spec = study.calibration
+        assert spec is not None
+        return what | {"taught": inputs.domains[text.teacher.domain], "rate": spec.teaching_rate}
+    return what
+
+
+def _score_key(study: Study, inputs: Inputs, domain: str) -> str:
+    return _hash(
+        {
+            "version": SCORING_VERSION,
+            "evaluation": study.evaluation.model_dump(exclude={"batch_tokens", "domains"}),
+            "text": (inputs.domains[domain], study.domains[domain].loss),
         }
-    if shuffled:
-        what["shuffled"] = True
+    )
+
+
+def _hash(what: Mapping[str, Any]) -> str:
     text = json.dumps(what, sort_keys=True, separators=(",", ":"))
-    key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    return Run(identity, components, key, adapter, shuffled)
-
-
-def _training(study: Study) -> dict[str, Any]:
-    """The training settings of a key. An epoch's steps follow from the text and the tokenizer, which are in it too."""
-    training = study.training
-    settings = training.model_dump(exclude={"steps", "tokens", "epochs"}) | {"steps": training.total_steps}
-    return settings if training.epochs is None else settings | {"epochs": training.epochs}
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ldc.analysis.subspace_pairs import Adapters
+from ldc.plan.calibration import CaseRun
+from ldc.plan.runs import RunLine
 from ldc.report import evidence, figures, page, summary, tables
-from ldc.report.frames import Frames, RunLine, tidy_frames
 from ldc.report.proof import read_proof
 from ldc.report.proof_views import overlap as overlap_rows
 from ldc.store.atomic import write_text
 from ldc.study.schema import Study
+from ldc.tables import Frames, tidy_frames
 
 __all__ = ["Frames", "RunLine", "write_report"]
 
@@ -24,6 +26,7 @@ def write_report(
     versions: dict[str, str],
     synthetic: frozenset[str] = frozenset(),
     adapters: Callable[[str], Adapters] | None = None,
+    cases: Callable[[str], list[CaseRun]] | None = None,
 ) -> Path:
     """Write `tables/`, `figures/`, `summary.json` and `report.html` under `out`; the page last.
 
@@ -37,6 +40,7 @@ def write_report(
         versions: package names and versions for the provenance.
         synthetic: domains whose text is synthetic; labelled so wherever they are shown.
         adapters: of a model, the stored ones of the ranked regime, whose subspaces are compared.
+        cases: of a model, the known truths of a calibration and their runs.
 
     Returns:
         The path of the page.
@@ -49,9 +53,9 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     tidied = tidy_frames(frames)
     tables.write_tables(out, study, tidied.norms, tidied.evaluation, tidied.ranking, synthetic)
-    tables.write_importance(out, tidied.importance)
+    tables.write_optional(out, "importance", tidied.importance)
     figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic)
-    found = evidence.evidence(study, tidied, adapters)
+    found = evidence.evidence(study, tidied, adapters, cases)
     evidence.write_evidence(out, found)
     proof = read_proof(out)
     shared = overlap_rows(proof.overlap, study.domains)

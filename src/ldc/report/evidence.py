@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from ldc.analysis.claims import Claim, claims
 from ldc.analysis.contrasts import contrasts, scored
@@ -18,20 +17,10 @@ from ldc.analysis.predictors import Measured, predictors
 from ldc.analysis.soloist import soloist, soloist_summary, solos
 from ldc.analysis.subspace_pairs import COLUMNS as SUBSPACES
 from ldc.analysis.subspace_pairs import Adapters, subspaces
-from ldc.report.frames import Frames
-from ldc.report.tables import schema_by_name, write_table
+from ldc.plan.calibration import CaseRun
+from ldc.report.tables import write_optional
 from ldc.study.schema import Study
-
-_TEXT = {
-    *("model", "domain", "block", "contrast", "left", "right", "unit", "null", "source", "part"),
-    *("name", "sentence", "verdict", "why", "measure"),
-    *("pair", "side", "start", "component"),
-}
-_WHOLE = {
-    *("documents", "domains", "draws", "k", "layer", "layers", "n", "seeds"),
-    *("rank_of_top1", "best_layer", "top1_layer"),
-    *("pairs", "components"),
-}
+from ldc.tables import Frames
 
 
 @dataclass(frozen=True)
@@ -48,21 +37,32 @@ class Evidence:
     map_similarity: pd.DataFrame
     subspaces: pd.DataFrame
     ledger: tuple[Claim, ...]
+    calibration: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """How often each metric names a known truth, table by table; empty of a study that is no calibration."""
+    proxy: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """How far maps of LoRA and of full fine-tuning agree, table by table; empty of a study without regime `full`."""
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
         """Each table by its name, the ledger as `claims`."""
-        frames = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "ledger"}
-        return frames | {"claims": pd.DataFrame([asdict(c) for c in self.ledger])}
+        apart = ("ledger", "calibration", "proxy")
+        frames = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in apart}
+        return frames | {"claims": pd.DataFrame([asdict(c) for c in self.ledger])} | {**self.calibration, **self.proxy}
 
 
-def evidence(study: Study, frames: Frames, adapters: Callable[[str], Adapters] | None = None) -> Evidence:
+def evidence(
+    study: Study,
+    frames: Frames,
+    adapters: Callable[[str], Adapters] | None = None,
+    cases: Callable[[str], list[CaseRun]] | None = None,
+) -> Evidence:
     """All statistics of a study; what its runs do not allow is empty.
 
     Args:
         study: the study.
         frames: tidied.
         adapters: of a model, the stored ones of the ranked regime; without them nothing is said of subspaces.
+        cases: of a model, the known truths of a calibration and their runs.
     """
     scores = scored(frames.documents, study)
     found = {model: solos(scores, frames.ranking, study, model) for model in study.models}
@@ -83,17 +83,7 @@ def evidence(study: Study, frames: Frames, adapters: Callable[[str], Adapters] |
 
 def write_evidence(out: Path, found: Evidence) -> list[Path]:
     """Write every table that has rows as Parquet and CSV below `out/tables`; one without rows is removed."""
-    folder = out / "tables"
-    written: list[Path] = []
-    for name, frame in found.tables.items():
-        if frame.empty:
-            for kind in ("parquet", "csv"):
-                (folder / f"{name}.{kind}").unlink(missing_ok=True)
-            continue
-        schema = schema_by_name(frame, _TEXT, _WHOLE)
-        typed = frame.astype({f.name: "Int64" for f in schema if f.type == pa.int64()})
-        written += write_table(folder, name, typed, schema)
-    return written
+    return [path for name, frame in found.tables.items() for path in write_optional(out, name, frame)]
 
 
 def _subspaces(study: Study, adapters: Callable[[str], Adapters] | None) -> pd.DataFrame:

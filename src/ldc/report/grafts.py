@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from ldc.report import facts, plots
-from ldc.report.frames import Frames
 from ldc.study.regimes import Regime, family_of
 from ldc.study.schema import Study
+from ldc.tables import Frames
 
 LINES: Mapping[str, str] = {
     "keep": "kept alone: gain over PT",

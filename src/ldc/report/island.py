@@ -11,8 +11,8 @@ import pandas as pd
 
 from ldc.report import maps
 from ldc.report.facts import BLOCKS
-from ldc.report.frames import Frames
 from ldc.study.schema import Study
+from ldc.tables import Frames
 
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 

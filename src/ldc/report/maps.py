@@ -46,7 +46,7 @@ def block_measures(norms: pd.DataFrame, nulls: Mapping[str, str]) -> pd.DataFram
     regime, seed and step.
 
     Args:
-        norms: as in `frames.NORMS`, of one model.
+        norms: as in `tables.NORMS`, of one model.
         nulls: the regime on shuffled text that stands against a regime, by that regime's name.
     """
     rows = norms[norms["block"].isin(BLOCKS)]

@@ -18,9 +18,9 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ldc.plan.runs import RunLine
 from ldc.report import charts, facts, grafts, maps, palette, plots, proof_views, subspace_views, summary
 from ldc.report.figures import component_means
-from ldc.report.frames import Frames, RunLine
 from ldc.report.island import island_text, model_data
 from ldc.report.markdown import MEASURES, MISSING, seeds_phrase
 from ldc.report.proof import Proof
@@ -28,6 +28,7 @@ from ldc.report.tables import ORIGIN_COLUMNS, norm_summary, planned_regimes, reg
 from ldc.study.reading import resolved_yaml
 from ldc.study.regimes import family_of
 from ldc.study.schema import Study
+from ldc.tables import Frames
 
 _HERE = Path(__file__).parent
 _CONTROLS = ("bottom", "foreign", "random", "first", "last", "spaced")

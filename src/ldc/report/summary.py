@@ -10,10 +10,11 @@ from dataclasses import asdict
 from typing import Any
 
 from ldc.analysis.claims import Claim
+from ldc.plan.runs import RunLine
 from ldc.report import facts
-from ldc.report.frames import Frames, RunLine
 from ldc.report.tables import planned_regimes
 from ldc.study.schema import Study
+from ldc.tables import Frames
 
 SCHEMA_VERSION = 1
 CAUTION = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 
 from ldc.analysis.maps import block_sums
 from ldc.report import facts
-from ldc.report.frames import EVALUATION, IMPORTANCE, NORMS, RANKING, tidy
 from ldc.report.markdown import norm_summary_markdown, tables_readme, validation_markdown
 from ldc.store.atomic import write_bytes, write_text
 from ldc.study.regimes import family_of
 from ldc.study.schema import Study
+from ldc.tables import EVALUATION, NORMS, RANKING, schema_of, tidy, type_of
 
 ORIGIN_COLUMNS = {
     "pt": "PT",
@@ -50,7 +50,7 @@ def validation_table(
     """The origin's validation table: a row for each domain, a column for each regime, means over seeds.
 
     Args:
-        evaluation: scores as in `frames.EVALUATION`.
+        evaluation: scores as in `tables.EVALUATION`.
         model: the model shown.
         measure: `bits_per_byte`, `inverse_perplexity`, `perplexity`, or `recovery` (see `facts.recovery_scores`).
         domains: rows, in this order; by default those that were scored, sorted.
@@ -129,19 +129,11 @@ def parquet_bytes(frame: pd.DataFrame, schema: pa.Schema) -> bytes:
     return buffer.getvalue()
 
 
-def schema_by_name(
-    frame: pd.DataFrame, text: Collection[str], whole: Collection[str], flags: Collection[str] = ()
-) -> pa.Schema:
-    """Text, whole numbers and truth values by the names of the columns; all others are float64."""
-    kinds = [(text, pa.string()), (whole, pa.int64()), (flags, pa.bool_())]
-    return pa.schema([(n, next((kind for names, kind in kinds if n in names), pa.float64())) for n in frame.columns])
-
-
-def write_table(folder: Path, name: str, frame: pd.DataFrame, schema: pa.Schema) -> list[Path]:
-    """A table as Parquet and CSV in a folder, which is made if absent."""
+def write_table(folder: Path, name: str, frame: pd.DataFrame) -> list[Path]:
+    """A table as Parquet and CSV in a folder, which is made if absent; types are those of the columns' names."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{kind}" for kind in ("parquet", "csv")]
-    write_bytes(paths[0], parquet_bytes(frame, schema))
+    write_bytes(paths[0], parquet_bytes(frame, schema_of(frame.columns)))
     write_text(paths[1], csv_text(frame))
     return paths
 
@@ -175,12 +167,8 @@ def write_tables(
         write_text(folder / name, data)
         written.append(folder / name)
 
-    long = (("norms", norms, NORMS), ("evaluation", evaluation, EVALUATION), ("ranking", ranking, RANKING))
-    for name, frame, schema in long:
-        sorted_frame = tidy(frame, schema)
-        write_bytes(folder / f"{name}.parquet", parquet_bytes(sorted_frame, schema))
-        written.append(folder / f"{name}.parquet")
-        text(f"{name}.csv", csv_text(sorted_frame))
+    for frame, table in ((norms, NORMS), (evaluation, EVALUATION), (ranking, RANKING)):
+        written += write_table(folder, table.name, tidy(frame, table))
     domains, regimes = list(study.domains), planned_regimes(study, evaluation)
     for model in study.models:
         tables = {
@@ -207,14 +195,14 @@ def write_overlap(out: Path, overlap: pd.DataFrame) -> None:
     """Write `tables/overlap`: how much of each test split is in each training split; nothing where it is not known."""
     if overlap.empty:
         return
-    names = ("train_domain", "eval_domain")
-    write_table(out / "tables", "overlap", overlap, schema_by_name(overlap, names, set(overlap.columns) - set(names)))
+    write_table(out / "tables", "overlap", overlap)
 
 
-def write_importance(out: Path, importance: pd.DataFrame) -> None:
-    """Write `tables/importance`, the measures beside S; without rows it is removed."""
-    if importance.empty:
-        for kind in ("parquet", "csv"):
-            (out / "tables" / f"importance.{kind}").unlink(missing_ok=True)
-        return
-    write_table(out / "tables", "importance", importance, IMPORTANCE)
+def write_optional(out: Path, name: str, frame: pd.DataFrame) -> list[Path]:
+    """Write a table that has rows; without any its files are removed."""
+    if not frame.empty:
+        whole = {column: "Int64" for column in frame.columns if type_of(str(column)) == "whole"}
+        return write_table(out / "tables", name, frame.astype(whole))
+    for kind in ("parquet", "csv"):
+        (out / "tables" / f"{name}.{kind}").unlink(missing_ok=True)
+    return []

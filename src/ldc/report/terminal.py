@@ -15,11 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ldc.analysis.claims import Claim
+from ldc.plan.runs import RunLine
 from ldc.report import facts
-from ldc.report.frames import Frames, RunLine
 from ldc.report.markdown import MISSING, seeds_phrase
 from ldc.report.tables import planned_regimes, validation_table
 from ldc.study.schema import Study
+from ldc.tables import Frames
 
 SHADES = "▁▂▃▄▅▆▇█"
 PLAIN_SHADES = ".:-=+*%@"

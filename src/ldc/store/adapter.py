@@ -91,19 +91,24 @@ def _readable(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def write_adapter(
-    folder: Path, config: Mapping[str, Any], factors: Mapping[str, tuple[Any, Any]], card: str = ""
-) -> None:
-    """Write both files, and the card if there is one, into `folder`, made if absent. Saving touches no network.
+def adapter_bytes(factors: Mapping[str, tuple[Any, Any]]) -> bytes:
+    """The weights file of an adapter, safetensors in float32.
 
     Args:
         factors: component path -> (A [rank, in], B [out, rank]).
-        card: the text of README.md.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     named = {tensor_name(path, which): x for path, pair in factors.items() for which, x in zip("AB", pair, strict=True)}
     arrays = {name: np.ascontiguousarray(named[name], dtype=np.float32) for name in sorted(named)}
-    write_bytes(folder / WEIGHTS, save(arrays, metadata={"format": "pt"}))
+    return save(arrays, metadata={"format": "pt"})
+
+
+def write_adapter(folder: Path, config: Mapping[str, Any], factors: Mapping[str, tuple[Any, Any]]) -> None:
+    """Write an adapter's two files into `folder`, made if absent. Saving touches no network.
+
+    Args:
+        config: in PEFT's format.
+        factors: component path -> (A [rank, in], B [out, rank]).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / WEIGHTS, adapter_bytes(factors))
     write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
-    if card:
-        write_text(folder / CARD, card)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from ldc.errors import EnvironmentFault
@@ -27,6 +29,24 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, data: str) -> None:
     """`write_bytes` of UTF-8 text with its line ends as they are."""
     write_bytes(path, data.encode("utf-8"))
+
+
+def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
+    """Fill a hidden sibling folder and let it appear as `target` by one rename (to be replaced at the merge)."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+        fill(temporary)
+        temporary.chmod(0o755)
+        if target.exists():
+            aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+            os.rename(target, aside / "old")
+            os.rename(temporary, target)
+            shutil.rmtree(aside)
+        else:
+            os.rename(temporary, target)
+    except OSError as error:
+        raise EnvironmentFault(f"{target}: cannot be written ({error.strerror or error})") from error
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from ldc.domains.registry import is_synthetic
-from ldc.engine.results import Result
 from ldc.models.folders import HUB_ID
+from ldc.models.roles import Component
+from ldc.plan.kinds import RunId, Tune
+from ldc.plan.runs import Run
 from ldc.study.schema import ModelSpec, Study
 
 _LOADING = """```python
@@ -35,10 +39,37 @@ def base_name(name: str, spec: ModelSpec, folder: Path, revision: str | None) ->
     return spec.published_as or (spec.source if revision is not None else name)
 
 
-def adapter_card(result: Result, study: Study, base_model: str, revision: str | None) -> str:
-    """The text of an adapter's README.md; the same run gives the same text."""
-    run = result.run.id
-    synthetic = is_synthetic(run.domain, study.domains[run.domain])
+def card_of(
+    trained: Run, documents: pd.DataFrame, study: Study, base_model: str, revision: str | None
+) -> Callable[[RunId], str]:
+    """The card of a run by the name under which it is stored; empty where the run leaves no adapter."""
+    if not isinstance(trained.spec, Tune):
+        return lambda _name: ""
+    return lambda name: adapter_card(trained, name, documents, study, base_model, revision)
+
+
+def adapter_card(
+    trained: Run,
+    run: RunId,
+    documents: pd.DataFrame,
+    study: Study,
+    base_model: str,
+    revision: str | None,
+) -> str:
+    """The text of an adapter's README.md; the same run gives the same text.
+
+    Args:
+        trained: the run that trained it.
+        run: the name under which it is stored.
+        documents: its held-out scores; may be empty.
+        study: the study.
+        base_model, revision: what the adapter calls its base.
+    """
+    spec = study.domains.get(run.domain)
+    synthetic = spec is not None and is_synthetic(run.domain, spec)
+    assert isinstance(trained.spec, Tune)
+    adapter = trained.spec.adapter
+    parameters = adapter.rank * sum(c.d_in + c.d_out for c in trained.components)
     published = HUB_ID.fullmatch(base_model) is not None and (revision is not None or "/" in base_model)
     front: dict[str, Any] = {"base_model": base_model} if published else {}
     front |= {"library_name": "peft", "tags": ["lora", "layer-domain-control"]}
@@ -47,13 +78,13 @@ def adapter_card(result: Result, study: Study, base_model: str, revision: str | 
     facts = {
         "Base model": f"`{base_model}`{at}",
         "Study": study.name,
-        "Domain": text + (", its tokens in random order" if result.run.shuffled else ""),
-        "Regime": f"{run.regime}: {_where(result)}",
+        "Domain": text + (", its tokens in random order" if trained.spec.text.shuffled else ""),
+        "Regime": f"{run.regime}: {_where(trained.components)}",
         "Seed": run.seed,
-        "Trainable parameters": f"{result.trainable_parameters:,}",
-        "Adapter": _settings(result.run.adapter.model_dump()),
-        "Training": _settings(study.training.model_dump(exclude_none=True)),
-        "Held-out bits per byte": _held_out(result, synthetic),
+        "Trainable parameters": f"{parameters:,}",
+        "Adapter": _settings(adapter.model_dump()),
+        "Training": _settings(study.training.model_dump(exclude_none=True) | {"learning_rate": trained.spec.rate}),
+        "Held-out bits per byte": _held_out(documents, synthetic),
     }
     lines = [
         "---",
@@ -76,14 +107,13 @@ def adapter_card(result: Result, study: Study, base_model: str, revision: str | 
         "",
         "## Components",
         "",
-        *(f"- `{component.path}`" for component in result.run.components),
+        *(f"- `{component.path}`" for component in trained.components),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _where(result: Result) -> str:
+def _where(components: Sequence[Component]) -> str:
     """Blocks and layers in words."""
-    components = result.run.components
     layers = sorted({c.layer for c in components})
     runs: list[list[int]] = []
     for layer in layers:
@@ -100,10 +130,12 @@ def _settings(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _held_out(result: Result, synthetic: bool) -> str:
+def _held_out(documents: pd.DataFrame, synthetic: bool) -> str:
     """Bits per byte = nll / (ln 2 x bytes) on each scored domain; lower is better."""
     told = []
-    for domain, rows in result.documents.groupby("eval_domain", sort=False):
+    if documents.empty:
+        return "not scored"
+    for domain, rows in documents.groupby("eval_domain", sort=False):
         bits = float(rows["nll"].sum()) / (math.log(2) * int(rows["bytes"].sum()))
         told.append(f"{bits:.4f} on {domain} ({len(rows)} documents)")
     return "; ".join(told) + (" of synthetic text" if synthetic and len(told) == 1 else "") + " (lower is better)"

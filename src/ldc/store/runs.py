@@ -1,37 +1,35 @@
-"""A study's folder: runs by name, each finished when its `run.json` is there, which is written last."""
+"""A study's folder: runs by name, each there in full or not at all, each file with its checksum in `run.json`."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ldc.domains.document import SPLITS, DomainText
-from ldc.domains.overlap import measure, sentences
 from ldc.engine.results import Result
 from ldc.errors import EnvironmentFault, StoreError
-from ldc.models.roles import Component
-from ldc.plan.banks import BankPlan
-from ldc.plan.runs import Inputs, Run, RunId
-from ldc.store.adapter import read_factors, write_adapter
-from ldc.store.atomic import write_bytes, write_text
+from ldc.plan.kinds import RunId
+from ldc.plan.runs import Run
+from ldc.plan.variants import own_model
+from ldc.store.adapter import CARD, CONFIG, WEIGHTS, adapter_bytes, read_factors
+from ldc.store.atomic import write_folder
+from ldc.store.plan_file import PLAN, PlanFile
+from ldc.store.records import digest, read_record, sealed
 from ldc.study.regimes import family_of
+from ldc.tables import RUN_TABLES
 
-SCHEMA_VERSION = 1
-MARKER = "run.json"
-PLAN = "plan.json"
-STUDY = "study.yaml"
-DOMAINS = "domains.json"
-_ANEW = "delete it and run the study again, which plans anew and keeps the runs that are done"
+SCHEMA_VERSION = 2
+MARKER, STUDY, ADAPTER = "run.json", "study.yaml", "adapter"
+State = Literal["done", "failed", "unscored", "missing"]
 
 
 class Store:
@@ -39,6 +37,9 @@ class Store:
 
     def __init__(self, out: Path) -> None:
         self.out = out
+        self.plan = PlanFile(out)
+        self.damaged: dict[RunId, str] = {}
+        """Runs whose files are not as they were written, and which: they count as not done."""
 
     def prepare(self) -> None:
         """Make the folder and prove that it can be written, before anything is computed.
@@ -47,7 +48,7 @@ class Store:
             EnvironmentFault: it cannot be made or written.
             StoreError: it holds files but no study.
         """
-        if self.out.is_dir() and not self.has_runs() and not (self.out / PLAN).exists() and self._foreign():
+        if self.out.is_dir() and not self.has_runs() and not self.plan.path.exists() and self._foreign():
             raise StoreError(
                 f"{self.out}: holds files, but no results of a study; give an empty or new folder, "
                 f"such as {self.out / 'out'}"
@@ -71,7 +72,11 @@ class Store:
         """The names of models, domains and regimes of which some run is stored."""
         found = [path.relative_to(self.out / "runs").parts for path in (self.out / "runs").glob(f"*/*/*/*/{MARKER}")]
         named = {axis: {parts[i] for parts in found} for i, axis in enumerate(("models", "domains", "regimes"))}
-        return named | {"regimes": {family_of(name) for name in named["regimes"]}}
+        return {
+            "models": {own_model(name) for name in named["models"]},
+            "domains": named["domains"],
+            "regimes": {family_of(name) for name in named["regimes"]},
+        }
 
     def _foreign(self) -> bool:
         """Whether the folder holds anything but what is left of a study that was stopped before it was planned."""
@@ -82,16 +87,30 @@ class Store:
 
     def folder(self, run: RunId) -> Path:
         """Where a run is stored."""
-        return self.out / "runs" / Path(run.path)
+        return self.out / "runs" / str(run)
 
     def record(self, run: RunId) -> dict[str, Any] | None:
-        """What `run.json` says of a run; None where the run is not finished."""
-        return read_record(self.folder(run) / MARKER)
+        """What `run.json` says of a run; None where the run is not finished, or is damaged as far as is known."""
+        if run in self.damaged:
+            return None
+        record = _record(self.folder(run) / MARKER)
+        if record is not None and (odd := self._absent(run, record)) is not None:
+            self.damaged[run] = odd
+            return None
+        return record
 
-    def is_done(self, run: Run) -> bool:
-        """Whether exactly this run is stored, be it finished or failed."""
+    def state(self, run: Run) -> State:
+        """Whether exactly this run is stored, finished or failed, or trained but not scored on all that is wanted."""
         record = self.record(run.id)
-        return record is not None and record["key"] == run.key
+        if record is None or record["key"] != run.key:
+            return "missing"
+        if record["status"] != "done":
+            return "failed"
+        return "done" if all(record["scores"].get(name) == key for name, key in run.scores) else "unscored"
+
+    def is_settled(self, run: Run) -> bool:
+        """Whether a run has come to its end, done or failed."""
+        return self.state(run) in ("done", "failed")
 
     def factors(self, run: RunId) -> dict[str, tuple[Any, Any]]:
         """The trained factors of a run that is done: component path -> (A [rank, in], B [out, rank]).
@@ -99,42 +118,36 @@ class Store:
         Raises:
             StoreError: they cannot be read.
         """
-        return read_factors(self.folder(run) / "adapter")
+        return read_factors(self.folder(run) / ADAPTER)
 
-    def write(self, result: Result, config: Mapping[str, Any], facts: Mapping[str, Any], card: str = "") -> None:
-        """Store a run: everything else first, the marker last. What was there before is replaced.
+    def write(
+        self,
+        result: Result,
+        names: Sequence[RunId],
+        config: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        card: Callable[[RunId], str] = lambda _: "",
+    ) -> None:
+        """Store a run under each of its names; what was there before is replaced.
 
         Args:
+            names: of all runs that are this one training.
             config: the adapter's configuration in PEFT's format.
             facts: provenance, as far as it is the same for every run.
-            card: the text of the adapter's README.md.
+            card: the text of the adapter's README.md, by name.
 
         Raises:
             EnvironmentFault: it cannot be written.
         """
-        folder = self.folder(result.run.id)
-        try:
-            if folder.exists():
-                (folder / MARKER).unlink(missing_ok=True)
-                shutil.rmtree(folder)
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise EnvironmentFault(
-                f"{folder}: cannot be replaced ({error.strerror}); mend this, and the same command continues"
-            ) from error
+        files = {f"{name}.parquet": parquet_bytes(frame) for name, frame in result.tables.items()}
         if result.factors and result.failure is None:
-            write_adapter(folder / "adapter", config, result.factors, card)
-        for name, frame in (("norms", result.norms), ("losses", result.losses), ("evaluation", result.documents)):
-            write_parquet(folder / f"{name}.parquet", frame)
-        if result.importance is not None:
-            write_parquet(folder / "importance.parquet", result.importance)
+            files[f"{ADAPTER}/{WEIGHTS}"] = adapter_bytes(result.factors)
+            files[f"{ADAPTER}/{CONFIG}"] = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
         record = {
             "schema_version": SCHEMA_VERSION,
+            "kind": result.run.kind.name,
             "key": result.run.key,
-            "model": result.run.id.model,
-            "domain": result.run.id.domain,
-            "regime": result.run.id.regime,
-            "seed": result.run.id.seed,
+            "scores": dict(result.run.scores),
             "status": "done" if result.failure is None else "failed",
             "failure": result.failure,
             "components": [c.path for c in result.run.components],
@@ -142,30 +155,66 @@ class Store:
             **facts,
             **result.facts,
         }
-        write_text(folder / MARKER, json.dumps(record, indent=2, sort_keys=True) + "\n")
+        for name in names:
+            cards = {f"{ADAPTER}/{CARD}": card(name).encode()} if f"{ADAPTER}/{CONFIG}" in files else {}
+            self._put(name, record, files | {path: text for path, text in cards.items() if text})
+
+    def adopt(self, run: Run, source: RunId, card: Callable[[RunId], str] = lambda _: "") -> None:
+        """Store under a run's name what is stored under another name of the same training.
+
+        Raises:
+            EnvironmentFault: it cannot be written.
+        """
+        record = self.record(source)
+        assert record is not None
+        files = {path: (self.folder(source) / path).read_bytes() for path in record["files"]}
+        if f"{ADAPTER}/{CARD}" in files:
+            files[f"{ADAPTER}/{CARD}"] = card(run.id).encode()
+        self._put(run.id, record, files)
+
+    def add_scores(self, run: Run, documents: pd.DataFrame, card: Callable[[RunId], str] = lambda _: "") -> None:
+        """Replace the scores of a run that is trained.
+
+        Args:
+            documents: the rows of `ldc.tables.DOCUMENTS` of every domain the run is scored on.
+            card: the text of the adapter's README.md, by name.
+        """
+        record = self.record(run.id)
+        assert record is not None
+        files = {path: (self.folder(run.id) / path).read_bytes() for path in record["files"]}
+        files["evaluation.parquet"] = parquet_bytes(documents)
+        if f"{ADAPTER}/{CARD}" in files:
+            files[f"{ADAPTER}/{CARD}"] = card(run.id).encode()
+        self._put(run.id, record | {"scores": dict(run.scores)}, files)
+
+    def _put(self, name: RunId, record: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Let a run's folder appear by one rename, with its marker in it."""
+        named = {"model": name.model, "domain": name.domain, "regime": name.regime, "seed": name.seed}
+        sums = {path: [len(data), digest(data)] for path, data in sorted(files.items())}
+        whole = {**record, **named, "files": sums}
+
+        def fill(folder: Path) -> None:
+            for path, data in files.items():
+                (folder / path).parent.mkdir(exist_ok=True)
+                (folder / path).write_bytes(data)
+            (folder / MARKER).write_text(sealed(whole, indent=2), encoding="utf-8")
+
+        write_folder(self.folder(name), fill)
+        self.damaged.pop(name, None)
 
     def table(self, runs: Iterable[Run], name: str) -> pd.DataFrame:
         """One table of those of `runs` that are done, behind the columns model domain regime seed.
 
-        A run need not have the table `importance`; every other one it must.
-
-        Raises:
-            StoreError: a run says that it is done, but its table cannot be read.
+        A run whose kind leaves no such table has no rows; a damaged one has none either, and is in `damaged`.
         """
         tables = []
         for run in runs:
             record = self.record(run.id)
             if record is None or record["key"] != run.key or record["status"] != "done":
                 continue
-            path = self.folder(run.id) / f"{name}.parquet"
-            if name == "importance" and not path.exists():
+            table = self._table(run.id, record, name)
+            if table is None:
                 continue
-            try:
-                table = pq.ParquetFile(path).read()
-            except (OSError, pa.ArrowException) as error:
-                raise StoreError(
-                    f"{path}: cannot be read ({error}); delete {path.parent} and run the study again"
-                ) from error
             if name == "evaluation":
                 count = pa.repeat(record["trainable_parameters"], len(table))
                 table = table.append_column("trainable_parameters", count)
@@ -175,108 +224,51 @@ class Store:
         # one conversion for all: pandas takes milliseconds for each of thousands of small tables
         return pa.concat_tables(tables, promote_options="permissive").to_pandas() if tables else pd.DataFrame()
 
-    def inputs(self) -> Inputs | None:
-        """What the runs were planned by: fingerprints and components; None where nothing was planned yet."""
-        data = self._plan()
-        if "models" not in data:
+    def documents(self, run: Run) -> pd.DataFrame:
+        """The scored documents of one run that is done, as `ldc.tables.DOCUMENTS` has them in a run's folder."""
+        record = self.record(run.id)
+        table = None if record is None else self._table(run.id, record, "evaluation")
+        return pd.DataFrame() if table is None else table.to_pandas()
+
+    def _table(self, run: RunId, record: Mapping[str, Any], name: str) -> pa.Table | None:
+        """A stored table whose bytes are those that were written; None where the run has none, or it is damaged."""
+        path = f"{name}.parquet"
+        if path not in record["files"]:
             return None
         try:
-            return Inputs(
-                {name: (m["weights"], m["tokenizer"]) for name, m in data["models"].items()},
-                dict(data["domains"]),
-                {name: tuple(Component(*c) for c in m["components"]) for name, m in data["models"].items()},
-            )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{self.out / PLAN}: is not a plan; {_ANEW}") from error
+            data = (self.folder(run) / path).read_bytes()
+            if [len(data), digest(data)] != record["files"][path]:
+                raise ValueError("its checksum differs")
+            return pq.ParquetFile(io.BytesIO(data)).read().select(list(RUN_TABLES[name].own))
+        except (OSError, ValueError, KeyError, pa.ArrowException):
+            self.damaged[run] = path
+            return None
 
-    def record_domains(self, domains: Mapping[str, DomainText]) -> list[str]:
-        """Record where the text is from, and how much of each test split is in training text, which is measured anew
-        only where the text is new.
+    def verify(self, run: RunId) -> bool:
+        """Whether every file of a stored run is as it was written; the whole of each is read."""
+        record = self.record(run)
+        if record is None:
+            return run not in self.damaged
+        for path, expected in record["files"].items():
+            try:
+                data = (self.folder(run) / path).read_bytes()
+            except OSError:
+                data = b""
+            if [len(data), digest(data)] != expected:
+                self.damaged[run] = path
+                return False
+        return True
 
-        Returns:
-            What the user should hear of the overlap; nothing where it was recorded before.
-
-        Raises:
-            EnvironmentFault: it cannot be written.
-        """
-        texts = {
-            name: {
-                "fingerprint": text.fingerprint,
-                "synthetic": text.synthetic,
-                "documents": {split: len(text.split(split)) for split in SPLITS},
-                "characters": {split: sum(len(d.text) for d in text.split(split)) for split in SPLITS},
-                "notes": list(text.notes),
-                "origin": dict(text.origin),
-            }
-            for name, text in domains.items()
-        }
-        path = self.out / DOMAINS
-        try:
-            if json.loads(path.read_text(encoding="utf-8"))["domains"] == texts:
-                return []
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        rows = measure(domains)
-        write_text(path, json.dumps({"domains": texts, "overlap": [asdict(r) for r in rows]}, indent=2) + "\n")
-        return sentences(rows)
-
-    def overlap(self) -> pd.DataFrame:
-        """The recorded overlap of test and training text; empty where none is recorded.
-
-        Raises:
-            StoreError: the record cannot be read.
-        """
-        path = self.out / DOMAINS
-        if not path.exists():
-            return pd.DataFrame()
-        try:
-            return pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))["overlap"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path}: cannot be read ({error}); delete it and run the study again") from error
-
-    def banks(self) -> list[BankPlan]:
-        """The banks recorded so far."""
-        return [BankPlan(b["model"], tuple(b["runs"]), b.get("compiled", False)) for b in self._plan().get("banks", [])]
-
-    def record_inputs(self, inputs: Inputs) -> None:
-        """Record what the runs are planned by."""
-        models = {
-            name: {
-                "weights": weights,
-                "tokenizer": tokenizer,
-                "components": [list(astuple(c)) for c in inputs.components[name]],
-            }
-            for name, (weights, tokenizer) in inputs.models.items()
-        }
-        self._write_plan(self._plan() | {"models": models, "domains": dict(inputs.domains)})
-
-    def record_banks(self, banks: Sequence[BankPlan]) -> None:
-        """Record banks beside those recorded before."""
-        known = {bank.keys: bank for bank in [*self.banks(), *banks]}
-        self._write_banks(list(known.values()))
-
-    def replace_bank(self, bank: BankPlan, parts: Sequence[BankPlan]) -> None:
-        """Record banks in the place of one that did not fit into memory."""
-        self._write_banks([b for known in self.banks() for b in (parts if known.keys == bank.keys else [known])])
-
-    def _write_banks(self, banks: Sequence[BankPlan]) -> None:
-        records = [{"model": b.model, "runs": list(b.keys), "compiled": b.compiled} for b in banks]
-        self._write_plan(self._plan() | {"banks": records})
-
-    def _plan(self) -> dict[str, Any]:
-        path = self.out / PLAN
-        if not path.exists():
-            return {}
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: cannot be read ({error}); {_ANEW}") from error
-        if not isinstance(data, dict):
-            raise StoreError(f"{path}: is not a plan; {_ANEW}")
-        return data
-
-    def _write_plan(self, data: Mapping[str, Any]) -> None:
-        write_text(self.out / PLAN, json.dumps(data, sort_keys=True) + "\n")
+    def _absent(self, run: RunId, record: Mapping[str, Any]) -> str | None:
+        """The first of a run's files that is missing or of another size."""
+        folder = self.folder(run)
+        for path, (size, _) in record["files"].items():
+            try:
+                if os.stat(folder / path).st_size != size:
+                    return str(path)
+            except OSError:
+                return str(path)
+        return None
 
 
 def vars_of(run: RunId) -> list[tuple[str, Any]]:
@@ -284,25 +276,41 @@ def vars_of(run: RunId) -> list[tuple[str, Any]]:
     return [("model", run.model), ("domain", run.domain), ("regime", run.regime), ("seed", run.seed)]
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
-    """A `run.json`; None where there is none or it is not whole."""
+def _record(path: Path) -> dict[str, Any] | None:
+    """A run's record, read again only where its file changed."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        status = os.stat(path)
+    except OSError:
         return None
-    return record if isinstance(record, dict) and "key" in record and "status" in record else None
+    return _record_at(path, status.st_ino, status.st_mtime_ns, status.st_size)
 
 
-def write_parquet(path: Path, frame: pd.DataFrame) -> None:
+@lru_cache(maxsize=20_000)
+def _record_at(path: Path, _inode: int, _changed: int, _size: int) -> dict[str, Any] | None:
+    record = read_record(path)
+    needed = {"key": str, "status": str, "scores": dict, "files": dict, "trainable_parameters": int}
+    if record is None or not all(isinstance(record.get(name), kind) for name, kind in needed.items()):
+        return None
+    return record
+
+
+def parquet_bytes(frame: pd.DataFrame) -> bytes:
     """A table as Parquet, without pandas' own metadata, so that equal tables are equal files."""
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    write_bytes(path, sink.getvalue().to_pybytes())
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def remove_litter(out: Path) -> None:
-    """Remove temporary files that an interrupted write left behind."""
-    for path in out.rglob(".*.tmp"):
-        if os.path.isfile(path):
+    """Remove temporary files and folders that an interrupted write left behind."""
+    import shutil
+
+    for path in [*out.rglob(".*.tmp")]:
+        if os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
+
+
+__all__ = ["ADAPTER", "MARKER", "PLAN", "STUDY", "State", "Store", "parquet_bytes", "read_record", "remove_litter"]

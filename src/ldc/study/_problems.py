@@ -13,6 +13,7 @@ from ldc.study._nodes import Keys, Mark, Marked, Problem, reads_as
 from ldc.study.regimes import Regime
 from ldc.study.schema import (
     AdapterSpec,
+    CalibrationSpec,
     DomainSpec,
     EvaluationSpec,
     ModelSpec,
@@ -26,6 +27,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "adapter": AdapterSpec,
     "evaluation": EvaluationSpec,
     "selection": SelectionSpec,
+    "calibration": CalibrationSpec,
 }
 NAMED: dict[str, type[BaseModel]] = {"models": ModelSpec, "domains": DomainSpec, "regimes": Regime}
 SYNONYMS = {

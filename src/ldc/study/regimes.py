@@ -107,6 +107,10 @@ class Regime(BaseModel):
     """Rank of this regime's adapters, where it is not the study's."""
     budget: Literal["attn", "mlp"] | None = None
     """Choose the rank so that there are as many parameters as that block has at the study's rank."""
+    full: Annotated[bool, Field(strict=True)] = False
+    """Tune the weights themselves instead of adapters: to ask whether LoRA is a fair proxy."""
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(plain_number)] | None = None
+    """Peak learning rate of this regime, where it is not the study's."""
 
     @model_validator(mode="after")
     def _one_choice(self) -> Regime:
@@ -121,6 +125,10 @@ class Regime(BaseModel):
             )
         if self.draws is not None and self.random is None:
             raise ValueError("draws is for random layers, as in {block: mlp, random: 3, draws: 99}")
+        if self.full and (given or self.rank is not None or self.budget is not None):
+            raise ValueError("full tunes the weights of fixed layers; it has no rank, budget or choice of layers")
+        if self.learning_rate is not None and (self.keep or self.knock):
+            raise ValueError("keep and knock train nothing, so they have no learning rate")
         if self.rank is not None and self.budget is not None:
             raise ValueError("give rank or budget, not both")
         if self.budget is not None and (self.block != ("mlp" if self.budget == "attn" else "attn") or given):

@@ -10,7 +10,7 @@ from ldc.errors import StoreError
 from ldc.study.reading import read_study
 from ldc.study.schema import Study
 
-SETTINGS = ("adapter", "training", "evaluation", "selection")
+SETTINGS = ("adapter", "training", "evaluation", "selection", "calibration")
 AXES = ("models", "domains", "regimes")
 
 
@@ -41,10 +41,12 @@ def _differences(before: Study, now: Study, used: Mapping[str, Collection[str]])
     if before.name != now.name:
         found.append(f"name ({before.name} there, {now.name} here)")
     for section in SETTINGS:
-        old, new = getattr(before, section).model_dump(), getattr(now, section).model_dump()
+        old, new = (_settings(study, section) for study in (before, now))
         ignored = {"batch_tokens", "measures"}
         found += [
-            f"{section}.{k} ({old[k]} there, {new[k]} here)" for k in old if old[k] != new[k] and k not in ignored
+            f"{section}.{k} ({old.get(k)} there, {new.get(k)} here)"
+            for k in old | new
+            if old.get(k) != new.get(k) and k not in ignored
         ]
     for axis in AXES:
         old_items: dict[str, Any] = getattr(before, axis)
@@ -52,3 +54,9 @@ def _differences(before: Study, now: Study, used: Mapping[str, Collection[str]])
         both = [k for k in old_items if k in new_items and k in used[axis]]
         found += [f"{axis}.{k}" for k in both if old_items[k] != new_items[k]]
     return found
+
+
+def _settings(study: Study, section: str) -> dict[str, Any]:
+    """A section's settings; none of one that the study does not have."""
+    record = getattr(study, section)
+    return {} if record is None else dict(record.model_dump())

@@ -222,6 +222,31 @@ class SelectionSpec(Record):
     measures: tuple[Literal["effect", "saliency", "snr"], ...] = ("effect", "saliency", "snr")
     """What is measured beside S, to compare with; nothing is chosen by it. `effect` and `saliency` take a few training
     batches of each ranked run and domain, `snr` the singular values of every base weight, once (minutes at 1 B)."""
+    measured_batches: Positive | None = None
+    """On how many training batches of a text these are taken; by default 4,096 tokens, at most a fifth of a run's."""
+
+
+class CalibrationSpec(Record):
+    """Known truths: what is changed in a model before it is mapped, to ask whether the map names it."""
+
+    kinds: tuple[Literal["damage", "damage2", "taught", "none"], ...] = ("damage", "damage2", "taught", "none")
+    """Noise on one block, on two, a block taught a domain, nothing."""
+    blocks: Positive | None = None
+    """Change at most this many blocks, one after the other, spread over all of them; all are always ranked."""
+    nothing: Positive = 8
+    """Seeds with which the unchanged model is mapped for `none`."""
+    strengths: tuple[Annotated[Number, Field(gt=0)], ...] = (1.0, 0.3, 0.1, 0.03)
+    """Standard deviation of the damage, in standard deviations of each weight matrix."""
+    text: Text = "own"
+    """Text on which damaged models are mapped: `own` for samples of the undamaged one, or a domain."""
+    domains: tuple[Slug, ...] = ()
+    """Domains that a block is taught; none given: all that are not references."""
+    lessons: tuple[Positive, ...] = (25, 100)
+    """Optimiser steps of a teacher; the shorter are points on the way to the longest."""
+    teaching_rate: Annotated[Number, Field(gt=0)] = 0.02
+    """Learning rate of the teacher, in standard deviations of each weight matrix."""
+    others: Annotated[bool, Field(strict=True)] = True
+    """Also compare with the maps of other variants, which nobody has who does not know the truth."""
 
 
 def _regimes(value: object) -> object:
@@ -269,6 +294,8 @@ class Study(Record):
     """Evaluation settings."""
     selection: SelectionSpec = SelectionSpec()
     """What the targeted regimes choose by."""
+    calibration: CalibrationSpec | None = None
+    """Known truths that the maps of this study are tested with; `ldc calibrate` makes only these maps."""
 
     @model_validator(mode="after")
     def _ranked_regime_exists(self) -> Study:
@@ -285,8 +312,10 @@ class Study(Record):
                 + (f"did you mean `{near[0]}`?" if near else "add it, or name another in selection.regime"),
                 *(("selection", "regime") if "regime" in self.selection.model_fields_set else ("regimes",)),
             )
-        if targeted and (self.regimes[ranked].choice or self.regimes[ranked].text == "shuffled"):
-            how = "reads shuffled text" if self.regimes[ranked].choice is None else "itself chooses layers"
+        first = self.regimes[ranked] if targeted else None
+        if first is not None and (first.choice or first.full or first.text == "shuffled"):
+            how = "tunes weights in full" if first.full else "reads shuffled text"
+            how = how if first.choice is None else "itself chooses layers"
             raise fault(f"`{ranked}` {how}; name a regime that does not", "selection", "regime")
         return self
 
@@ -320,6 +349,28 @@ class Study(Record):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _calibration_fits(self) -> Study:
+        spec = self.calibration
+        if spec is None:
+            return self
+        known = set(self.domains)
+        if "own" in known:
+            raise fault("`own` stands for a model's own samples in a calibration; rename the domain", "domains", "own")
+        if unknown := sorted({*spec.domains, *({spec.text} - {"own"})} - known):
+            place = "domains" if unknown[0] in spec.domains else "text"
+            raise fault(f"`{unknown[0]}` is not among the study's domains", "calibration", place)
+        regime = self.regimes.get(self.selection.regime)
+        if regime is None or regime.choice is not None or regime.full or regime.text == "shuffled":
+            raise fault("a calibration maps with a regime of fixed layers", "selection", "regime")
+        return self
+
+    @property
+    def taught_domains(self) -> tuple[str, ...]:
+        """The domains that a calibration teaches a block."""
+        own = tuple(name for name, spec in self.domains.items() if not spec.reference)
+        return own if self.calibration is None else self.calibration.domains or own
+
     @property
     def validation_seeds(self) -> tuple[int, ...]:
         """The seeds of targeted and control runs: those that do not rank, or all where none is set apart."""
@@ -329,7 +380,8 @@ class Study(Record):
     def measured_regime(self) -> str | None:
         """The regime whose runs leave their output effect: the ranked one, where its layers are fixed."""
         regime = self.regimes.get(self.selection.regime)
-        return None if regime is None or regime.choice is not None or regime.grafted else self.selection.regime
+        fixed = regime is not None and regime.choice is None and not regime.full
+        return self.selection.regime if fixed else None
 
     @property
     def ranking_seeds(self) -> tuple[int, ...]:

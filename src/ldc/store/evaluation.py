@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-COLUMNS = (
-    *("model", "domain", "regime", "seed", "eval_domain", "documents", "tokens", "bytes", "nll"),
-    *("perplexity", "bits_per_byte", "inverse_perplexity", "trainable_parameters"),
-)
+from ldc.tables import EVALUATION
 
 
 def evaluation_table(documents: pd.DataFrame) -> pd.DataFrame:
@@ -21,7 +18,7 @@ def evaluation_table(documents: pd.DataFrame) -> pd.DataFrame:
         documents: a row for each run and scored document with tokens, bytes and nll.
     """
     if documents.empty:
-        return pd.DataFrame({name: [] for name in COLUMNS})
+        return pd.DataFrame({name: [] for name in EVALUATION.names})
     run = ["model", "domain", "regime", "seed", "eval_domain"]
     grouped = documents.groupby(run, sort=False, as_index=False)
     table = grouped.agg(
@@ -35,4 +32,4 @@ def evaluation_table(documents: pd.DataFrame) -> pd.DataFrame:
     table["perplexity"] = np.exp(mean)
     table["inverse_perplexity"] = np.exp(-mean)
     table["bits_per_byte"] = table["nll"] / (np.log(2) * table["bytes"])
-    return table[list(COLUMNS)]
+    return table[list(EVALUATION.names)]

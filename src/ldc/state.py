@@ -1,4 +1,4 @@
-"""How a study stands: the runs it asks for, what became of each, and the tables of those that are done."""
+"""The state of a study: the runs it asks for, what became of each, and the tables of those that are done."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
 from ldc.analysis.arms import studied
 from ldc.analysis.ranking import rank, select
@@ -18,17 +17,31 @@ from ldc.domains.registry import is_synthetic
 from ldc.errors import StoreError
 from ldc.models.roles import Component
 from ldc.plan.arms import arms
-from ldc.plan.runs import PT, Inputs, Run, RunId, fixed_runs, targeted_runs
-from ldc.report.frames import DOCUMENTS, EVALUATION, IMPORTANCE, LOSSES, NORMS, RANKING, SIZES, Frames, RunLine, empty
+from ldc.plan.calibration import CaseRun, calibration_runs
+from ldc.plan.kinds import RunId
+from ldc.plan.runs import PT, Inputs, Run, RunLine, fixed_runs, later_runs
 from ldc.store.adapter import WEIGHTS, read_stacks
-from ldc.store.runs import STUDY, Store
-from ldc.store.tables import evaluation_table
+from ldc.store.evaluation import evaluation_table
+from ldc.store.runs import ADAPTER, STUDY, Store
 from ldc.study.reading import read_study
 from ldc.study.schema import Study
+from ldc.tables import (
+    DOCUMENTS,
+    EVALUATION,
+    IMPORTANCE,
+    LOSSES,
+    NORMS,
+    RANKING,
+    SHARES,
+    SIZES,
+    Frames,
+    Table,
+    empty,
+)
 
 
 @dataclass(frozen=True)
-class Standing:
+class StudyState:
     """A study and its folder. `inputs` are the fingerprints and components by which its runs were planned."""
 
     study: Study
@@ -36,71 +49,87 @@ class Standing:
     store: Store
 
     @classmethod
-    def of(cls, out: Path) -> Standing:
+    def of(cls, out: Path) -> StudyState:
         """The study of a folder, from the folder alone: no model and no text is needed.
 
         Raises:
             StoreError: the folder holds no study.
         """
         store = Store(out)
-        inputs = store.inputs()
+        inputs = store.plan.inputs()
         if inputs is None or not (out / STUDY).exists():
             raise StoreError(f"{out}: holds no study; run one with: ldc run study.yaml -o {out}")
         return cls(read_study(out / STUDY).study, inputs, store)
 
     def fixed(self, model: str) -> list[Run]:
-        """The runs that need no ranking."""
+        """The runs that need no other; of a calibration its references."""
+        if self.study.calibration is not None:
+            return [found.run for found in self.cases(model) if not found.run.needs]
         return fixed_runs(self.study, self.inputs, model)
 
-    def ranking(self, model: str) -> pd.DataFrame:
-        """The ranking by the fixed runs that are done; empty while there are none."""
-        return rank(self.store.table(self.fixed(model), "norms"), self.study.selection)
+    def later(self, model: str) -> list[Run]:
+        """The runs that need others, as far as these are done: targeted and control runs; a calibration's variants.
 
-    def targeted(self, model: str) -> list[Run]:
-        """The runs whose layers the ranking chose, and their controls; without those that wait for a ranking."""
+        A run that takes trained adapters is left out until they are there.
+        """
+        if self.study.calibration is not None:
+            runs = [found.run for found in self.cases(model) if found.run.needs]
+            return [run for run in runs if all(self._has(needed) for needed in run.needs)]
         ranking = self.ranking(model)
         chosen: dict[tuple[str, str], tuple[Component, ...]] = {}
-        components = self.inputs.components[model]
+        components = self.inputs.components(model)
         for domain in self.study.domains:
             for arm in arms(self.study, model, components, domain):
                 if arm.ranked_on is not None:
                     found = select(ranking, arm.ranked_on, arm.regime, components)
                     if found is not None:
                         chosen[domain, arm.name] = found
-        runs = targeted_runs(self.study, self.inputs, model, chosen)
-        return [run for run in runs if run.source is None or self._has(run.source)]
+        runs = later_runs(self.study, self.inputs, model, chosen)
+        return [run for run in runs if run.kind.name != "graft" or all(self._has(needed) for needed in run.needs)]
+
+    def cases(self, model: str) -> list[CaseRun]:
+        """The known truths of a calibration, each with the run that maps it; none of another study."""
+        return [] if self.study.calibration is None else calibration_runs(self.study, self.inputs, model)
+
+    def ranking(self, model: str) -> pd.DataFrame:
+        """The ranking by the fixed runs that are done; empty while there are none."""
+        return rank(self.store.table(self.fixed(model), "norms"), self.study.selection)
 
     def runs(self) -> list[Run]:
         """Every run that can be planned so far."""
-        return [run for model in self.study.models for run in (*self.fixed(model), *self.targeted(model))]
+        return [run for model in self.study.models for run in (*self.fixed(model), *self.later(model))]
 
     def lines(self) -> list[RunLine]:
         """What became of every run that the study asks for, also of those that could not be planned."""
         by_id = {run.id: run for run in self.runs()}
-        wanted = [
-            RunId(model, domain, regime, seed)
-            for model in self.study.models
-            for domain in self.study.domains
-            for regime, seeds in {PT: (0,), **self._arms(model, domain)}.items()
-            for seed in seeds
-        ]
+        wanted = [identity for model in self.study.models for identity in self._wanted(model)]
         return [self._line(identity, by_id.get(identity)) for identity in wanted]
 
+    def _wanted(self, model: str) -> list[RunId]:
+        if self.study.calibration is not None:
+            return [found.run.id for found in self.cases(model)]
+        components = self.inputs.components(model)
+        return [
+            RunId(model, domain, regime, seed)
+            for domain in self.study.domains
+            for regime, seeds in {
+                PT: (0,),
+                **{arm.name: arm.seeds for arm in arms(self.study, model, components, domain)},
+            }.items()
+            for seed in seeds
+        ]
+
     def _has(self, run: RunId) -> bool:
-        """Whether a run's adapters are there to be taken."""
+        """Whether a run is done, whatever it was planned by."""
         record = self.store.record(run)
         return record is not None and record["status"] == "done"
-
-    def _arms(self, model: str, domain: str) -> dict[str, tuple[int, ...]]:
-        """The seeds of every arm."""
-        return {a.name: a.seeds for a in arms(self.study, model, self.inputs.components[model], domain)}
 
     def frames(self) -> Frames:
         """The long tables of all runs that are done."""
         runs = self.runs()
         rankings = [r for r in map(self.ranking, self.study.models) if not r.empty]
         documents = self.store.table(runs, "evaluation")
-        measured = [run for run in runs if run.id.regime in (PT, self.study.measured_regime)]
+        measured = [run for run in runs if run.id.regime in (PT, self.study.measured_regime) or self.study.calibration]
         return Frames(
             norms=_or_empty(self.store.table(runs, "norms"), NORMS),
             evaluation=_or_empty(evaluation_table(documents), EVALUATION),
@@ -109,18 +138,19 @@ class Standing:
             documents=_or_empty(documents, DOCUMENTS),
             sizes=self._sizes(),
             importance=_or_empty(self.store.table(measured, "importance"), IMPORTANCE),
+            shares=_or_empty(self.store.table(runs, "shares"), SHARES),
         )
 
     def adapters(self, model: str) -> Adapters:
         """The adapters of the ranked regime that are stored, read component by component when asked for."""
         chosen, domains = self.study.selection.regime, studied(self.study)
-        done = {run.id: run for run in self.fixed(model) if run.id.regime == chosen and self.store.is_done(run)}
+        done = {run.id: run for run in self.fixed(model) if run.id.regime == chosen and self.store.is_settled(run)}
         ids = [i for domain in domains for i in done if i.domain == domain and self._has(i)]
-        kept = [i for i in ids if (self.store.folder(i) / "adapter" / WEIGHTS).is_file()]
+        kept = [i for i in ids if (self.store.folder(i) / ADAPTER / WEIGHTS).is_file() and self.store.verify(i)]
         components = done[kept[0]].components if kept else ()
 
         def stacks() -> Iterator[tuple[Component, Any, Any]]:
-            folders = [self.store.folder(i) / "adapter" for i in kept]
+            folders = [self.store.folder(i) / ADAPTER for i in kept]
             pairs = read_stacks(folders, [c.path for c in components])
             return ((c, a, b) for c, (a, b) in zip(components, pairs))
 
@@ -131,9 +161,9 @@ class Standing:
         rows = [
             (model, c.block, c.layer, c.name, c.d_in, c.d_out)
             for model in self.study.models
-            for c in self.inputs.components[model]
+            for c in self.inputs.components(model)
         ]
-        return pd.DataFrame(rows, columns=SIZES.names)
+        return pd.DataFrame(rows, columns=list(SIZES.names))
 
     def synthetic(self) -> frozenset[str]:
         """The domains whose text comes from a generator of the package."""
@@ -142,17 +172,23 @@ class Standing:
     def _line(self, identity: RunId, run: Run | None) -> RunLine:
         line = partial(RunLine, identity.model, identity.domain, identity.regime, identity.seed)
         if run is None:
-            return line("missing", f"it waits for a `{self.study.selection.regime}` run that is not done")
-        record = self.store.record(identity)
-        if record is None or record["key"] != run.key:
+            waits = self.study.selection.regime if self.study.calibration is None else "reference"
+            return line("missing", f"waiting for the `{waits}` run")
+        state = self.store.state(run)
+        if identity in self.store.damaged:
+            return line("missing", f"damaged: {self.store.damaged[identity]} is not as it was written")
+        if state == "missing":
             return line("missing", "not run yet")
-        if record["status"] == "failed":
-            return line("failed", str(record["failure"]))
+        if state == "unscored":
+            return line("missing", "trained, but not scored on every domain yet")
+        if state == "failed":
+            record = self.store.record(identity) or {}
+            return line("failed", str(record.get("failure")))
         return line("done", "")
 
 
-def _or_empty(frame: pd.DataFrame, schema: pa.Schema) -> pd.DataFrame:
-    return empty(schema) if frame.empty else frame
+def _or_empty(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
+    return empty(table) if frame.empty else frame
 
 
 def undone(lines: Sequence[RunLine]) -> list[RunLine]:

@@ -1,0 +1,89 @@
+"""A loaded model with all that its runs need: the frozen base, text in its tokens, what is known of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from ldc.domains.document import DomainText
+from ldc.engine.bank import Base
+from ldc.engine.damage import damaged
+from ldc.engine.feed import Feed
+from ldc.engine.importance import signal_to_noise_ratios
+from ldc.engine.samples import Samples
+from ldc.models.load import LoadedModel
+from ldc.models.quantised import plain_weight
+from ldc.models.roles import Component
+from ldc.plan.texts import Text
+from ldc.plan.variants import Variant
+from ldc.progress import Progress
+from ldc.study.schema import Study
+
+
+class Workspace:
+    """What the kinds of run work with.
+
+    Attributes:
+        loaded: the model with its tokenizer.
+        base: its parts.
+        study: settings.
+        feed: text as batches and windows.
+        components: all of the model's.
+        weight_norms: Frobenius norm of each component's weight as it is now, by path.
+    """
+
+    def __init__(self, loaded: LoadedModel, base: Base, study: Study, domains: Mapping[str, DomainText]) -> None:
+        self.loaded, self.base, self.study = loaded, base, study
+        self.feed = Feed(study, domains, loaded.tokenizer, base.device)
+        self.samples = Samples(loaded, base, study, self.feed.lessons)
+        self.feed.writer = self.samples
+        self.components = loaded.layout.components
+        self.weight_norms: dict[str, float] = weight_norms(base, self.components)
+        self._snr: dict[str, float] = {}
+
+    def signal_to_noise(self, progress: Progress | None = None) -> Mapping[str, float]:
+        """Spectrum's SNR of each component's weight as it is now, by path; measured once: minutes at 1 B parameters."""
+        missing = [c.path for c in self.components if c.path not in self._snr]
+        if progress is not None and missing:
+            progress.stage(f"SNR of {self.loaded.name}'s weights", len(missing))
+        for path in missing:
+            self._snr[path] = float(signal_to_noise_ratios(self.base, [path])[0])
+            if progress is not None:
+                progress.advance(1)
+        return self._snr
+
+    @contextmanager
+    def variant(self, variant: Variant | None, texts: Sequence[Text] = ()) -> Iterator[None]:
+        """The model as this damaged variant, and its own again afterwards, to the bit.
+
+        Args:
+            variant: None leaves the model as it is.
+            texts: what will be read: samples of the undamaged model are drawn before.
+        """
+        for text in texts:
+            if text.source == "samples":
+                self.samples.rows(text)
+        if variant is None:
+            yield
+            return
+        changed = variant.components(self.components)
+        norms, snr = dict(self.weight_norms), dict(self._snr)
+        with damaged(self.base, changed, variant.strength):
+            self.weight_norms |= weight_norms(self.base, changed)
+            for component in changed:
+                self._snr.pop(component.path, None)
+            try:
+                yield
+            finally:
+                self.weight_norms, self._snr = norms, snr
+
+
+def weight_norms(base: Base, components: Sequence[Component]) -> dict[str, float]:
+    """Frobenius norm of each component's base weight, summed in float64; of an NF4 base, of the dequantised weight."""
+    out = {}
+    for component in components:
+        weight = plain_weight(base.root.get_submodule(component.path))
+        out[component.path] = float(torch.linalg.vector_norm(weight, dtype=torch.float64))
+    return out

@@ -1,0 +1,270 @@
+"""The conductor: a study from its file to its report, resuming whatever is already there. Only it writes the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ldc.access.fetch import ready
+from ldc.domains.registry import load_domain
+from ldc.errors import EnvironmentFault
+from ldc.execute.here import Here
+from ldc.execute.processes import Processes
+from ldc.execute.schedule import Schedule
+from ldc.execute.tasks import Compute, Event, Executor, Task
+from ldc.execute.worker import Worker
+from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint
+from ldc.models.headers import read_shape
+from ldc.plan.arms import check_regimes
+from ldc.plan.runs import Inputs, ModelInputs, RunLine, check_lengths
+from ldc.progress import Progress
+from ldc.provenance import versions
+from ldc.report import write_report
+from ldc.report.tables import write_overlap
+from ldc.state import StudyState, undone
+from ldc.store.atomic import write_text
+from ldc.store.domain_file import read_overlap, record_domains
+from ldc.store.lock import locked
+from ldc.store.runs import STUDY, Store, remove_litter
+from ldc.study.reading import StudyFile, resolved_yaml
+from ldc.study.same import check_same_study
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ldc.domains.document import DomainText
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a study ended: runs done in all, computed just now, not done (failed or never planned), and the page.
+
+    `shared` are runs done under several names of which one was trained: two regimes may have the same components.
+    """
+
+    done: int
+    computed: int
+    failed: list[RunLine]
+    report: Path
+    shared: int = 0
+
+    def show(self, console: Console) -> None:
+        """Print the map, the validation table, the ledger and the paths."""
+        from ldc.report.evidence import evidence
+        from ldc.report.terminal import print_summary
+        from ldc.tables import tidy_frames
+
+        state = StudyState.of(self.report.parent)
+        frames = tidy_frames(state.frames())
+        print_summary(
+            console,
+            self.report.parent,
+            state.study,
+            frames,
+            state.lines(),
+            synthetic=state.synthetic(),
+            ledger=evidence(state.study, frames).ledger,
+        )
+
+
+def run_study(
+    file: StudyFile,
+    out: Path,
+    progress: Progress,
+    device: str = "auto",
+    threads: int | None = None,
+    compiled: bool | None = None,
+    workers: int = 1,
+) -> Outcome:
+    """Run what is not done yet, and report on all of it.
+
+    Args:
+        file: the study.
+        out: its folder; made if absent. The same call again goes on where the last one stopped.
+        progress: told what happens.
+        device: auto, cpu, cuda or cuda:N.
+        threads: CPU threads of each process; None leaves torch's choice, or an equal share where there are several.
+        compiled: whether decoder layers are compiled; None lets the plan decide. Banks planned before stay as planned.
+        workers: processes that run banks side by side; 1 runs them in this one.
+
+    Raises:
+        LdcError: of the kinds in `ldc.errors`, before any run or between runs; finished runs stay.
+    """
+    compute, store = Compute(device, threads, compiled, workers), Store(out)
+    _check_nf4(file, device)
+    ready(file, out, device, progress)
+    precisions = store.plan.precisions() if out.is_dir() else {}
+    models = _models(file, device, precisions)
+    store.prepare()
+    with locked(out):
+        domains = _domains(file, store, progress)
+        inputs = Inputs(models, {name: text.fingerprint for name, text in domains.items()})
+        state = StudyState(file.study, inputs, store)
+        computed, shared = _Conduct(file, state, domains, progress, compute).work()
+        page = rebuild_report(out, progress)
+        lines = state.lines()
+        return Outcome(sum(line.status == "done" for line in lines), computed, undone(lines), page, shared)
+
+
+def rebuild_report(out: Path, progress: Progress) -> Path:
+    """Write tables, figures and page anew from what is stored, without the models or the text.
+
+    Raises:
+        StoreError: the folder holds no study.
+        EnvironmentFault: the folder cannot be written.
+    """
+    state = StudyState.of(out)
+    progress.stage("report", 1)
+    frames = state.frames()
+    lines = state.lines()
+    for run, path in state.store.damaged.items():
+        progress.say(f"{run}: {path} is not as it was written; the run counts as not done, and `ldc run` makes it anew")
+    try:
+        write_overlap(out, read_overlap(out))
+        page = write_report(out, state.study, frames, lines, versions(), state.synthetic(), state.adapters, state.cases)
+    except OSError as error:
+        raise EnvironmentFault(f"{out}: the report cannot be written ({error.strerror}); the runs stay") from error
+    progress.advance(1)
+    return page
+
+
+class _Conduct:
+    """One call of `run_study` at work."""
+
+    def __init__(
+        self,
+        file: StudyFile,
+        state: StudyState,
+        domains: Mapping[str, DomainText],
+        progress: Progress,
+        compute: Compute,
+    ) -> None:
+        self.file, self.state, self.domains = file, state, domains
+        self.progress, self.compute = progress, compute
+        self.schedule = Schedule(file, state, compute, progress)
+        self.computed = self.shared = 0
+        self._recorded = False
+        self._read: dict[str, int] = {}
+
+    def work(self) -> tuple[int, int]:
+        """Run all banks; the number of trainings done now, and of runs stored under further names."""
+        self._verify()
+        executor = self._executor(self._handle)
+        self.shared, running = self.schedule.adopt(), 0
+        try:
+            while True:
+                while running < executor.slots and (bank := self.schedule.next()) is not None:
+                    self._begin(executor, bank.model)
+                    executor.submit(Task(bank))
+                    running += 1
+                if not running:
+                    break
+                before = self.schedule.ended
+                executor.wait()
+                running -= self.schedule.ended - before
+                self.shared += self.schedule.adopt()
+        finally:
+            executor.close()
+        if not self._recorded:
+            self._record()
+        return self.computed, self.shared
+
+    def _executor(self, handle: Callable[[Event], None]) -> Executor:
+        out, base = self.state.store.out, self.file.base
+        if self.compute.workers > 1:
+            return Processes(out, base, self.compute, handle)
+        return Here(Worker(self.state, base, self.domains, self.compute, self.progress), handle)
+
+    def _begin(self, executor: Executor, model: str) -> None:
+        """Make this the study of the folder. With one process not before a model is loaded and has tokenised its text:
+        a study that cannot begin leaves the folder to the one that was there, or to its own corrected version."""
+        executor.prepare(model.partition("+")[0])
+        if not self._recorded:
+            self._record()
+        self.schedule.record()
+        self.schedule.tell_stage()
+
+    def _record(self) -> None:
+        self.state.store.plan.record_inputs(self.state.inputs)
+        write_text(self.state.store.out / STUDY, resolved_yaml(self.state.study))
+        for sentence in record_domains(self.state.store.out, self.domains):
+            self.progress.say(sentence)
+        self._recorded = True
+
+    def _handle(self, event: Event) -> None:
+        if event.what == "say":
+            self.progress.say(event.text)
+        elif event.what == "advance":
+            self._read[event.bank] = self._read.get(event.bank, 0) + event.number
+            self.progress.advance(event.number, event.number)
+        elif event.what == "stored":
+            self.computed += 1
+            self.shared += event.number - 1
+        elif event.what == "halved":
+            self.schedule.halved(event.bank, event.parts)
+        elif event.what == "done":  # planned by the most that its text can hold; now the bar goes on to there
+            self.progress.advance(self.schedule.planned[event.bank] - self._read.get(event.bank, 0))
+            self.schedule.ended += 1
+
+    def _verify(self) -> None:
+        """Read every stored run once: one whose files are not as they were written counts as not done."""
+        store = self.state.store
+        stored = [run for run in self.state.runs() if store.record(run.id) is not None or run.id in store.damaged]
+        if stored:
+            self.progress.stage("checking stored runs", len(stored))
+        for run in stored:
+            if not store.verify(run.id):
+                self.progress.say(f"{run.id}: {store.damaged[run.id]} is not as it was written; it is made anew")
+            self.progress.advance(1)
+
+
+def _check_nf4(file: StudyFile, device: str) -> None:
+    """Refuse an NF4 base that cannot be had here, before anything is read."""
+    asking = [name for name, spec in file.study.models.items() if spec.dtype == "nf4"]
+    if asking:
+        from ldc.engine.device import choose_device
+        from ldc.models.quantised import check_nf4
+
+        check_nf4(asking[0], choose_device(device)[0])
+
+
+def _models(file: StudyFile, device: str, recorded: Mapping[str, str]) -> dict[str, ModelInputs]:
+    """Fingerprints, precision and components of every model, from its files; whatever is wrong with them is found here.
+
+    The precision of `auto` is resolved once: a folder that has begun keeps the one it began with, on whatever device.
+    """
+    found: dict[str, ModelInputs] = {}
+    for name, spec in file.study.models.items():
+        folder = resolve_folder(name, spec, file.base)
+        shape = read_shape(folder)
+        check_regimes(file.study, name, shape.components)
+        check_lengths(file.study, name, shape.context)
+        precision = spec.dtype if spec.dtype != "auto" else recorded.get(name) or _precision(shape.model_type, device)
+        weights = fingerprint(folder)
+        found[name] = ModelInputs(weights, tokenizer_fingerprint(folder), precision, shape.components)
+    return found
+
+
+def _precision(model_type: str, device: str) -> str:
+    """The precision that the engine chooses for a base on this device."""
+    from ldc.engine.device import choose_device
+    from ldc.models.load import choose_dtype
+
+    return str(choose_dtype("auto", model_type, choose_device(device)[0])[0]).removeprefix("torch.")
+
+
+def _domains(file: StudyFile, store: Store, progress: Progress) -> dict[str, DomainText]:
+    """The text of every domain, once it is sure that the folder is this study's."""
+    if store.has_runs():
+        check_same_study(store.out / STUDY, file.study, store.used_names())
+    progress.stage("reading domains", len(file.study.domains))
+    domains = {}
+    for name, domain in file.study.domains.items():
+        domains[name] = load_domain(name, domain, file.base)
+        progress.advance(1)
+        for note in domains[name].notes:
+            progress.say(note)
+    remove_litter(store.out)
+    return domains

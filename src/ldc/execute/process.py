@@ -1,0 +1,101 @@
+"""A worker process: `python -m ldc.execute.process OUT`, started by `ldc.execute.processes`.
+
+The first line of its standard input says where the study's relative paths start and what to compute with; each further
+line is a task. Events go to standard output, a line each. It ends with its input, or with the process that started it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from ldc.domains.registry import load_domain
+from ldc.errors import LdcError, StoreError
+from ldc.execute.tasks import Compute, Event, Task
+from ldc.execute.worker import Worker, names_of
+from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint
+from ldc.plan.variants import own_model
+from ldc.progress import Silent
+from ldc.state import StudyState
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Serve tasks until there are none."""
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else prints must not mix with events
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the conductor is interrupted too, and ends its workers
+    die_with_parent()
+    out, first = Path(sys.argv[1]), sys.stdin.readline()
+    if not first:
+        return 0
+    hello = json.loads(first)
+    server: Server | None = None
+    for line in sys.stdin:
+        task = Task.from_json(json.loads(line))
+        try:
+            server = server or Server(out, Path(hello["base"]), Compute(**hello["compute"]))
+            server.serve(task, events)
+        except LdcError as error:
+            _tell(events, Event("failed", task.bank.name, str(error), int(error.exit_code)))
+            return int(error.exit_code)
+    return 0
+
+
+class Server:
+    """A worker and what it has checked.
+
+    Raises:
+        StoreError: the text here is not what the runs were planned by.
+    """
+
+    def __init__(self, out: Path, base: Path, compute: Compute) -> None:
+        self.out, self.base = out, base
+        self.state = StudyState.of(out)
+        domains = {name: load_domain(name, spec, base) for name, spec in self.state.study.domains.items()}
+        for name, text in domains.items():
+            _same(f"the text of {name}", text.fingerprint, self.state.inputs.domains[name])
+        self.worker = Worker(self.state, base, domains, compute, Silent())
+        self._checked: set[str] = set()
+
+    def serve(self, task: Task, events: TextIO) -> None:
+        """Run one bank."""
+        model = own_model(task.bank.model)
+        if model not in self._checked:
+            spec, planned = self.state.study.models[model], self.state.inputs.models[model]
+            folder = resolve_folder(model, spec, self.base)
+            _same(f"the weights of {model}", fingerprint(folder), planned.weights)
+            _same(f"the tokenizer of {model}", tokenizer_fingerprint(folder), planned.tokenizer)
+            self._checked.add(model)
+        names = names_of([*self.state.fixed(model), *self.state.later(model)])
+        absent = [key for key in task.bank.keys if key not in names]
+        if absent:
+            raise StoreError(f"{self.out}: the plan here has no run {absent[0]}; its folder has changed")
+        self.worker.run(task, names, lambda event: _tell(events, event))
+
+
+def die_with_parent() -> None:
+    """Ask the system to end this process with the one that started it, also where that is killed. Linux only."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _tell(events: TextIO, event: Event) -> None:
+    data: dict[str, Any] = event.as_json()
+    events.write(json.dumps(data) + "\n")
+    events.flush()
+
+
+def _same(what: str, found: str, planned: str) -> None:
+    if found != planned:
+        raise StoreError(f"{what} is not what the study was planned by; run the study again from its own folder")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,92 @@
+"""What passes between the conductor and whoever runs a bank: a task one way, events the other. All of it is JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from ldc.plan.banks import BankPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """With what a study is computed; no result depends on it, but for the precision, which is recorded in the plan.
+
+    Attributes:
+        device: auto, cpu, cuda or cuda:N.
+        threads: CPU threads of each process; None leaves torch's choice.
+        compiled: whether decoder layers are compiled; None lets the plan decide.
+        workers: processes that run banks; 1 runs them in the conductor's own.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+    compiled: bool | None = None
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A bank to be run, found again by its keys in the study of a folder."""
+
+    bank: BankPlan
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self.bank)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Task:
+        """What `as_json` made."""
+        return cls(BankPlan(data["model"], tuple(data["keys"]), data["compiled"], data["rescored"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a worker tells.
+
+    Attributes:
+        what: `say` (text), `advance` (number of tokens), `stored` (text: a key, number: under how many names), `halved` (parts in the place of the
+            bank `bank`), `done` (the bank has come to its end) or `failed` (text: the error, number: its exit code).
+        bank: the name of the bank it is about.
+    """
+
+    what: str
+    bank: str
+    text: str = ""
+    number: int = 0
+    parts: tuple[BankPlan, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Event:
+        """What `as_json` made."""
+        parts = tuple(Task.from_json(part).bank for part in data["parts"])
+        return cls(data["what"], data["bank"], data["text"], data["number"], parts)
+
+
+class Executor(Protocol):
+    """Runs banks somewhere. Only the conductor writes `plan.json`; workers write runs."""
+
+    slots: int
+    """How many banks it works on at a time."""
+
+    def prepare(self, model: str) -> None:
+        """Make sure that a model can be worked with, before anything is recorded."""
+
+    def submit(self, task: Task) -> None:
+        """Take a bank; there is room for it."""
+
+    def wait(self) -> None:
+        """Work, or wait, until a bank comes to its end; events are handed on meanwhile.
+
+        Raises:
+            LdcError: a bank could not be run.
+        """
+
+    def close(self) -> None:
+        """Stop whatever is running."""

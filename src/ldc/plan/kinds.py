@@ -1,0 +1,223 @@
+"""The kinds of run: what each does with a model on a text, what decides its result, and what it costs. No torch.
+
+A kind is one record here and one module of the same name in `ldc.engine.kinds`, which does the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ldc.models.roles import Component
+from ldc.models.shapes import ModelShape
+from ldc.plan.texts import Text
+from ldc.plan.variants import Variant
+from ldc.study.schema import AdapterSpec, Study
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RunId:
+    """What a run is called; joined by slashes also its path in the store."""
+
+    model: str
+    domain: str
+    regime: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.model}/{self.domain}/{self.regime}/seed{self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """The model as it is: it is only scored."""
+
+    text: Text
+    measures: tuple[str, ...] = ()
+    components: tuple[Component, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tune:
+    """LoRA adapters trained on a text.
+
+    Attributes:
+        components: those that are adapted.
+        adapter: rank and scaling.
+        rate: peak learning rate.
+        seed: of the start of the adapters.
+        text: what is read.
+        variant: the damaged variant that is tuned; None for the study's own model.
+        against: the run of the own model whose update this one's is compared with (measure `shift`).
+        measures: what is measured beside the norms; no result depends on it.
+        keeps: whether its adapter is stored.
+        capped: whether no component gets a rank that it cannot have (see `engine.kinds.tune.cap_ranks`).
+    """
+
+    components: tuple[Component, ...]
+    adapter: AdapterSpec
+    rate: float
+    seed: int
+    text: Text
+    variant: Variant | None = None
+    against: RunId | None = None
+    measures: tuple[str, ...] = ()
+    keeps: bool = True
+    capped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """The weights of some components tuned themselves.
+
+    Attributes:
+        components: those that are tuned.
+        rate: peak learning rate, one for all matrices.
+        text: what is read.
+        ranks: the ranks of which it is measured how much of the update they could hold.
+    """
+
+    components: tuple[Component, ...]
+    rate: float
+    text: Text
+    ranks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Graft:
+    """Some of the adapters that another run has trained, scored; nothing is trained.
+
+    Attributes:
+        components: those whose adapters are taken.
+        adapter: that of the source.
+        source: the run that trained them.
+        source_key: its key.
+        text: what the source read.
+    """
+
+    components: tuple[Component, ...]
+    adapter: AdapterSpec
+    source: RunId
+    source_key: str
+    text: Text
+
+
+Spec = Bare | Tune | Full | Graft
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of run.
+
+    Attributes:
+        name: of the kind, and of its module in the engine.
+        version: of its arithmetic; raised when the same key would no longer give the same result.
+        tables: what a run leaves, by the names of `ldc.tables.RUN_TABLES`; `importance` only where it measures.
+        decides: (study, fingerprint of a text, spec) -> what decides the result, beside model and kind; for the key.
+        together: runs with equal values may share a bank.
+        flops: (shape, study, spec) -> FLOPs of training.
+        trains: whether it trains adapters in a bank, whose memory limits how many runs share it.
+        alone: whether it changes the model itself, so that each run is a bank of its own.
+        stores_adapter: whether it leaves an adapter.
+    """
+
+    name: str
+    version: int
+    tables: tuple[str, ...]
+    decides: Callable[[Study, Callable[[Text], Any], Any], dict[str, Any]]
+    together: Callable[[Any], Hashable]
+    flops: Callable[[ModelShape, Study, Any], float]
+    trains: bool = False
+    alone: bool = False
+    stores_adapter: bool = False
+
+
+def forward_flops(shape: ModelShape, first_layer: int = 0) -> float:
+    """FLOPs for one token through the layers from `first_layer` on and the head: two for each weight."""
+    weights = sum(c.d_in * c.d_out for c in shape.components if c.layer >= first_layer)
+    return 2.0 * (weights + shape.hidden * shape.vocabulary)
+
+
+def _bare_decides(_study: Study, text_of: Callable[[Text], Any], spec: Bare) -> dict[str, Any]:
+    return {"text": text_of(spec.text)}
+
+
+def _tune_decides(study: Study, text_of: Callable[[Text], Any], spec: Tune) -> dict[str, Any]:
+    what: dict[str, Any] = {
+        "text": text_of(spec.text),
+        "components": [c.path for c in spec.components],
+        "adapter": spec.adapter.model_dump(),
+        "training": _training(study, spec.rate),
+        "seed": spec.seed,
+    }
+    if spec.variant is not None:
+        what["variant"] = [spec.variant.name]
+    if spec.capped:
+        what["capped"] = True
+    if spec.against is not None:
+        what["against"] = str(spec.against)  # it decides the measure `shift`
+    return what
+
+
+def _full_decides(study: Study, text_of: Callable[[Text], Any], spec: Full) -> dict[str, Any]:
+    return {
+        "text": text_of(spec.text),
+        "components": [c.path for c in spec.components],
+        "training": _training(study, spec.rate),
+        "ranks": list(spec.ranks),
+    }
+
+
+def _graft_decides(_study: Study, _text_of: Callable[[Text], Any], spec: Graft) -> dict[str, Any]:
+    return {"source": spec.source_key, "components": [c.path for c in spec.components]}
+
+
+def _training(study: Study, rate: float) -> dict[str, Any]:
+    """The training settings of a key. An epoch's steps follow from the text and the tokenizer, which are in it too."""
+    training = study.training
+    settings = training.model_dump(exclude={"steps", "tokens", "epochs"})
+    settings |= {"steps": training.total_steps, "learning_rate": rate}
+    return settings if training.epochs is None else settings | {"epochs": training.epochs}
+
+
+def _tokens(study: Study) -> int:
+    return study.training.total_steps * study.training.tokens_per_step
+
+
+def _tune_flops(shape: ModelShape, study: Study, spec: Tune) -> float:
+    """Forward and backward through the layers from the lowest adapter on, and the adapters three times."""
+    trainable = spec.adapter.rank * sum(c.d_in + c.d_out for c in spec.components)
+    lowest = min(c.layer for c in spec.components)
+    return (2 * forward_flops(shape, lowest) + 6 * trainable) * _tokens(study)
+
+
+def _full_flops(shape: ModelShape, study: Study, spec: Full) -> float:
+    """Forward, and twice that for the gradients of states and weights."""
+    return 3 * forward_flops(shape, min(c.layer for c in spec.components)) * _tokens(study)
+
+
+def _none(_shape: ModelShape, _study: Study, _spec: Any) -> float:
+    return 0.0
+
+
+BARE = Kind("bare", 1, ("evaluation", "importance"), _bare_decides, lambda spec: (), _none)
+TUNE = Kind(
+    "tune",
+    1,
+    ("norms", "losses", "evaluation", "importance"),
+    _tune_decides,
+    lambda spec: (spec.adapter, spec.rate, spec.variant, spec.capped),
+    _tune_flops,
+    trains=True,
+    stores_adapter=True,
+)
+FULL = Kind(
+    "full", 1, ("norms", "losses", "evaluation", "shares"), _full_decides, lambda spec: (), _full_flops, alone=True
+)
+GRAFT = Kind("graft", 1, ("evaluation",), _graft_decides, lambda spec: spec.adapter, _none, trains=True)
+
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (BARE, TUNE, FULL, GRAFT)}
+"""Every kind by its name. `gate`, `ablate` and `probe` take their places here when their legs are built."""
+KIND_OF: Mapping[type, Kind] = {Bare: BARE, Tune: TUNE, Full: FULL, Graft: GRAFT}
+"""The kind of a spec."""

@@ -1,0 +1,41 @@
+"""What a run reads in training, in a seed's order: a domain's text, other domains mixed, or samples of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ldc.plan.variants import Variant
+
+OWN = "own"
+"""The name of the text that a model itself writes, where a domain's name is expected."""
+Source = Literal["domain", "general", "samples"]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What decides the rows of a run, and their order.
+
+    Attributes:
+        domain: the domain; of `general` text the one that is left out of the mixture; of `samples` `own`.
+        seed: of the order of documents; of samples of their random numbers.
+        shuffled: whether the tokens of each document are in random order.
+        source: a domain of the study, the study's other domains mixed, or samples of a model.
+        teacher: the taught variant that writes the samples; None for the study's own model.
+    """
+
+    domain: str
+    seed: int
+    shuffled: bool = False
+    source: Source = "domain"
+    teacher: Variant | None = None
+
+    @property
+    def name(self) -> str:
+        """What a run's domain is called that reads it."""
+        if self.teacher is not None:
+            return self.teacher.name
+        return f"general.{self.domain}" if self.source == "general" else self.domain
+
+    def __str__(self) -> str:
+        return f"{self.name}#{self.seed}" + ("~" if self.shuffled else "")

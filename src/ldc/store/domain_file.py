@@ -1,0 +1,63 @@
+"""`domains.json`: where the text of a study is from, and how much of each test split is in training text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from ldc.domains.document import SPLITS, DomainText
+from ldc.domains.overlap import measure, sentences
+from ldc.errors import StoreError
+from ldc.store.atomic import write_text
+from ldc.store.records import opened, sealed
+
+DOMAINS = "domains.json"
+
+
+def record_domains(out: Path, domains: Mapping[str, DomainText]) -> list[str]:
+    """Record where the text is from, and its overlap, which is measured anew only where the text is new.
+
+    Returns:
+        What the user should hear of the overlap; nothing where it was recorded before.
+
+    Raises:
+        EnvironmentFault: it cannot be written.
+    """
+    texts = {
+        name: {
+            "fingerprint": text.fingerprint,
+            "synthetic": text.synthetic,
+            "documents": {split: len(text.split(split)) for split in SPLITS},
+            "characters": {split: sum(len(d.text) for d in text.split(split)) for split in SPLITS},
+            "notes": list(text.notes),
+            "origin": dict(text.origin),
+        }
+        for name, text in domains.items()
+    }
+    path = out / DOMAINS
+    try:
+        if opened(path.read_text(encoding="utf-8"))["domains"] == texts:
+            return []
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    rows = measure(domains)
+    write_text(path, sealed({"domains": texts, "overlap": [asdict(r) for r in rows]}, indent=2))
+    return sentences(rows)
+
+
+def read_overlap(out: Path) -> pd.DataFrame:
+    """The recorded overlap of test and training text; empty where none is recorded.
+
+    Raises:
+        StoreError: the record cannot be read.
+    """
+    path = out / DOMAINS
+    if not path.exists():
+        return pd.DataFrame()
+    try:
+        return pd.DataFrame(opened(path.read_text(encoding="utf-8"))["overlap"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); delete it and run the study again") from error

@@ -1,0 +1,116 @@
+"""`plan.json`: what the runs of a folder were planned by, and the banks they shared. Only the conductor writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+from ldc.errors import StoreError
+from ldc.models.roles import Component
+from ldc.plan.banks import BankPlan
+from ldc.plan.runs import Inputs, ModelInputs
+from ldc.store.atomic import write_text
+from ldc.store.records import opened, sealed
+
+PLAN, VERSION = "plan.json", 2
+_ANEW = "delete it and run the study again, which plans anew and keeps the runs that are done"
+_OLD_RECORDS = ("calibration.json", "comparison.json")
+
+
+class PlanFile:
+    """The plan of the folder `out`."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.path = out, out / PLAN
+
+    def read(self) -> dict[str, Any]:
+        """All that is recorded; empty where nothing is.
+
+        Raises:
+            StoreError: it cannot be read, is damaged, or is of an older version of LDC.
+        """
+        if any((self.out / name).exists() for name in _OLD_RECORDS):
+            raise StoreError(f"{self.out}: {_old('a calibration or comparison')}")
+        if not self.path.exists():
+            return {}
+        try:
+            text = self.path.read_text(encoding="utf-8")
+            if '"version"' not in text and '"banks"' in text:
+                raise StoreError(f"{self.out}: {_old('a study')}")
+            data = opened(text)
+        except (OSError, ValueError, RecursionError) as error:
+            raise StoreError(f"{self.path}: cannot be read ({error}); {_ANEW}") from error
+        if data.get("version") != VERSION:
+            raise StoreError(f"{self.out}: {_old('a study')}")
+        return data
+
+    def inputs(self) -> Inputs | None:
+        """What the runs were planned by; None where nothing was planned yet.
+
+        Raises:
+            StoreError: as `read`.
+        """
+        data = self.read()
+        if "models" not in data:
+            return None
+        try:
+            models = {
+                name: ModelInputs(
+                    m["weights"], m["tokenizer"], m["precision"], tuple(Component(*c) for c in m["components"])
+                )
+                for name, m in data["models"].items()
+            }
+            return Inputs(models, dict(data["domains"]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{self.path}: is not a plan; {_ANEW}") from error
+
+    def precisions(self) -> dict[str, str]:
+        """The precision in which each model's base is kept, as it was resolved when it was first planned."""
+        inputs = self.inputs()
+        return {} if inputs is None else {name: model.precision for name, model in inputs.models.items()}
+
+    def record_inputs(self, inputs: Inputs) -> None:
+        """Record what the runs are planned by."""
+        models = {
+            name: {
+                "weights": model.weights,
+                "tokenizer": model.tokenizer,
+                "precision": model.precision,
+                "components": [list(astuple(c)) for c in model.components],
+            }
+            for name, model in inputs.models.items()
+        }
+        self._write({"models": models, "domains": dict(inputs.domains)})
+
+    def banks(self) -> list[BankPlan]:
+        """The banks recorded so far."""
+        try:
+            return [
+                BankPlan(str(b["model"]), tuple(b["runs"]), bool(b["compiled"])) for b in self.read().get("banks", [])
+            ]
+        except (AttributeError, KeyError, TypeError) as error:
+            raise StoreError(f"{self.path}: is not a plan; {_ANEW}") from error
+
+    def record_banks(self, banks: Sequence[BankPlan]) -> None:
+        """Record banks beside those recorded before; those that only score are not kept."""
+        known = {bank.keys: bank for bank in [*self.banks(), *banks] if not bank.rescored}
+        self._write_banks(list(known.values()))
+
+    def replace_bank(self, bank: BankPlan, parts: Sequence[BankPlan]) -> None:
+        """Record banks in the place of one that did not fit into memory."""
+        self._write_banks([b for known in self.banks() for b in (parts if known.keys == bank.keys else [known])])
+
+    def _write_banks(self, banks: Sequence[BankPlan]) -> None:
+        self._write({"banks": [{"model": b.model, "runs": list(b.keys), "compiled": b.compiled} for b in banks]})
+
+    def _write(self, part: Mapping[str, Any]) -> None:
+        write_text(self.path, sealed({"banks": [], **self.read(), **part, "version": VERSION}))
+
+
+def _old(what: str) -> str:
+    return (
+        f"holds {what} of an older version of LDC, whose runs this one cannot tell apart; "
+        "report it with that version, or give another folder"
+    )
