@@ -72,7 +72,7 @@ class Results:
         """The statistics: a frame for each table of the same name, and `ledger`, the claims with their verdicts."""
         from ldc.report.evidence import evidence
 
-        return evidence(self.study, tidy_frames(self._frames), self._state.adapters)
+        return evidence(self.study, tidy_frames(self._frames), self._state.adapters, self._state.cases)
 
     @property
     def claims(self) -> pd.DataFrame:

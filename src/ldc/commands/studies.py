@@ -55,7 +55,12 @@ def run(
     """Run a study, or go on with it, and report. The same command again continues."""
     from ldc.study.reading import read_study
 
-    _study(read_study(study), out, dry_run, as_json, device, threads, compiled, quiet)
+    file = read_study(study)
+    if file.study.calibration is not None:
+        from ldc.study.short_calibration import calibration_of_study
+
+        file = calibration_of_study(file)
+    conduct(file, out, dry_run, as_json, device, threads, compiled, quiet)
 
 
 def demo(
@@ -70,7 +75,7 @@ def demo(
     """Run the embedded study; nothing is downloaded."""
     from ldc.study.example import demo_study
 
-    _study(demo_study(), out, dry_run, as_json, device, threads, compiled, quiet)
+    conduct(demo_study(), out, dry_run, as_json, device, threads, compiled, quiet)
 
 
 def status(out: OutPath, as_json: AsJson = False) -> None:
@@ -98,7 +103,7 @@ def report(out: OutPath, quiet: Quiet = False) -> None:
     console.put(f"{page}")
 
 
-def _study(
+def conduct(
     file: StudyFile,
     out: Path | None,
     dry_run: bool,
@@ -107,9 +112,12 @@ def _study(
     threads: int | None,
     compiled: Compile,
     quiet: bool,
+    workers: int = 1,
 ) -> None:
-    """Estimate or conduct a study and print what came of it."""
+    """Estimate or conduct a study and print what came of it.
 
+    The banks of a calibration are many and small, so that compiling does not pay: it is done only where asked for.
+    """
     if dry_run:
         from ldc.access.needs import needs
         from ldc.plan.cost import estimate
@@ -126,16 +134,18 @@ def _study(
         raise typer.BadParameter("give the folder for the results, such as -o out", param_hint="-o")
     from ldc.execute.conductor import run_study
 
+    truths = file.study.calibration is not None
     with console.ConsoleProgress(quiet) as progress:
-        asked = {Compile.ON: True, Compile.OFF: False}.get(compiled)
-        outcome = run_study(file, out, progress, device.value, threads, asked)
-    _print_outcome(outcome, as_json)
+        asked = {Compile.ON: True, Compile.OFF: False}.get(compiled, False if truths else None)
+        outcome = run_study(file, out, progress, device.value, threads, asked, workers)
+    _print_outcome(outcome, out, as_json, truths)
     if outcome.failed:
         raise typer.Exit(ExitCode.FAILED_RUNS)
 
 
-def _print_outcome(outcome: Any, as_json: bool) -> None:
+def _print_outcome(outcome: Any, out: Path, as_json: bool, truths: bool) -> None:
     """Counts and what is undone on stderr; on stdout the findings, or the path of the page, or JSON."""
+    from ldc.commands.known_truths import known_truths, put_known_truths
 
     computed = f"{outcome.computed} of them now" if outcome.computed else "nothing was left to compute"
     console.say(f"{outcome.done} runs are done, {computed}")
@@ -144,7 +154,9 @@ def _print_outcome(outcome: Any, as_json: bool) -> None:
     if as_json:
         failed = [record(line) for line in outcome.failed]
         data = {"done": outcome.done, "computed": outcome.computed, "failed": failed, "report": str(outcome.report)}
-        console.put_json(data)
+        console.put_json(data | ({"calibration": known_truths(out)} if truths else {}))
+    elif truths:
+        put_known_truths(out)
     elif show := getattr(outcome, "show", None):
         show(console.stdout)
     else:
