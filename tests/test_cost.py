@@ -24,7 +24,7 @@ from ldc.plan import machine as machines
 from ldc.plan.banks import BANK_TOKENS
 from ldc.plan.cost import Estimate, estimate
 from ldc.plan.machine import Machine, find_machine, host_memory
-from ldc.plan.measuring import gradient_bytes, gradient_sizes, groups, measuring_flops, probe_batches
+from ldc.plan.measuring import gradient_bytes, gradient_sizes, groups, measured_batches, measuring_flops
 from ldc.plan.memory import Memory, bank_size, memory_of, stage_one_bank, weights_bytes
 from ldc.study.reading import read_study
 from ldc.study.schema import ModelSpec, SelectionSpec, Study
@@ -185,8 +185,9 @@ def test_groups_hold_what_fits_and_never_nothing() -> None:
 
 
 def test_measures_are_taken_on_a_few_batches_and_never_on_more_than_a_fifth_of_a_run() -> None:
-    spec = study().training.model_copy(update={"tokens": None, "batch": 2, "accumulation": 4, "block_length": 64})
-    counts = [probe_batches(spec.model_copy(update={"steps": steps})) for steps in (1, 10, 1_000)]
+    counts = [
+        measured_batches(study(steps=steps, batch=2, accumulation=4, block_length=64)) for steps in (1, 10, 1_000)
+    ]
     assert counts == [1, 8, 32]
 
 

@@ -22,6 +22,7 @@ from ldc.commands.options import (
     Quiet,
     StudyPath,
     Threads,
+    Workers,
 )
 from ldc.commands.shown import put_record, record
 from ldc.errors import ExitCode
@@ -50,12 +51,13 @@ def run(
     device: DeviceOption = Device.AUTO,
     threads: Threads = None,
     compiled: CompileOption = Compile.AUTO,
+    workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
     """Run a study, or go on with it, and report. The same command again continues."""
     from ldc.study.reading import read_study
 
-    _study(read_study(study), out, dry_run, as_json, device, threads, compiled, quiet)
+    _study(read_study(study), out, dry_run, as_json, device, threads, compiled, workers, quiet)
 
 
 def demo(
@@ -65,12 +67,13 @@ def demo(
     device: DeviceOption = Device.AUTO,
     threads: Threads = None,
     compiled: CompileOption = Compile.AUTO,
+    workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
     """Run the embedded study; nothing is downloaded."""
     from ldc.study.example import demo_study
 
-    _study(demo_study(), out, dry_run, as_json, device, threads, compiled, quiet)
+    _study(demo_study(), out, dry_run, as_json, device, threads, compiled, workers, quiet)
 
 
 def status(out: OutPath, as_json: AsJson = False) -> None:
@@ -106,6 +109,7 @@ def _study(
     device: Device,
     threads: int | None,
     compiled: Compile,
+    workers: int,
     quiet: bool,
 ) -> None:
     """Estimate or conduct a study and print what came of it."""
@@ -128,7 +132,7 @@ def _study(
 
     with console.ConsoleProgress(quiet) as progress:
         asked = {Compile.ON: True, Compile.OFF: False}.get(compiled)
-        outcome = run_study(file, out, progress, device.value, threads, asked)
+        outcome = run_study(file, out, progress, device.value, threads, asked, workers)
     _print_outcome(outcome, as_json)
     if outcome.failed:
         raise typer.Exit(ExitCode.FAILED_RUNS)
@@ -137,8 +141,10 @@ def _study(
 def _print_outcome(outcome: Any, as_json: bool) -> None:
     """Counts and what is undone on stderr; on stdout the findings, or the path of the page, or JSON."""
 
-    computed = f"{outcome.computed} of them now" if outcome.computed else "nothing was left to compute"
-    console.say(f"{outcome.done} runs are done, {computed}")
+    asked = outcome.done + len(outcome.failed)
+    computed = f"{outcome.computed} computed now" if outcome.computed else "nothing was left to compute"
+    shared = f" ({outcome.shared} of them are the same training as another)" if outcome.shared else ""
+    console.say(f"{outcome.done} of {asked} runs are done; {computed}{shared}")
     for line in outcome.failed:
         console.say(f"{line.status}: {line.model} {line.domain} {line.regime} seed {line.seed}: {line.detail}")
     if as_json:
