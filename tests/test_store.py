@@ -281,6 +281,7 @@ def test_every_file_of_the_contract_is_there(finished: MiniStudy) -> None:
     out = finished.out
     top = {path.name for path in out.iterdir()}
     assert top == {
+        ".lock",
         "study.yaml",
         "plan.json",
         "domains.json",

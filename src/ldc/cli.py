@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -51,16 +52,19 @@ def _outcome(app: Callable[..., object], words: list[str], debug: bool) -> tuple
         if end.code == ExitCode.INTERRUPTED:
             return ExitCode.INTERRUPTED, INTERRUPTED
         return (end.code if isinstance(end.code, int) else ExitCode.DONE), ""
-    except LdcError as error:
+    except Exception as error:  # the boundary: no error passes it but for a defect that is looked for
         if debug:
             raise
+        return _told(error)
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """The exit code and the message of an error; what is none of LDC's own is a defect, told in one line."""
+    if isinstance(error, LdcError):
         return error.exit_code, str(error)
-    except MemoryError as error:
-        if debug:
-            raise
+    if isinstance(error, MemoryError):
         return EnvironmentFault.exit_code, f"out of memory{f': {error}' if str(error) else ''}"
-    except Exception as error:  # the boundary: whatever is left is a defect, told in one line
-        if debug:
-            raise
-        told = f"{type(error).__name__}: {error}".splitlines()[0]
-        return ExitCode.UNEXPECTED, f"unexpected {told}\nrun again with --debug for the traceback"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return ExitCode.USAGE, f"{error.filename}: no file or folder can have so long a name; give a shorter one"
+    told = f"{type(error).__name__}: {error}".splitlines()[0]
+    return ExitCode.UNEXPECTED, f"unexpected {told}\nrun again with --debug for the traceback"

@@ -108,10 +108,12 @@ def run(
 ) -> Results:
     """Run a study, or go on with it, and read what it holds; failed runs are in `Results.runs`.
 
+    The number of torch's threads, its current GPU and glibc's allocator stay as the study sets them for this process.
+
     Args:
         study: a study file, or what would stand in one; relative paths start from its folder, else from here.
         out: the study's folder.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or cuda:N.
         threads: CPU threads; None for torch's choice.
         progress: told what happens; nobody by default.
 

@@ -53,8 +53,8 @@ def interruptible(for_good: bool = False, at_once: bool = False) -> Iterator[Non
     """Within it SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread; the next one ends the process.
 
     The first signal lets everything close in order. A second one arrives while this happens, and ends the process at
-    once with a message and exit code 130: what is stored is whole at any moment. A signal that was ignored before (as by
-    `nohup`) stays ignored. In other threads than the main one, which cannot handle signals, it does nothing.
+    once with a message and exit code 130: what is stored is whole at any moment. A signal that was ignored before, as
+    `nohup` does it, stays ignored. Outside of the main thread, which alone can handle signals, it does nothing.
 
     Args:
         for_good: afterwards ignore these signals instead of handling them as before; for a process that ends then.

@@ -14,7 +14,6 @@ from ldc.commands.options import (
     AsJson,
     Compile,
     CompileOption,
-    Device,
     DeviceOption,
     DryRun,
     OutOption,
@@ -47,7 +46,7 @@ def run(
     out: OutOption = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     threads: Threads = None,
     compiled: CompileOption = Compile.AUTO,
     quiet: Quiet = False,
@@ -62,7 +61,7 @@ def demo(
     out: OutOption = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     threads: Threads = None,
     compiled: CompileOption = Compile.AUTO,
     quiet: Quiet = False,
@@ -103,7 +102,7 @@ def _study(
     out: Path | None,
     dry_run: bool,
     as_json: bool,
-    device: Device,
+    device: str,
     threads: int | None,
     compiled: Compile,
     quiet: bool,
@@ -114,7 +113,7 @@ def _study(
         from ldc.access.needs import needs
         from ldc.plan.cost import estimate
 
-        cost = record(estimate(file, device.value))
+        cost = record(estimate(file, device))
         if sources := [need_row(need) for need in needs(file) if need.repository]:
             cost["from the Hub"] = sources
         if as_json:
@@ -128,7 +127,7 @@ def _study(
 
     with console.ConsoleProgress(quiet) as progress:
         asked = {Compile.ON: True, Compile.OFF: False}.get(compiled)
-        outcome = run_study(file, out, progress, device.value, threads, asked)
+        outcome = run_study(file, out, progress, device, threads, asked)
     _print_outcome(outcome, as_json)
     if outcome.failed:
         raise typer.Exit(ExitCode.FAILED_RUNS)
