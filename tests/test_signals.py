@@ -20,8 +20,8 @@ from pathlib import Path
 from types import ModuleType
 
 def run_study(*_):
-    Path("began").touch()
     try:
+        Path("began").touch()
         time.sleep(60)
     finally:
         {cleaning}
@@ -87,6 +87,12 @@ def test_a_second_signal_ends_it_at_once_and_without_a_traceback(folder: Path, s
 @pytest.mark.parametrize("which", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_while_the_libraries_load_is_the_same(folder: Path, which: str) -> None:
     code, err = ended(folder, STARTING.format(which=which))
+    assert (code, err.splitlines()) == (130, [INTERRUPTED])
+
+
+def test_a_signal_after_the_end_is_of_no_effect(folder: Path) -> None:
+    after = "import atexit, os, signal\natexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+    code, err = ended(folder, after + WORK.format(cleaning="pass"), signal.SIGINT)
     assert (code, err.splitlines()) == (130, [INTERRUPTED])
 
 
