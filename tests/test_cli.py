@@ -16,7 +16,8 @@ import pytest
 import typer.main
 
 from ldc import console
-from ldc.cli import app, main
+from ldc.cli import main
+from ldc.commands.app import app
 from ldc.errors import DataError, EnvironmentFault, ExitCode, ModelError, StoreError, StudyError
 from ldc.study.example import example_text
 

@@ -14,15 +14,17 @@ import torch
 
 import ldc
 from ldc.domains.registry import load_domain
-from ldc.engine import importance, measures
+from ldc.engine import importance
 from ldc.engine.bank import Bank, Base
 from ldc.engine.feed import Feed
 from ldc.engine.importance import output_effects, saliency, signal_to_noise_ratios
+from ldc.engine.kinds import _measures
 from ldc.engine.members import Member
-from ldc.engine.workspace import weight_norms
+from ldc.engine.workspace import Workspace, weight_norms
 from ldc.errors import ModelError
 from ldc.execute.conductor import rebuild_report, run_study
 from ldc.models.load import load
+from ldc.plan.kinds import Bare
 from ldc.plan.measuring import measured_batches
 from ldc.plan.texts import Text
 from ldc.progress import Silent
@@ -31,7 +33,7 @@ from ldc.state import StudyState
 from ldc.store.adapter import read_factors
 from ldc.study.reading import StudyFile, read_study
 from ldc.tables import IMPORTANCE
-from study_setup import MiniStudy, mini_study, results, traces
+from study_setup import MiniStudy, mini_study, results
 
 STEPS = 20
 
@@ -139,10 +141,12 @@ def test_the_output_effect_is_that_of_the_stored_adapter_on_its_first_batches(fi
 
 
 def test_no_measure_reads_held_out_text(finished: MiniStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, _, base, feed = opened(finished)
-    monkeypatch.setattr(feed, "held_out", None)
-    weights = measures.Weights((), {})
-    assert measures.of_base(base, feed, feed.study, "birds", weights)[0] is not None
+    file = read_study(finished.path)
+    loaded = load("tiny", file.study.models["tiny"], file.base, torch.device("cpu"))
+    domains = {name: load_domain(name, spec, file.base) for name, spec in file.study.domains.items()}
+    space = Workspace(loaded, Base.of(loaded.model, loaded.layout), file.study, domains)
+    monkeypatch.setattr(space.feed, "held_out", None)
+    assert _measures.of_base(space, Bare(Text("birds", 0), ("saliency", "snr")))[0] is not None
 
 
 def test_the_tables_and_the_results_have_every_row(finished: MiniStudy) -> None:
@@ -169,20 +173,6 @@ def test_a_stopped_study_and_a_rebuilt_report_end_with_the_same_bytes(tmp_path: 
     before = results(study.out)
     rebuild_report(study.out, Silent())
     assert results(study.out) == before
-
-
-def test_a_store_without_measures_is_reported_and_its_runs_are_left_alone(tmp_path: Path) -> None:
-    study = two_seeds(tmp_path)
-    study.run()
-    for path in study.out.rglob("importance.parquet"):
-        path.unlink()
-    left = traces(study.out)
-    assert study.run().computed == 0
-    assert traces(study.out) == left
-    assert not (study.out / "tables" / "importance.csv").exists()
-    found = set(pd.read_csv(study.out / "tables" / "predictors.csv")["measure"])
-    assert found == {"frobenius", "relative", "rms", "contrast", "depth", "chance"}
-    assert ldc.load(study.out).importance.empty
 
 
 def test_what_is_measured_is_a_setting_that_makes_no_run_another(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ from ldc.plan.runs import Run
 from ldc.plan.texts import Text
 from ldc.report import figures
 from ldc.store import atomic
-from ldc.store.atomic import write_bytes, write_text
+from ldc.store.atomic import remove_litter, write_bytes, write_text
 from ldc.store.lock import locked
 from ldc.store.records import read_record, sealed
-from ldc.store.runs import Store, parquet_bytes, remove_litter
+from ldc.store.runs import Store, parquet_bytes
 from ldc.study.reading import read_study
 from ldc.study.schema import AdapterSpec
 from study_setup import MiniStudy, mini_study, traces, write_lines
@@ -369,6 +369,7 @@ def test_every_file_of_the_contract_is_there(finished: MiniStudy) -> None:
     out = finished.out
     top = {path.name for path in out.iterdir()}
     assert top == {
+        ".lock",
         "study.yaml",
         "plan.json",
         "domains.json",

@@ -110,10 +110,12 @@ def run(
 ) -> Results:
     """Run a study, or go on with it, and read what it holds; failed runs are in `Results.runs`.
 
+    The number of torch's threads, its current GPU and glibc's allocator stay as the study sets them for this process.
+
     Args:
         study: a study file, or what would stand in one; relative paths start from its folder, else from here.
         out: the study's folder.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or cuda:N.
         threads: CPU threads of each process; None for torch's choice.
         workers: processes that run banks side by side; 1 runs them in this one.
         progress: told what happens; nobody by default.

@@ -14,7 +14,6 @@ from ldc.commands.options import (
     AsJson,
     Compile,
     CompileOption,
-    Device,
     DeviceOption,
     DryRun,
     OutOption,
@@ -48,7 +47,7 @@ def run(
     out: OutOption = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     threads: Threads = None,
     compiled: CompileOption = Compile.AUTO,
     workers: Workers = 1,
@@ -64,7 +63,7 @@ def demo(
     out: OutOption = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     threads: Threads = None,
     compiled: CompileOption = Compile.AUTO,
     workers: Workers = 1,
@@ -106,7 +105,7 @@ def _study(
     out: Path | None,
     dry_run: bool,
     as_json: bool,
-    device: Device,
+    device: str,
     threads: int | None,
     compiled: Compile,
     workers: int,
@@ -118,7 +117,7 @@ def _study(
         from ldc.access.needs import needs
         from ldc.plan.cost import estimate
 
-        cost = record(estimate(file, device.value))
+        cost = record(estimate(file, device))
         if sources := [need_row(need) for need in needs(file) if need.repository]:
             cost["from the Hub"] = sources
         if as_json:
@@ -132,7 +131,7 @@ def _study(
 
     with console.ConsoleProgress(quiet) as progress:
         asked = {Compile.ON: True, Compile.OFF: False}.get(compiled)
-        outcome = run_study(file, out, progress, device.value, threads, asked, workers)
+        outcome = run_study(file, out, progress, device, threads, asked, workers)
     _print_outcome(outcome, as_json)
     if outcome.failed:
         raise typer.Exit(ExitCode.FAILED_RUNS)

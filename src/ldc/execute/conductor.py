@@ -24,10 +24,10 @@ from ldc.provenance import versions
 from ldc.report import write_report
 from ldc.report.tables import write_overlap
 from ldc.state import StudyState, undone
-from ldc.store.atomic import write_text
+from ldc.store.atomic import remove_litter, write_text
 from ldc.store.domain_file import read_overlap, record_domains
 from ldc.store.lock import locked
-from ldc.store.runs import STUDY, Store, remove_litter
+from ldc.store.runs import STUDY, Store
 from ldc.study.reading import StudyFile, resolved_yaml
 from ldc.study.same import check_same_study
 
@@ -103,7 +103,7 @@ def run_study(
     precisions = store.plan.precisions() if out.is_dir() else {}
     models = _models(file, device, precisions)
     store.prepare()
-    with locked(out):
+    with locked(out, progress.say):
         domains = _domains(file, store, progress)
         inputs = Inputs(models, {name: text.fingerprint for name, text in domains.items()})
         state = StudyState(file.study, inputs, store)
