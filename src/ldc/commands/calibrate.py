@@ -11,7 +11,6 @@ import typer
 from ldc.commands.options import (
     AsJson,
     Compile,
-    Device,
     DeviceOption,
     DryRun,
     OutOption,
@@ -102,7 +101,7 @@ def calibrate(
     learning_rate: Rate = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     threads: Threads = None,
     workers: Workers = 1,
     quiet: Quiet = False,
@@ -129,7 +128,7 @@ def calibrate(
 
         asked = settings_of(ShortCalibration, changes | maps, QUICK if quick else {})
         file = calibration_of_model(study_or_model, asked)
-    conduct(file, out, dry_run, as_json, device, threads, Compile.AUTO, quiet, workers)
+    conduct(file, out, dry_run, as_json, device, threads, Compile.AUTO, workers, quiet)
 
 
 def _of_study(path: Path, changes: Mapping[str, Any], maps: Mapping[str, Any]) -> StudyFile:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ldc import console
-from ldc.commands.options import AsJson, Device, DeviceOption, Model, OutOption, Quiet, Threads, number, settings_of
+from ldc.commands.options import AsJson, DeviceOption, Model, OutOption, Quiet, Threads, number, settings_of
 from ldc.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def proxy(
     learning_rate: Rate = None,
     full_rate: FullRate = None,
     as_json: AsJson = False,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
@@ -79,7 +79,7 @@ def proxy(
     from ldc.proxy.conduct import compare
 
     with console.ConsoleProgress(quiet) as progress:
-        summary = compare(model, out, settings, progress, device.value, threads)
+        summary = compare(model, out, settings, progress, device, threads)
     if as_json:
         console.put_json(summary)
     else:

@@ -14,7 +14,6 @@ from ldc.commands.options import (
     AsJson,
     Compile,
     CompileOption,
-    Device,
     DeviceOption,
     DryRun,
     OutOption,
@@ -22,6 +21,7 @@ from ldc.commands.options import (
     Quiet,
     StudyPath,
     Threads,
+    Workers,
 )
 from ldc.commands.shown import put_record, record
 from ldc.errors import ExitCode
@@ -47,9 +47,10 @@ def run(
     out: OutOption = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     threads: Threads = None,
     compiled: CompileOption = Compile.AUTO,
+    workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
     """Run a study, or go on with it, and report. The same command again continues."""
@@ -60,22 +61,23 @@ def run(
         from ldc.study.short_calibration import calibration_of_study
 
         file = calibration_of_study(file)
-    conduct(file, out, dry_run, as_json, device, threads, compiled, quiet)
+    conduct(file, out, dry_run, as_json, device, threads, compiled, workers, quiet)
 
 
 def demo(
     out: OutOption = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     threads: Threads = None,
     compiled: CompileOption = Compile.AUTO,
+    workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
     """Run the embedded study; nothing is downloaded."""
     from ldc.study.example import demo_study
 
-    conduct(demo_study(), out, dry_run, as_json, device, threads, compiled, quiet)
+    conduct(demo_study(), out, dry_run, as_json, device, threads, compiled, workers, quiet)
 
 
 def status(out: OutPath, as_json: AsJson = False) -> None:
@@ -108,11 +110,11 @@ def conduct(
     out: Path | None,
     dry_run: bool,
     as_json: bool,
-    device: Device,
+    device: str,
     threads: int | None,
     compiled: Compile,
+    workers: int,
     quiet: bool,
-    workers: int = 1,
 ) -> None:
     """Estimate or conduct a study and print what came of it.
 
@@ -122,7 +124,7 @@ def conduct(
         from ldc.access.needs import needs
         from ldc.plan.cost import estimate
 
-        cost = record(estimate(file, device.value))
+        cost = record(estimate(file, device))
         if sources := [need_row(need) for need in needs(file) if need.repository]:
             cost["from the Hub"] = sources
         if as_json:
@@ -137,7 +139,7 @@ def conduct(
     truths = file.study.calibration is not None
     with console.ConsoleProgress(quiet) as progress:
         asked = {Compile.ON: True, Compile.OFF: False}.get(compiled, False if truths else None)
-        outcome = run_study(file, out, progress, device.value, threads, asked, workers)
+        outcome = run_study(file, out, progress, device, threads, asked, workers)
     _print_outcome(outcome, out, as_json, truths)
     if outcome.failed:
         raise typer.Exit(ExitCode.FAILED_RUNS)
@@ -147,8 +149,10 @@ def _print_outcome(outcome: Any, out: Path, as_json: bool, truths: bool) -> None
     """Counts and what is undone on stderr; on stdout the findings, or the path of the page, or JSON."""
     from ldc.commands.known_truths import known_truths, put_known_truths
 
-    computed = f"{outcome.computed} of them now" if outcome.computed else "nothing was left to compute"
-    console.say(f"{outcome.done} runs are done, {computed}")
+    asked = outcome.done + len(outcome.failed)
+    computed = f"{outcome.computed} computed now" if outcome.computed else "nothing was left to compute"
+    shared = f" ({outcome.shared} of them are the same training as another)" if outcome.shared else ""
+    console.say(f"{outcome.done} of {asked} runs are done; {computed}{shared}")
     for line in outcome.failed:
         console.say(f"{line.status}: {line.model} {line.domain} {line.regime} seed {line.seed}: {line.detail}")
     if as_json:

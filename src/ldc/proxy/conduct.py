@@ -34,7 +34,7 @@ def compare(
         out: the folder of the comparison.
         settings: what is trained.
         progress: told what happens.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or cuda:N.
         threads: CPU threads; None leaves torch's choice.
 
     Returns:
@@ -53,7 +53,7 @@ def compare(
     waiting = [group for group in groups if not all(map(folder.is_done, group))]
     texts = texts_of(settings) if waiting else {}
     folder.begin(name, fingerprint(source), settings, shape.components)
-    with locked(out):
+    with locked(out, progress.say):
         if waiting:
             for sentence in capped(settings.ranks, shape.components):
                 progress.say(sentence)

@@ -152,7 +152,9 @@ def _against(axes: Axes, rows: pd.DataFrame, shown: Sequence[str], unit: str) ->
         part = own.loc[metrics]
         axes.hlines(y, part["low"].tolist(), part["high"].tolist(), color=RULE, linewidth=2.5, zorder=1)
         style: Any = {"color": INK, "linestyle": "none", "marker": MARKERS[i % len(MARKERS)], "markersize": 3.5}
-        axes.plot(part["top1"].tolist(), y, label=f"{strength:g} {unit if strength != 1 else unit.removesuffix('s')}", **style)
+        axes.plot(
+            part["top1"].tolist(), y, label=f"{strength:g} {unit if strength != 1 else unit.removesuffix('s')}", **style
+        )
     axes.set_yticks(range(len(shown)), [label(metric) for metric in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.04)
