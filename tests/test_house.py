@@ -16,8 +16,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LEVELS = (
     ("errors", "progress", "norms", "spectrum", "engine_version", "provenance", "system"),
     ("study",),
-    ("models", "domains", "access.hub"),
-    ("plan", "inspection"),
+    ("models", "domains", "access.hub", "study.short_form"),
+    ("plan", "inspection", "study.short_calibration"),
     ("access",),
     ("engine",),
     ("store",),
