@@ -7,12 +7,13 @@ one is compared with.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 
 from ldc.models.roles import Component
+from ldc.models.shapes import ModelShape
 from ldc.plan.arms import adapter_of, components_of
-from ldc.plan.kinds import RunId, Tune
+from ldc.plan.kinds import RunId, Tune, forward_flops
 from ldc.plan.runs import Inputs, Run, make_run
 from ldc.plan.texts import OWN, Text, general_domains
 from ldc.plan.variants import Unit, Variant, pairs, spread, units_of, variant_name
@@ -131,6 +132,17 @@ def calibration_runs(study: Study, inputs: Inputs, model: str) -> list[CaseRun]:
         for case in [*references(study), *changed]
         for seed in seeds_of(case, study)
     ]
+
+
+def sampling_flops(shape: ModelShape, study: Study, runs: Sequence[Run]) -> float:
+    """What the texts of runs cost that models write themselves: each is drawn once, token by token, and each teacher is
+    taught once, forward and backward. None where no run reads such text."""
+    spec, tokens = study.calibration, study.training.total_steps * study.training.tokens_per_step
+    texts = {run.spec.text for run in runs if isinstance(run.spec, Tune) and run.spec.text.source == "samples"}
+    drawn = {replace(text, shuffled=False) for text in texts}
+    teachers = {(text.teacher.units, text.teacher.domain) for text in texts if text.teacher is not None}
+    taught = 0 if spec is None else len(teachers) * max(spec.lessons) * study.training.tokens_per_step
+    return forward_flops(shape) * (len(drawn) * tokens + 3 * taught)
 
 
 def _run(study: Study, inputs: Inputs, model: str, case: Case, seed: int, keeps: bool) -> Run:

@@ -9,7 +9,7 @@ from ldc.models.roles import Component
 from ldc.models.shapes import ModelShape
 from ldc.models.sources import ModelSource, plan_shape
 from ldc.plan.arms import arms, check_regimes
-from ldc.plan.calibration import calibration_runs
+from ldc.plan.calibration import calibration_runs, sampling_flops
 from ldc.plan.kinds import forward_flops
 from ldc.plan.machine import Machine, find_machine
 from ldc.plan.measuring import measuring_flops
@@ -131,6 +131,7 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         regimes += rows
         downloads.append(source)
         disk += sum(row.runs * (4 * row.trainable_parameters + TABLES_BYTES_PER_RUN) for row in rows)
+        disk -= sum(4 * _trainable(run) for _, run in runs if not getattr(run.spec, "keeps", True))
         trained += sum(run.kind.flops(shape, study, run.spec) > 0 for _, run in runs)
         read += sum(len(run.scores) for _, run in runs)
     return Estimate(
@@ -163,7 +164,9 @@ def _model_cost(study: Study, name: str, shape: ModelShape, runs: Sequence[Run],
     precision = machine.precision(study.models[name].dtype)
     flops = sum(run.kind.flops(shape, study, run.spec) for run in runs)
     flops += sum(len(run.scores) for run in runs) * scored_tokens(study) * forward_flops(shape)
-    flops += measuring_flops(shape, study, precision, BYTES[precision], forward_flops(shape))
+    measured = None if study.calibration is None else len(runs)
+    flops += measuring_flops(shape, study, precision, BYTES[precision], forward_flops(shape), measured)
+    flops += sampling_flops(shape, study, runs)
     memory = _memory(study, shape, precision, machine)
     seconds = flops / (SHARE_OF_MATMUL_RATE * machine.flops)
     return ModelCost(
@@ -241,8 +244,12 @@ def _regime_costs(study: Study, model: str, shape: ModelShape, runs: Sequence[tu
     rows = []
     for name, of_regime in found.items():
         flops = sum(run.kind.flops(shape, study, run.spec) for run in of_regime) / max(1, len(of_regime))
-        one = of_regime[0].components if of_regime else ()
-        rank = of_regime[0].adapter.rank if of_regime and of_regime[0].adapter else 0
-        trainable = rank * sum(c.d_in + c.d_out for c in one)
-        rows.append(RegimeCost(model, name, len(one), trainable, len(of_regime), flops))
+        components = of_regime[0].components if of_regime else ()
+        trainable = _trainable(of_regime[0]) if of_regime else 0
+        rows.append(RegimeCost(model, name, len(components), trainable, len(of_regime), flops))
     return rows
+
+
+def _trainable(run: Run) -> int:
+    """Parameters of a run's adapters."""
+    return (0 if run.adapter is None else run.adapter.rank) * sum(c.d_in + c.d_out for c in run.components)
