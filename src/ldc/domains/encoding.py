@@ -110,7 +110,7 @@ class Encoder:
         yield at, text[at:]
 
     def _cut(self, text: str, start: int) -> int | None:
-        """A place from `start` on, before a single blank, at which the tokenizer begins a token whatever is before it."""
+        """A place from `start` on, before a single blank, where the tokenizer begins a token whatever is before it."""
         for match in islice(_BREAK.finditer(text, start, start + PIECE_CHARACTERS), _TRIES):
             at = match.start()
             ids, ends = self._ids_and_ends(text[at - _REACH : at + _REACH])
