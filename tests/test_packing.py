@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import packing_reference
 import tiny_models
+from benchmarks import packing as benchmark
 from engine_setup import RANK, SCALING, documents, member, randomise, setup
 from ldc.domains.document import Document
 from ldc.domains.encoding import Encoded, Encoder
@@ -276,6 +277,12 @@ def seconds_for_rows(tokens: int) -> float:
 def test_a_row_costs_the_same_however_long_its_document_is() -> None:
     # Copying what is left of the longer one took 60 times as long; the factor of 5 is for a busy machine.
     assert seconds_for_rows(1_000_000) < 5 * seconds_for_rows(30_000)
+
+
+def test_the_benchmark_of_packing_gives_a_line_for_a_document() -> None:
+    cells = [cell.strip() for cell in benchmark.row(2_000).strip("|").split("|")]
+    assert 1_000 < int(cells[0].replace(",", "")) < 4_000
+    assert all(float(cell) > 0 for cell in cells[2:])
 
 
 @pytest.mark.parametrize(
