@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
+from benchmarks import packing as benchmark
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import packing_reference
 import tiny_models
-from benchmarks import packing as benchmark
 from engine_setup import RANK, SCALING, documents, member, randomise, setup
 from ldc.domains.document import Document
 from ldc.domains.encoding import Encoded, Encoder

@@ -15,7 +15,7 @@ from ldc.domains.quoting import place, reason
 from ldc.errors import DataError
 
 PIECE_BYTES = 2**20
-LINE_CHARACTERS = 200_000_000
+LINE_CHARACTERS = 2**28
 BLANK_CHARACTERS = 100_000_000
 
 
