@@ -497,7 +497,7 @@ def test_a_ranked_run_that_fails_costs_its_own_domain_only(
     monkeypatch.setattr(tune, "train", poisoned({"tiny/birds/all/seed0"}))
     assert main(study.command("-q")) == 3
     err = capsys.readouterr().err.splitlines()
-    assert err[0] == "8 of 9 runs are done; 9 computed now"
+    assert err[0] == "8 of 10 runs are done; 9 computed now"
     assert [line.split(":")[:2] for line in err[1:]] == [
         ["failed", " tiny birds all seed 0"],
         ["missing", " tiny birds top1-mlp seed 0"],
