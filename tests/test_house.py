@@ -15,6 +15,10 @@ from import_picture import BEGIN, END, LEVELS, PAGE, imports, picture
 SOURCE = Path(ldc.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
+CATCH_ALL = ("cli.py", "models/foreign.py")
+"""The run's outermost boundary, and the one place where transformers, tokenizers and safetensors are called: tokenizers
+raises bare `Exception`s, and the others' own errors have no common class below it."""
+
 
 def level(module: str) -> int:
     """The height of a module of the package; the most specific entry counts."""
@@ -87,7 +91,7 @@ def test_only_the_console_prints_and_only_the_command_line_catches_everything(pa
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id != "print"
-        if isinstance(node, ast.ExceptHandler) and path.name != "cli.py":
+        if isinstance(node, ast.ExceptHandler) and path.relative_to(SOURCE).as_posix() not in CATCH_ALL:
             assert node.type is not None
             assert getattr(node.type, "id", "") != "Exception"
         assert not (isinstance(node, ast.ImportFrom) and any(a.name == "*" for a in node.names))

@@ -14,7 +14,7 @@ import torch
 
 import ldc
 from ldc.domains.registry import load_domain
-from ldc.engine import workspace
+from ldc.engine import importance, workspace
 from ldc.engine.bank import Bank, Base
 from ldc.engine.feed import Feed
 from ldc.engine.importance import output_effects, saliency, signal_to_noise_ratios

@@ -255,7 +255,7 @@ def _models(file: StudyFile, device: str, recorded: Mapping[str, str]) -> dict[s
         check_regimes(file.study, name, shape.components)
         check_lengths(file.study, name, shape.context)
         precision = spec.dtype if spec.dtype != "auto" else recorded.get(name) or _precision(shape.model_type, device)
-        weights = fingerprint(folder)
+        weights = fingerprint(folder, spec.trust_remote_code)
         found[name] = ModelInputs(weights, tokenizer_fingerprint(folder), precision, shape.components)
     return found
 
