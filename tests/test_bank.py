@@ -486,7 +486,7 @@ def test_each_member_sees_its_own_adapters_only(given: Setup) -> None:
         for k in range(len(members)):
             alone = bank.hidden(batch, [k])[0]
             torch.testing.assert_close(together[k], alone, rtol=1e-10, atol=1e-10)
-    first, second = (k for k, m in enumerate(bank.members) if m.text == "math#0" and m.lowest == 0)
+    first, second = (k for k, m in enumerate(bank.members) if m.text == "math#0" and m.joins == 0)
     assert float((together[first] - together[second]).abs().max()) > 1e-3, "the adapters must differ for this to tell"
 
 

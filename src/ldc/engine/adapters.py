@@ -64,9 +64,9 @@ class Adapters:
             for component in sorted({c for member in members for c in member.components})
         }
         total = sum(len(ks) * rank * (c.d_in + c.d_out) for c, ks in owners.items())
-        self.values = torch.zeros(total, dtype=dtype, device=device)
-        self.gradients_flat = torch.zeros_like(self.values)
-        self._used = self.values if used in (None, dtype) else torch.zeros_like(self.values, dtype=used)
+        self.values, self.gradients_flat = (_zeros(total, dtype, device) for _ in range(2))
+        self._used = self.values if used in (None, dtype) else _zeros(total, used, device)
+        self._idle = self.values[:0], self.gradients_flat[:0], self._used[:0]
         self.stacks: dict[str, Stack] = {}
         at = 0
         for component, ks in owners.items():
@@ -97,12 +97,26 @@ class Adapters:
         """A member's (component, gradient of A, gradient of B): views that share memory."""
         return [(stack.component, stack.grad_a[row], stack.grad_b[row]) for stack, row in self._rows(member)]
 
+    def idle(self, component: Component) -> Stack:
+        """An adapter of zeros that belongs to nobody, of the shape of a component; all such share their memory."""
+        shapes = (1, self.rank, component.d_in), (1, component.d_out, self.rank)
+        sizes = [math.prod(shape) for shape in shapes]
+        if self._idle[0].numel() < max(sizes):
+            self._idle = tuple(_zeros(max(sizes), flat.dtype, flat.device) for flat in self._idle)
+        views = [flat[:size].view(shape) for flat in self._idle for size, shape in zip(sizes, shapes)]
+        return Stack(component, (), *views)
+
     def clear_gradients(self) -> None:
         """Set all gradients to zero."""
         self.gradients_flat.zero_()
 
     def _rows(self, member: int) -> list[tuple[Stack, int]]:
         return [(stack, stack.members.index(member)) for stack in self.stacks.values() if member in stack.members]
+
+
+def _zeros(size: int, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """Zeros that begin 64 bytes or more behind the start of their storage: torch compiles a view at its start anew."""
+    return torch.zeros(32 + size, dtype=dtype, device=device)[32:]
 
 
 def initial_a(seed: int, component: Component, rank: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 ANY = "*"
@@ -30,6 +32,19 @@ class Batch:
     def rows_per_text(self) -> int:
         """Rows of one text."""
         return self.tokens.shape[0] // len(self.texts)
+
+    def only(self, texts: Collection[str]) -> Batch:
+        """The rows of these texts alone, in the same order; the batch itself where it holds no others."""
+        kept = [i for i, text in enumerate(self.texts) if text in texts]
+        if len(kept) == len(self.texts):
+            return self
+        each = self.rows_per_text
+
+        def rows(tensor: Tensor) -> Tensor:
+            return torch.cat([tensor[i * each : (i + 1) * each] for i in kept])
+
+        positions = None if self.positions is None else rows(self.positions)
+        return Batch(tuple(self.texts[i] for i in kept), rows(self.tokens), rows(self.labels), positions)
 
     def group(self, text: str) -> int:
         """Which group of rows a member reads whose own text has this key."""

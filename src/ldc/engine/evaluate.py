@@ -13,7 +13,7 @@ from ldc.domains.windows import Window
 from ldc.engine.bank import Bank
 from ldc.engine.batches import ANY, Batch
 from ldc.engine.head import IGNORED
-from ldc.engine.lanes import most_lanes
+from ldc.engine.threads import most_parts
 from ldc.engine.train import member_labels
 
 PT = -1
@@ -47,7 +47,7 @@ def score(
     totals = {k: np.zeros(documents) for k in ([PT] if pt else []) + list(members)}
     order = sorted(range(len(windows)), key=lambda i: (len(windows[i].tokens), i))
     copies = len(members) + (1 if pt else 0)
-    in_a_pass = batch_tokens // most_lanes(bank.base.device)  # the same for any number of threads, as results are
+    in_a_pass = batch_tokens // most_parts(bank.base.device)  # the same for any number of threads, as results are
     for group in _groups([windows[i] for i in order], max(1, in_a_pass // max(1, min(copies, TOGETHER)))):
         batch = _padded(group, bank.base.device)
         recording = bank.record(batch, members, to_the_end=pt)
@@ -62,7 +62,7 @@ def score(
 
             together = max(1, in_a_pass // batch.tokens.numel())
             chosen = [tuple(members[at : at + together]) for at in range(0, len(members), together)]
-            found = bank.in_lanes(batch, chosen, recording, part_nll)
+            found = bank.in_parts(batch, chosen, recording, part_nll)
             for k, nll in zip(members, np.concatenate(found).reshape(len(members), -1), strict=True):
                 np.add.at(totals[k], [w.document for w in group], nll)
         advance(len(group) * copies, copies * sum(len(w.tokens) for w in group))

@@ -1,207 +1,263 @@
-"""One frozen linear layer for the rows of many runs, with the adapter of each added to its own rows.
+"""One frozen layer for the rows of many members, with the adapter of each added to its own rows: y = x W' + s x A' B'.
 
-The sums are operators of torch's own kind, so that a decoder layer around them can be compiled: a compiler sees one
-call and fuses what lies between. What an operator must know beside its tensors is looked up by the number of its site,
-a tensor: the same compiled code serves every layer, every bank and every number of runs.
+The sums are operators of torch, forward and backward, so that a decoder layer around them can be compiled: a compiler
+sees one call. They are functions of tensors alone. Which rows belong to which adapter is a tensor too, of whole numbers,
+so that the same compiled code serves every layer, every bank and any number of members. The gradients of the factors are
+results of the backward operator; autograd adds them to the memory of all gradients, where `Adapters` keeps them.
 
-Shapes: N tokens of all present members together, M members, P = N / M tokens of one, K adapters in a stack, R rank,
-I and O input and output dimension.
+Shapes: N tokens of all members present, M members, P = N / M tokens of one, K adapters, R rank, I and O input and output
+dimension, X = K R, Y = K O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 
-from ldc.engine.adapters import Stack
-from ldc.engine.lanes import lane
-from ldc.engine.members import Span
-
-_SITES: WeakValueDictionary[int, Site] = WeakValueDictionary()
-_NUMBERS = count()
+from ldc.engine.adapters import Adapters, Stack
+from ldc.engine.compiled import let_length_vary
+from ldc.engine.members import Rows
+from ldc.models.roles import Component
 
 
-@dataclass(slots=True)
-class Seat:
-    """Who is in the batch of one lane at a site, and what its last pass left for the way back.
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """The edit that the adapters of one component are.
 
     Attributes:
-        spans: the stretches of members present that adapt the component.
-        members: M, the members present.
-        keep: whether x A' is kept for a backward pass.
-        kept: members, spans, and x A' of each span, as they were when the last pass came by.
+        component: what they adapt.
+        adapters: the bank's.
+        compiled: whether the layers around are compiled. The edit is then made at every component, whoever is present,
+            so that all layers have one code.
     """
 
-    spans: Sequence[Span] = ()
-    members: int = 1
-    keep: bool = False
-    kept: tuple[int, Sequence[Span], list[Tensor]] = (1, (), [])
+    component: Component
+    adapters: Adapters
+    compiled: bool
+
+    def around(self, module: nn.Module, rows: Rows) -> nn.Module:
+        """See `Edit`. Gradients of the members present are added to those that `Adapters` keeps."""
+        stack = self.adapters.stacks[self.component.path] if rows.spans else self.adapters.idle(self.component)
+        factors = _factors(stack, rows, self.adapters.scaling)
+        if self.compiled:
+            let_length_vary(factors.a_XI, factors.b_YR, factors.used_a_XI, factors.used_b_YR, factors.rows)
+        return (AdaptedLinear if type(module) is nn.Linear else AdaptedLayer)(module, factors)
 
 
-class Site:
-    """A component of a bank at work: its stack, None where nobody adapts it, and the seat of each lane."""
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The adapters of one component for one composition of the batch.
 
-    def __init__(self, stack: Stack | None, scaling: float) -> None:
-        self.stack, self.scaling = stack, scaling
-        self.number = next(_NUMBERS)
-        self._seats: dict[int, Seat] = {}
-        _SITES[self.number] = self
+    Attributes:
+        a_XI, b_YR: the factors that are trained, as leaves of autograd; their gradients are views of the bank's.
+        used_a_XI, used_b_YR: the same numbers in the precision in which the base model computes.
+        rows: M, then (start, stop, first) of each span, as whole numbers on the CPU; see `Span`.
+        scaling: s.
+    """
 
-    @property
-    def seat(self) -> Seat:
-        """That of the lane in which this is called."""
-        return self._seats.setdefault(lane(), Seat())
+    a_XI: Tensor
+    b_YR: Tensor
+    used_a_XI: Tensor
+    used_b_YR: Tensor
+    rows: Tensor
+    scaling: float
 
-    def add(self, x: Tensor, y: Tensor) -> None:
-        """y[span] += s x[span] A' B', in place; x is [.., I], y [.., O]."""
-        if self.stack is None:
-            return
-        seat = self.seat
-        x_MPI, y_MPO = x.reshape(seat.members, -1, x.shape[-1]), y.view(seat.members, -1, y.shape[-1])
-        hidden = []
-        for span in seat.spans:
-            a_KRI, b_KOR = _rows(self.stack.used_a, span), _rows(self.stack.used_b, span)
-            u_MPR = torch.bmm(x_MPI[span.start : span.stop].to(a_KRI.dtype), a_KRI.transpose(1, 2))
-            _add_product(y_MPO[span.start : span.stop], u_MPR, b_KOR.transpose(1, 2), self.scaling)
-            hidden.append(u_MPR)
-        seat.kept = (seat.members, seat.spans, hidden) if seat.keep else (1, (), [])
 
-    def add_backward(self, dy: Tensor, x: Tensor, dx: Tensor | None) -> None:
-        """Add to the gradients of A and B, each from its member's rows alone, and to dx, where it is wanted."""
-        if self.stack is None:
-            return
-        members, spans, hidden = self.seat.kept
-        x_MPI, dy_MPO = x.reshape(members, -1, x.shape[-1]), dy.reshape(members, -1, dy.shape[-1])
-        dx_MPI = None if dx is None else dx.view(members, -1, dx.shape[-1])
-        for span, u_MPR in zip(spans, hidden, strict=True):
-            a_KRI, b_KOR = _rows(self.stack.used_a, span), _rows(self.stack.used_b, span)
-            part_MPO = dy_MPO[span.start : span.stop].to(b_KOR.dtype)
-            du_MPR = torch.bmm(part_MPO, b_KOR).mul_(self.scaling)
-            _add_product(_rows(self.stack.grad_b, span), part_MPO.transpose(1, 2), u_MPR, self.scaling)
-            part_MPI = x_MPI[span.start : span.stop].to(a_KRI.dtype)
-            _add_product(_rows(self.stack.grad_a, span), du_MPR.transpose(1, 2), part_MPI, 1.0)
-            if dx_MPI is not None:
-                _add_product(dx_MPI[span.start : span.stop], du_MPR, a_KRI, 1.0)
+def _factors(stack: Stack, rows: Rows, scaling: float) -> Factors:
+    low = min((span.first for span in rows.spans), default=0)
+    high = max((span.first + span.stop - span.start for span in rows.spans), default=1)
+
+    def leaf(values: Tensor, gradients: Tensor) -> Tensor:
+        found = flat(values).detach().requires_grad_()
+        found.grad = flat(gradients)
+        return found
+
+    def flat(tensor: Tensor) -> Tensor:
+        return tensor[low:high].flatten(0, 1)
+
+    numbers = [n for span in rows.spans for n in (span.start, span.stop, span.first - low)]
+    return Factors(
+        leaf(stack.a, stack.grad_a),
+        leaf(stack.b, stack.grad_b),
+        flat(stack.used_a).detach(),
+        flat(stack.used_b).detach(),
+        torch.tensor([rows.members, *(numbers or (0, 0, 0))]),  # torch compiles anew for a length of one
+        scaling,
+    )
 
 
 class AdaptedLinear(nn.Module):
-    """Stands in for a linear layer: y = x W' + bias for all rows in one product, and each member's adapter on its rows.
+    """A plain linear layer with adapters: y = x W' + bias for all rows in one product, then each adapter on its rows.
 
     No gradient is formed for W.
     """
 
-    def __init__(self, linear: nn.Module, site: Site, anchor: Tensor) -> None:
+    def __init__(self, linear: Any, factors: Factors) -> None:
         super().__init__()
-        self.weight, self.bias, self.anchor = linear.weight, linear.bias, anchor
-        self.register_buffer("site", torch.tensor(site.number), persistent=False)
+        self.weight, self.bias, self.factors = linear.weight, linear.bias, factors
 
     def forward(self, x: Tensor) -> Tensor:
         """[.., I] to [.., O]."""
-        return torch.ops.ldc.linear(x, self.weight, self.bias, self.site, self.anchor)
+        f = self.factors
+        y, _ = torch.ops.ldc.adapted_linear(
+            x, self.weight, self.bias, f.a_XI, f.b_YR, f.used_a_XI, f.used_b_YR, f.rows, f.scaling
+        )
+        return y
 
 
 class AdaptedLayer(nn.Module):
-    """Stands in for a base layer of any kind (quantised, transposed): the adapters are added to what it gives."""
+    """A layer of any other kind (quantised, transposed) with adapters: they are added to what it gives."""
 
-    def __init__(self, layer: nn.Module, site: Site, anchor: Tensor) -> None:
+    def __init__(self, layer: nn.Module, factors: Factors) -> None:
         super().__init__()
-        self.layer, self.anchor = layer, anchor
-        self.register_buffer("site", torch.tensor(site.number), persistent=False)
+        self.layer, self.factors = layer, factors
 
     def forward(self, x: Tensor) -> Tensor:
         """[.., I] to [.., O]."""
-        return torch.ops.ldc.add_adapters(x, self.layer(x), self.site, self.anchor)
+        f = self.factors
+        y, _ = torch.ops.ldc.add_adapters(
+            x, self.layer(x), f.a_XI, f.b_YR, f.used_a_XI, f.used_b_YR, f.rows, f.scaling
+        )
+        return y
 
 
-def adapted(layer: nn.Module, site: Site, anchor: Tensor) -> nn.Module:
-    """What stands in for a layer. `anchor` is a tensor that wants a gradient, so that there is a backward pass."""
-    return (AdaptedLinear if type(layer) is nn.Linear else AdaptedLayer)(layer, site, anchor)
-
-
-@torch.library.custom_op("ldc::linear", mutates_args=())
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, site: Tensor, anchor: Tensor) -> Tensor:
+@torch.library.custom_op("ldc::adapted_linear", mutates_args=())
+def _adapted_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    a: Tensor,
+    b: Tensor,
+    used_a: Tensor,
+    used_b: Tensor,
+    rows: Tensor,
+    scaling: float,
+) -> tuple[Tensor, Tensor]:
+    """(y, x A'): [.., O], and [.., R] on the rows of spans; elsewhere the second is not set."""
     y = nn.functional.linear(x, weight, bias)
-    _SITES[int(site)].add(x, y)
-    return y
+    return y, _add(x, y, used_a, used_b, rows, scaling)
 
 
-@torch.library.custom_op("ldc::linear_backward", mutates_args=())
-def _linear_backward(dy: Tensor, x: Tensor, weight: Tensor, site: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
-    dx = torch.matmul(dy, weight) if wanted else dy.new_empty(0)
-    _SITES[int(site)].add_backward(dy, x, dx if wanted else None)
-    return dx, dy.new_zeros(())
+@torch.library.custom_op("ldc::adapted_linear_backward", mutates_args=())
+def _adapted_linear_backward(
+    dy: Tensor, x: Tensor, weight: Tensor, u: Tensor, used_a: Tensor, used_b: Tensor, rows: Tensor, s: float, want: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x (empty unless wanted), A and B."""
+    dx = torch.matmul(dy, weight) if want else dy.new_empty(0)
+    return dx, *_gradients(dy, x, u, used_a, used_b, rows, s, dx if want else None)
 
 
 @torch.library.custom_op("ldc::add_adapters", mutates_args=())
-def _add_adapters(x: Tensor, y: Tensor, site: Tensor, anchor: Tensor) -> Tensor:
+def _add_adapters(
+    x: Tensor, y: Tensor, a: Tensor, b: Tensor, used_a: Tensor, used_b: Tensor, rows: Tensor, scaling: float
+) -> tuple[Tensor, Tensor]:
+    """As `adapted_linear`, for y = x W' + bias that another layer made."""
     y = y.clone(memory_format=torch.contiguous_format)
-    _SITES[int(site)].add(x, y)
-    return y
+    return y, _add(x, y, used_a, used_b, rows, scaling)
 
 
 @torch.library.custom_op("ldc::add_adapters_backward", mutates_args=())
-def _add_adapters_backward(dy: Tensor, x: Tensor, site: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
-    dx = torch.zeros_like(x, memory_format=torch.contiguous_format) if wanted else dy.new_empty(0)
-    _SITES[int(site)].add_backward(dy, x, dx if wanted else None)
-    return dx, dy.new_zeros(())
+def _add_adapters_backward(
+    dy: Tensor, x: Tensor, u: Tensor, used_a: Tensor, used_b: Tensor, rows: Tensor, s: float, want: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x as far as it goes through the adapters (empty unless wanted), A and B."""
+    dx = torch.zeros_like(x, memory_format=torch.contiguous_format) if want else dy.new_empty(0)
+    return dx, *_gradients(dy, x, u, used_a, used_b, rows, s, dx if want else None)
 
 
-@_linear.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, site: Tensor, anchor: Tensor) -> Tensor:
-    return x.new_empty((*x.shape[:-1], weight.shape[0]))
-
-
-@_linear_backward.register_fake
-def _(dy: Tensor, x: Tensor, weight: Tensor, site: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape if wanted else (0,)), dy.new_empty(())
+@_adapted_linear.register_fake
+def _(x, weight, bias, a, b, used_a, used_b, rows, scaling):  # type: ignore[no-untyped-def]
+    return x.new_empty((*x.shape[:-1], weight.shape[0])), used_a.new_empty((*x.shape[:-1], b.shape[1]))
 
 
 @_add_adapters.register_fake
-def _(x: Tensor, y: Tensor, site: Tensor, anchor: Tensor) -> Tensor:
-    return y.new_empty(y.shape)
+def _(x, y, a, b, used_a, used_b, rows, scaling):  # type: ignore[no-untyped-def]
+    return y.new_empty(y.shape), used_a.new_empty((*x.shape[:-1], b.shape[1]))
+
+
+@_adapted_linear_backward.register_fake
+def _(dy, x, weight, u, used_a, used_b, rows, s, want):  # type: ignore[no-untyped-def]
+    return x.new_empty(x.shape if want else (0,)), *(t.new_empty(t.shape, dtype=_wide(t)) for t in (used_a, used_b))
 
 
 @_add_adapters_backward.register_fake
-def _(dy: Tensor, x: Tensor, site: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape if wanted else (0,)), dy.new_empty(())
+def _(dy, x, u, used_a, used_b, rows, s, want):  # type: ignore[no-untyped-def]
+    return x.new_empty(x.shape if want else (0,)), *(t.new_empty(t.shape, dtype=_wide(t)) for t in (used_a, used_b))
 
 
-def _linear_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, _, site, _ = inputs
-    ctx.save_for_backward(x, weight, site)
+def _save_linear(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, _, _, _, used_a, used_b, rows, ctx.scaling = inputs
+    ctx.save_for_backward(x, weight, output[1], used_a, used_b, rows)
+    ctx.set_materialize_grads(False)
 
 
-def _linear_gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight, site = ctx.saved_tensors
+def _backward_linear(ctx: Any, dy: Tensor, _: Any) -> tuple[Tensor | None, ...]:
     wanted = ctx.needs_input_grad[0]
-    dx, anchor = torch.ops.ldc.linear_backward(dy, x, weight, site, wanted)
-    return (dx if wanted else None), None, None, None, anchor
+    dx, da, db = torch.ops.ldc.adapted_linear_backward(dy, *ctx.saved_tensors, ctx.scaling, wanted)
+    return (dx if wanted else None), None, None, da, db, None, None, None, None
 
 
-def _add_adapters_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, _, site, _ = inputs
-    ctx.save_for_backward(x, site)
+def _save_layer(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, _, _, _, used_a, used_b, rows, ctx.scaling = inputs
+    ctx.save_for_backward(x, output[1], used_a, used_b, rows)
+    ctx.set_materialize_grads(False)
 
 
-def _add_adapters_gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-    x, site = ctx.saved_tensors
+def _backward_layer(ctx: Any, dy: Tensor, _: Any) -> tuple[Tensor | None, ...]:
     wanted = ctx.needs_input_grad[0]
-    dx, anchor = torch.ops.ldc.add_adapters_backward(dy, x, site, wanted)
-    return (dx if wanted else None), (dy if ctx.needs_input_grad[1] else None), None, anchor
+    dx, da, db = torch.ops.ldc.add_adapters_backward(dy, *ctx.saved_tensors, ctx.scaling, wanted)
+    return (dx if wanted else None), (dy if ctx.needs_input_grad[1] else None), da, db, None, None, None, None
 
 
-torch.library.register_autograd("ldc::linear", _linear_gradients, setup_context=_linear_context)
-torch.library.register_autograd("ldc::add_adapters", _add_adapters_gradients, setup_context=_add_adapters_context)
+torch.library.register_autograd("ldc::adapted_linear", _backward_linear, setup_context=_save_linear)
+torch.library.register_autograd("ldc::add_adapters", _backward_layer, setup_context=_save_layer)
 
 
-def _rows(stack: Tensor, span: Span) -> Tensor:
-    return stack[span.first : span.first + span.stop - span.start]
+def _add(x: Tensor, y: Tensor, a_XI: Tensor, b_YR: Tensor, rows: Tensor, scaling: float) -> Tensor:
+    """y += s x A' B' in place, on the rows of each span; returns x A', [.., R]."""
+    members, rank = int(rows[0]), b_YR.shape[1]
+    u = a_XI.new_empty((*x.shape[:-1], rank))
+    x_MPI, y_MPO, u_MPR = (t.reshape(members, -1, t.shape[-1]) for t in (x, y, u))
+    a_KRI, b_KOR = a_XI.view(-1, rank, x.shape[-1]), b_YR.view(-1, y.shape[-1], rank)
+    for here, own in _spans(rows):
+        torch.bmm(x_MPI[here].to(a_XI.dtype), a_KRI[own].mT, out=u_MPR[here])
+        _add_product(y_MPO[here], u_MPR[here], b_KOR[own].mT, scaling)
+    return u
+
+
+def _gradients(
+    dy: Tensor, x: Tensor, u: Tensor, a_XI: Tensor, b_YR: Tensor, rows: Tensor, scaling: float, dx: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The gradients of A and B, [X, I] and [Y, R], each from its member's rows alone; adds to dx, where it is wanted."""
+    members, rank = int(rows[0]), b_YR.shape[1]
+    x_MPI, dy_MPO, u_MPR = (t.reshape(members, -1, t.shape[-1]) for t in (x, dy, u))
+    dx_MPI = None if dx is None else dx.view(members, -1, dx.shape[-1])
+    a_KRI, b_KOR = a_XI.view(-1, rank, x.shape[-1]), b_YR.view(-1, dy.shape[-1], rank)
+    da_KRI, db_KOR = (torch.zeros_like(t, dtype=_wide(t)) for t in (a_KRI, b_KOR))
+    for here, own in _spans(rows):
+        part_MPO = dy_MPO[here].to(b_YR.dtype)
+        du_MPR = torch.bmm(part_MPO, b_KOR[own]).mul_(scaling)
+        _add_product(db_KOR[own], part_MPO.mT, u_MPR[here], scaling)
+        _add_product(da_KRI[own], du_MPR.mT, x_MPI[here].to(a_XI.dtype), 1.0)
+        if dx_MPI is not None:
+            _add_product(dx_MPI[here], du_MPR, a_KRI[own], 1.0)
+    return da_KRI.flatten(0, 1), db_KOR.flatten(0, 1)
+
+
+def _spans(rows: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Of each span: its members in the batch, and their adapters."""
+    for start, stop, first in rows[1:].view(-1, 3).tolist():
+        if stop > start:
+            yield slice(start, stop), slice(first, first + stop - start)
+
+
+def _wide(factor: Tensor) -> torch.dtype:
+    """The precision in which factors are trained whose copy is computed with."""
+    return torch.promote_types(factor.dtype, torch.float32)
 
 
 def _add_product(into: Tensor, left: Tensor, right: Tensor, scaling: float) -> None:

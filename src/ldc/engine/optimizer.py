@@ -53,6 +53,7 @@ class BankOptimizer:
         self.taken = [0] * len(self.steps)
         self.first_moment = torch.zeros_like(adapters.values)
         self.second_moment = torch.zeros_like(adapters.values)
+        self._adapting = {k for stack in adapters.stacks.values() for k in stack.members}
         self._owners = [torch.tensor(s.members, device=adapters.values.device) for s in adapters.stacks.values()]
 
     def step(self, active: Collection[int]) -> dict[int, StepReport]:
@@ -90,7 +91,7 @@ class BankOptimizer:
     def _move(self, members: Sequence[int], rate: float, taken: int) -> None:
         """One step of members that have taken the same number of steps and have the same rate."""
         parts = [self.adapters.values, self.adapters.gradients_flat, self.first_moment, self.second_moment]
-        pieces = [[part] for part in parts] if len(members) == len(self.steps) else self.pieces(members)
+        pieces = [[part] for part in parts] if self._adapting <= set(members) else self.pieces(members)
         counts = [torch.full((), float(taken), device=parts[0].device) for _ in pieces[0]]
         fused: Any = adamw.adamw
         fused(
@@ -109,8 +110,9 @@ class BankOptimizer:
 
     def pieces(self, members: Sequence[int]) -> list[list[Tensor]]:
         """Values, gradients and both moments of some members, in pieces."""
+        start = self.adapters.values.storage_offset()
         bounds = [
-            (view.storage_offset(), view.numel())
+            (view.storage_offset() - start, view.numel())
             for k in members
             for _, a, b in self.adapters.factors(k)
             for view in (a, b)

@@ -63,11 +63,12 @@ def train(
     snapshots = [snapshot_steps(m.steps, spec.trajectory) for m in members]
     _snapshot(bank, 0, range(len(members)), courses)
     for step in range(1, max(m.steps for m in members) + 1):
-        active = [k for k, m in enumerate(members) if step <= m.steps and courses[k].failure is None]
+        present = [k for k, m in enumerate(members) if step <= m.steps]
+        active = [k for k in present if courses[k].failure is None]
         if not active:
             break
         window = next(windows)
-        nll_M, tokens_M = _accumulate(bank, window)
+        nll_M, tokens_M = _accumulate(bank, window, present)
         disturb(step, bank)
         if step == 1:
             for k in active:
@@ -86,26 +87,34 @@ def train(
     return courses
 
 
-def _accumulate(bank: Bank, window: Window) -> tuple[list[float], list[int]]:
-    """Backward passes of one step. The loss is the sum over members of (their NLL over the window / their tokens)."""
-    counts = [_supervised(bank, batch) for batch in window]
-    tokens_M = torch.stack(counts).sum(dim=0)
-    weight_M = 1.0 / tokens_M.clamp(min=1).double()
-    weights = weight_M.to(bank.base.device, bank.adapters.values.dtype)
-    everyone = range(len(bank.members))
-    nll_M = torch.zeros(len(bank.members), dtype=torch.float64)
+def _accumulate(bank: Bank, window: Window, present: Sequence[int]) -> tuple[list[float], list[int]]:
+    """Backward passes of one step for the members present: mean NLL per supervised token, and tokens, of every member.
+
+    The loss is the sum over members of (their NLL over the window / their supervised tokens in it). A member that failed
+    stays present: without its rows the products of the others would be summed in another order.
+    """
+    texts = {bank.members[k].text for k in present}
+    window = [batch.only(texts) for batch in window]
+    tokens_P = torch.stack([_supervised(bank, batch, present) for batch in window]).sum(dim=0)
+    weight_P = 1.0 / tokens_P.clamp(min=1).double()
+    weights = dict(zip(present, weight_P.tolist(), strict=True))
+    nll_P = torch.zeros(len(present), dtype=torch.float64)
     for batch in window:
 
         def differentiate(part: Sequence[int], state: Tensor, batch: Batch = batch) -> Tensor:
             labels = member_labels(bank, batch, part)
-            weight = weights[part[0] : part[-1] + 1].repeat_interleave(batch.rows_per_text)  # parts are neighbours
-            loss, nll = bank.base.head.loss(state, labels, weight[:, None].expand(labels.shape))
+            own = state.new_tensor([weights[k] for k in part], dtype=bank.adapters.values.dtype)
+            weight = own.repeat_interleave(batch.rows_per_text)[:, None].expand(labels.shape)
+            loss, nll = bank.base.head.loss(state, labels, weight)
             loss.backward()
             return nll.view(len(part), -1).double().sum(dim=1).cpu()
 
-        recording = bank.record(batch, everyone)
-        nll_M += torch.cat(bank.in_lanes(batch, bank.parts(everyone), recording, differentiate))
-    return (nll_M * weight_M).tolist(), tokens_M.tolist()
+        recording = bank.record(batch, present)
+        nll_P += torch.cat(bank.in_parts(batch, bank.parts(present), recording, differentiate))
+    losses, tokens = [0.0] * len(bank.members), [0] * len(bank.members)
+    for k, nll, count in zip(present, (nll_P * weight_P).tolist(), tokens_P.tolist(), strict=True):
+        losses[k], tokens[k] = nll, count
+    return losses, tokens
 
 
 def member_labels(bank: Bank, batch: Batch, present: Sequence[int]) -> Tensor:
@@ -115,9 +124,10 @@ def member_labels(bank: Bank, batch: Batch, present: Sequence[int]) -> Tensor:
     return torch.cat(groups)
 
 
-def _supervised(bank: Bank, batch: Batch) -> Tensor:
+def _supervised(bank: Bank, batch: Batch, present: Sequence[int]) -> Tensor:
+    """How many tokens of a batch each of these members is trained on."""
     per_text = (batch.labels != IGNORED).view(len(batch.texts), -1).sum(dim=1).cpu()
-    return per_text[[batch.group(m.text) for m in bank.members]]
+    return per_text[[batch.group(bank.members[k].text) for k in present]]
 
 
 def _untrained(bank: Bank, member: int) -> str | None:

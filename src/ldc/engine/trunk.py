@@ -62,9 +62,12 @@ class Trunk:
                 recording.arguments[index] = (args, kwargs)
                 if index in kept:
                     recording.hidden[index] = hidden
-                if index < through:
-                    return originals[index](hidden, *args, **kwargs)
-                return (hidden,) if self.returns_tuple else hidden
+                if index >= through:
+                    return (hidden,) if self.returns_tuple else hidden
+                out = originals[index](hidden, *args, **kwargs)
+                if index + 1 == len(self.layers) and index + 1 in kept:
+                    recording.hidden[index + 1] = out[0] if isinstance(out, tuple) else out
+                return out
 
             return forward
 
