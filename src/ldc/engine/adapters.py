@@ -1,7 +1,7 @@
 """The adapters of a bank: for each component one stack of A and one of B, a row for each member that adapts it.
 
-All factors lie in one piece of memory, all gradients in another and, where the base model computes in a lower
-precision, their rounded copies in a third: a step of the optimiser is one pass over each.
+All factors lie in one piece of memory and all their gradients in another, so that a step of the optimiser is one pass
+over each. Where the base model computes in a lower precision, a third piece holds the factors rounded to it.
 
 Shapes: K members of a component, R rank, I and O its input and output dimension.
 """
@@ -85,7 +85,7 @@ class Adapters:
         self.refresh()
 
     def refresh(self) -> None:
-        """Round the factors anew to the base model's precision; to be called whenever they moved."""
+        """Round the factors to the base model's precision; to be called after every change of them."""
         if self._used is not self.values:
             self._used.copy_(self.values)
 
@@ -98,11 +98,12 @@ class Adapters:
         return [(stack.component, stack.grad_a[row], stack.grad_b[row]) for stack, row in self._rows(member)]
 
     def idle(self, component: Component) -> Stack:
-        """An adapter of zeros that belongs to nobody, of the shape of a component; all such share their memory."""
+        """An adapter of zeros that belongs to no member, of a component's shape; all of these share one memory."""
         shapes = (1, self.rank, component.d_in), (1, component.d_out, self.rank)
         sizes = [math.prod(shape) for shape in shapes]
         if self._idle[0].numel() < max(sizes):
-            self._idle = tuple(_zeros(max(sizes), flat.dtype, flat.device) for flat in self._idle)
+            values, gradients, used = (_zeros(max(sizes), flat.dtype, flat.device) for flat in self._idle)
+            self._idle = values, gradients, used
         views = [flat[:size].view(shape) for flat in self._idle for size, shape in zip(sizes, shapes)]
         return Stack(component, (), *views)
 
@@ -115,7 +116,7 @@ class Adapters:
 
 
 def _zeros(size: int, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """Zeros that begin 64 bytes or more behind the start of their storage: torch compiles a view at its start anew."""
+    """Zeros in a larger storage: torch would compile anew for a tensor that lies at the start of its storage."""
     return torch.zeros(32 + size, dtype=dtype, device=device)[32:]
 
 

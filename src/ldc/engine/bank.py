@@ -1,14 +1,14 @@
 """The bank: members in lockstep over one frozen base model. No member's result may depend on who else is in the bank.
 
-Each member reads its own text with its own edits of the model: adapters, or whatever else is done at places in it. The rows
-of a batch are ordered by member. A member's rows join the batch before the lowest layer that it edits; below that layer one
-pass, the trunk's, serves all members.
+Each member reads its own text, with its own edits of the model: its adapters, or whatever else is done at places in it.
+The rows of a batch are ordered by member. A member's rows join the batch before the lowest layer that it edits. Below
+that layer one pass, the trunk's, serves all members.
 
-The promise, of a member's factors against the same member alone, relative to their norm: 1e-10 in float64 and 1e-5 in float32
-on a CPU, whatever its neighbours read and do. In bfloat16 and on a GPU the promise is weaker. The number of rows decides in
-which order a product sums, and bfloat16 keeps eight bits of each sum: in one measurement in bfloat16, S of a member in a bank
-of three and of the same member alone differed by 0.4 % after six steps. In any precision, numbers that are not finite stay with
-their member.
+The promise: a member's factors are those of the same member alone, to 1e-10 of their norm in float64 and 1e-5 in
+float32 on a CPU, whatever its neighbours read and do. In bfloat16, and on a GPU, the promise is weaker. The number of
+rows decides in which order a product sums, and bfloat16 keeps eight bits of a number. In one measurement in bfloat16, S
+of a member in a bank of three differed from S of the same member alone by 0.4 % after six steps. In any precision,
+numbers that are not finite stay with their member.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from torch import Tensor, nn
 from ldc.engine.adapters import Adapters
 from ldc.engine.batches import Batch
 from ldc.engine.compiled import LayerCall, call_compiled, call_layer
-from ldc.engine.edits import Edit, with_edits
 from ldc.engine.head import Head
 from ldc.engine.linear import LowRank
-from ldc.engine.members import Member, Rows, row_order, spans_of
+from ldc.engine.members import Edit, Member, Rows, row_order, spans_of, with_edits
 from ldc.engine.packed import needs_mask
 from ldc.engine.threads import parts_for, side_by_side, split
 from ldc.engine.trunk import Recording, Trunk, spread
@@ -39,7 +38,7 @@ T = TypeVar("T")
 Placed = tuple[tuple[int, ...], Edit]
 """An edit at a place, and the positions in the bank of the members to whom it belongs, in row order."""
 COPIES = 32
-"""Copies of the layers that a bank keeps; each is a few small Python objects a layer, without tensors of its own."""
+"""Copies of the layers that a bank keeps at most. A copy is a few Python objects a layer, and shares all tensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +102,16 @@ class Base:
 class Bank:
     """Members and their edits over a base model.
 
-    A bank with compiled layers must have edits at components only where the members are trained.
-
     Args:
-        members: in any order; `Bank.members` has them in the order of their rows, and positions refer to that.
-        rank, scaling: R and s of all adapters of the bank.
-        trunk: whether members join as late as they may; without it, all of them before the first layer.
+        members: in any order. `Bank.members` has them in the order of their rows, and a member's position is its
+            position there.
+        rank, scaling: R and s of all adapters.
+        trunk: False lets all members join before the first layer, which must change no result.
         compiled: whether layers are called compiled where gradients are wanted.
         parts: into how many parts the members are split that run side by side; None lets the device decide.
 
     Raises:
-        ValueError: an edit lies below the layer at which its member joins.
+        ValueError: a member joins above its lowest edit, or does not say where it joins and has no adapters.
         ModelError: an edit is at a place that is not in a decoder layer of the model.
     """
 
@@ -152,7 +150,8 @@ class Bank:
         Args:
             present: positions of the members whose text the batch holds, in row order; None means all. Each has
                 `batch.rows_per_text` rows.
-            listeners: place -> an edit of this pass alone, applied before all others, which returns the output as it is.
+            listeners: place -> an edit for this pass alone, applied before all others. It must return the output as
+                it is.
         """
         chosen = tuple(range(len(self.members))) if present is None else tuple(present)
         recording = self.record(batch, chosen)
@@ -160,7 +159,7 @@ class Bank:
         return self._run(batch, chosen, recording, layers), recording
 
     def record(self, batch: Batch, present: Sequence[int], to_the_end: bool = False) -> Recording:
-        """The trunk's pass: up to the layer at which the last of these members joins, or through the whole bare model."""
+        """The trunk's pass: up to the layer at which the last of these members joins, or through the whole model."""
         joins = [self._joins[k] for k in present]
         return self.trunk.record(batch, joins, through=len(self.base.layers) if to_the_end else max(joins))
 
@@ -194,9 +193,7 @@ class Bank:
         self._warm = self._warm or torch.is_grad_enabled()
         return found
 
-    def _run(
-        self, batch: Batch, present: tuple[int, ...], recording: Recording, layers: Sequence[nn.Module]
-    ) -> Tensor:
+    def _run(self, batch: Batch, present: tuple[int, ...], recording: Recording, layers: Sequence[nn.Module]) -> Tensor:
         """The hidden states of these members, which join the batch one group after the other."""
         rows = batch.rows_per_text
         first = torch.arange(rows, device=self.base.device)
@@ -229,13 +226,14 @@ class Bank:
         for component in self.base.components:
             if compiled or component.path in stacks:
                 owners = stacks[component.path].members if component.path in stacks else ()
-                edit = LowRank(component, self.adapters, compiled)
-                layers[component.layer].setdefault(component.path, []).append((owners, edit))
+                adapters = LowRank(component, self.adapters, compiled)
+                layers[component.layer].setdefault(component.path, []).append((owners, adapters))
         for k, member in enumerate(self.members):
             places = [(self._layer_of(place), place, edit) for place, edit in member.edits]
-            lowest = min([c.layer for c in member.components] + [number for number, _, _ in places], default=None)
-            if not 0 <= member.joins <= (len(layers) if lowest is None else lowest):
-                raise ValueError(f"{member.name}: joins at layer {member.joins}, but its lowest edit is in layer {lowest}")
+            edited = [c.layer for c in member.components] + [number for number, _, _ in places]
+            highest = min(edited, default=len(layers))
+            if not 0 <= member.joins <= highest:
+                raise ValueError(f"{member.name}: joins at layer {member.joins}; it must join at layer 0 to {highest}")
             for number, place, edit in places:
                 layers[number].setdefault(place, []).append(((k,), edit))
         return layers

@@ -26,12 +26,12 @@ def call_layer(layer: nn.Module, state: Tensor, args: Sequence[Any], kwargs: Map
 def call_compiled(
     bank: Hashable, layer: nn.Module, state: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Tensor:
-    """The same by compiled code, where a backward pass will come through the layer's input; else as it is.
+    """The same by compiled code, if the layer's input wants a gradient; else as it is.
 
-    (The lowest layer of a bank has an input without gradient. It would be a second compilation for one layer.)
+    (The input of the lowest layer of a bank wants none. That one layer would need a compilation of its own.)
 
     Args:
-        bank: what is the same for all members of a bank and written into the code: rank and scaling.
+        bank: what the code holds of a bank: the rank and scaling of its adapters.
     """
     if not state.requires_grad:
         return call_layer(layer, state, args, kwargs)
@@ -48,15 +48,15 @@ def call_compiled(
 def _compiled(kind: tuple[Any, ...]) -> LayerCall:
     """The compiled call of one kind of layer, of a code object of its own.
 
-    torch keeps eight versions of a code object and goes on uncompiled after that; what several models, kinds of
-    attention, absent masks and lanes ask for is more.
+    torch keeps eight versions of a code object and calls it uncompiled after that. Several models, kinds of attention,
+    absent masks and numbers of threads would need more.
     """
     code = call_layer.__code__.replace(co_name=f"call_{kind[0].__name__}_{next(_NUMBERS)}")
     return torch.compile(FunctionType(code, globals()))
 
 
 def let_length_vary(*tensors: Tensor) -> None:
-    """Tell torch that the first dimension of tensors held by a module is another for another bank."""
+    """Tell torch that the first dimension of these tensors differs from bank to bank."""
     for tensor in tensors:
         torch._dynamo.maybe_mark_dynamic(tensor, 0)
 

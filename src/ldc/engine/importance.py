@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from ldc.engine.adapters import Stack
 from ldc.engine.bank import Bank, Base, Placed
 from ldc.engine.batches import Batch
-from ldc.engine.edits import Edited
 from ldc.engine.head import IGNORED
-from ldc.engine.members import Rows
+from ldc.engine.members import Edited, Rows
 from ldc.engine.packed import packed_arguments
 from ldc.engine.train import member_labels
 from ldc.errors import ModelError

@@ -1,8 +1,9 @@
 """Parts of a bank side by side in threads, on a CPU.
 
-Small matrix products and what lies between them fill two processors badly: every product ends with a barrier at which one
-processor waits for the other. The members of a bank need nothing of each other. So each thread takes some of them through
-the whole model, with processor threads of its own. Which members share a part changes their speed and not their results.
+Small matrix products and what lies between them fill two processors badly: every product ends with a barrier at which
+one processor waits for the other. The members of a bank need nothing of each other. So each thread takes some of them
+through the whole model, with processor threads of its own. Which members share a part changes their speed and not their
+results.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from itertools import islice
 from typing import TypeVar
 
 import torch
-
 
 T = TypeVar("T")
 

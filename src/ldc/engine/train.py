@@ -53,7 +53,8 @@ def train(
     """Train every member of the bank for its own number of steps; a Course for each, in the bank's order.
 
     Args:
-        windows: the batches of each step; each batch has the text of every member.
+        windows: the batches of each step; each batch has the text of every member. A member without components is
+            not trained, and one that has taken its steps leaves the batch.
         advance: told (steps, tokens of all members) after each step.
         disturb: called after each backward pass, for tests that inject faults.
     """
@@ -63,7 +64,7 @@ def train(
     snapshots = [snapshot_steps(m.steps, spec.trajectory) for m in members]
     _snapshot(bank, 0, range(len(members)), courses)
     for step in range(1, max(m.steps for m in members) + 1):
-        present = [k for k, m in enumerate(members) if step <= m.steps]
+        present = [k for k, m in enumerate(members) if m.components and step <= m.steps]
         active = [k for k in present if courses[k].failure is None]
         if not active:
             break
@@ -88,24 +89,27 @@ def train(
 
 
 def _accumulate(bank: Bank, window: Window, present: Sequence[int]) -> tuple[list[float], list[int]]:
-    """Backward passes of one step for the members present: mean NLL per supervised token, and tokens, of every member.
+    """Backward passes of one step for the members present.
 
-    The loss is the sum over members of (their NLL over the window / their supervised tokens in it). A member that failed
-    stays present: without its rows the products of the others would be summed in another order.
+    The loss is the sum over members of (their NLL over the window / their supervised tokens in it). A member that
+    failed stays present: without its rows, the products of the others could be summed in another order.
+
+    Returns:
+        For every member, 0 where it is not present: the mean NLL per supervised token, and the supervised tokens.
     """
     texts = {bank.members[k].text for k in present}
     window = [batch.only(texts) for batch in window]
     tokens_P = torch.stack([_supervised(bank, batch, present) for batch in window]).sum(dim=0)
     weight_P = 1.0 / tokens_P.clamp(min=1).double()
-    weights = dict(zip(present, weight_P.tolist(), strict=True))
+    weights_P = weight_P.to(bank.base.device, bank.adapters.values.dtype)
     nll_P = torch.zeros(len(present), dtype=torch.float64)
     for batch in window:
 
         def differentiate(part: Sequence[int], state: Tensor, batch: Batch = batch) -> Tensor:
             labels = member_labels(bank, batch, part)
-            own = state.new_tensor([weights[k] for k in part], dtype=bank.adapters.values.dtype)
-            weight = own.repeat_interleave(batch.rows_per_text)[:, None].expand(labels.shape)
-            loss, nll = bank.base.head.loss(state, labels, weight)
+            start = present.index(part[0])  # the members of a part are neighbours
+            weight = weights_P[start : start + len(part)].repeat_interleave(batch.rows_per_text)
+            loss, nll = bank.base.head.loss(state, labels, weight[:, None].expand(labels.shape))
             loss.backward()
             return nll.view(len(part), -1).double().sum(dim=1).cpu()
 
@@ -145,8 +149,8 @@ def _snapshot(bank: Bank, step: int, chosen: Sequence[int], courses: list[Course
 
 
 def bank_norms(bank: Bank, chosen: Sequence[int]) -> dict[int, UpdateNorms]:
-    """Norms of the updates of some members, a stack at a time: {member: one entry for each of its components}."""
-    found: dict[int, list[tuple[float, ...]]] = {k: [] for k in chosen}
+    """Norms of the updates of those of some members that have adapters: {member: an entry for each component}."""
+    found: dict[int, list[tuple[float, ...]]] = {k: [] for k in chosen if bank.members[k].components}
     for stack in bank.adapters.stacks.values():
         rows = [row for row, k in enumerate(stack.members) if k in found]
         if not rows:
