@@ -1,4 +1,4 @@
-"""What else may be called the importance of a component, beside the norm S of its update: measured on rows of text.
+"""Other definitions of a component's importance than the norm S of its update, measured on rows of text.
 
 Shapes: M members present, P tokens of one, I and O input and output dimension of a component, C components.
 """
@@ -28,10 +28,10 @@ from ldc.spectrum import signal_to_noise
 
 
 class Saliency(NamedTuple):
-    """First-order importance of each component of a model as it is, [C] each, of the mean NLL L per supervised token.
+    """First-order importance of each component of a model, [C] each, for the mean NLL L per supervised token.
 
-    gradient: the Frobenius norm of dL/dW. taylor: the sum over the entries of |W o dL/dW|, what L would change by if
-    each weight were taken away, to first order (Molchanov et al. 2019).
+    gradient: the Frobenius norm of dL/dW. taylor: the sum over the entries of |W o dL/dW|, to first order the change of
+    L if each weight in turn were set to zero (Molchanov et al. 2019).
     """
 
     gradient: Array
@@ -40,10 +40,10 @@ class Saliency(NamedTuple):
 
 @torch.no_grad()
 def output_effects(bank: Bank, batches: Iterable[Batch], members: Sequence[int] | None = None) -> dict[int, Array]:
-    """How much each adapter changes what its component puts out: E norm(s B A x) / E norm(W x), both over tokens.
+    """How much each adapter changes the output of its component: E norm(s B A x) / E norm(W x), both over tokens.
 
-    x is what reaches the component in the adapted model; a bias is not part of W x. Tokens that are not supervised are
-    left out. One pass over the text serves all members.
+    x is the component's input in the adapted model; a bias is not part of W x. Tokens that are not supervised are left
+    out. One pass over the text serves all members.
 
     Args:
         bank: after its training.
@@ -75,11 +75,11 @@ def output_effects(bank: Bank, batches: Iterable[Batch], members: Sequence[int] 
 
 @dataclass(frozen=True, slots=True)
 class _OutputNorms:
-    """A listener at a component: adds up what its output and the output of each adapter there amount to.
+    """A listener at a component, which sums the norms of its output and of what each adapter there adds to it.
 
     Attributes:
-        counted_MP: the tokens that count, of all members of the pass.
-        sums: [2, K]: of each adapter, the sum over tokens of norm(s B A x) and of norm(W x).
+        counted_MP: whether a token counts, for all members of the pass.
+        sums: [2, K]: for each adapter, the sum over tokens of norm(s B A x) and of norm(W x).
     """
 
     stack: Stack
@@ -93,16 +93,15 @@ class _OutputNorms:
 
         def listen(x: Tensor, y: Tensor) -> Tensor:
             for span in rows.spans:
-                own = slice(span.first, span.first + span.stop - span.start)
                 counted_KP = self.counted_MP[span.start : span.stop]
-                a_KRI, b_KOR = self.stack.used_a[own], self.stack.used_b[own]
+                a_KRI, b_KOR = self.stack.used_a[span.own], self.stack.used_b[span.own]
                 x_KPI = x[rows.of(span, x)].reshape(*counted_KP.shape, -1).to(a_KRI.dtype)
                 y_KPO = y[rows.of(span, y)].reshape(*counted_KP.shape, -1)
                 update_KPO = self.scaling * (x_KPI @ a_KRI.mT @ b_KOR.mT)
                 for i, value in enumerate((update_KPO, y_KPO if bias is None else y_KPO - bias)):
                     wide = torch.promote_types(value.dtype, torch.float32)
                     norm_KP = torch.linalg.vector_norm(value, dim=-1, dtype=wide)
-                    self.sums[i, own] += (norm_KP * counted_KP).double().sum(dim=1).cpu()
+                    self.sums[i, span.own] += (norm_KP * counted_KP).double().sum(dim=1).cpu()
             return y
 
         return Edited(module, listen)

@@ -80,7 +80,7 @@ def _factors(stack: Stack, rows: Rows) -> tuple[Tensor, ...]:
         the CPU, where `first` counts from the first adapter that is handed over.
     """
     low = min((span.first for span in rows.spans), default=0)
-    high = max((span.first + span.stop - span.start for span in rows.spans), default=1)
+    high = max((span.own.stop for span in rows.spans), default=1)
 
     def flat(tensor: Tensor) -> Tensor:
         return tensor[low:high].flatten(0, 1).detach()

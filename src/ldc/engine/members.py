@@ -35,6 +35,11 @@ class Span:
     stop: int
     first: int
 
+    @property
+    def own(self) -> slice:
+        """Their positions among all members of the edit."""
+        return slice(self.first, self.first + self.stop - self.start)
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:

@@ -1,4 +1,4 @@
-"""AdamW for a bank: one pass over all factors, while rate, step, clipping and finite check are each member's own."""
+"""AdamW for a bank: one pass over all factors. Rate, step, clipping and the finite check are each member's own."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StepReport:
 
 
 class BankOptimizer:
-    """AdamW of all members of a bank. The state and the factors of a member move only in a step of its own.
+    """AdamW of all members of a bank. A member's factors and moments change only in its own steps.
 
     Args:
         steps: the number of steps of each member, which its schedule needs.
@@ -57,7 +57,7 @@ class BankOptimizer:
         self._owners = [torch.tensor(s.members, device=adapters.values.device) for s in adapters.stacks.values()]
 
     def step(self, active: Collection[int]) -> dict[int, StepReport]:
-        """Clip each active member's gradient by its own norm and step; one that is not finite moves nothing."""
+        """Clip each active member's gradient to its own norm, and step. A gradient that is not finite moves nothing."""
         norm_M = self._norms()
         norms = norm_M.tolist()
         reports = {

@@ -21,9 +21,9 @@ import torch
 T = TypeVar("T")
 
 MOST = 4
-"""Parts side by side at most; with more processors each part has several."""
+"""The most parts side by side; with more processors, each part has several."""
 WORTH = 0.8
-"""A bank is split where the heaviest part leaves at least this share of the gain that equal parts would give."""
+"""A bank is split if the gain is at least this share of what equal parts would gain."""
 
 _HERE = threading.local()
 
@@ -34,12 +34,12 @@ def within_part() -> bool:
 
 
 def most_parts(device: torch.device) -> int:
-    """How many parts may run side by side on a device, whatever its number of processors: one on a GPU."""
+    """The most parts that may run side by side on a device, however many processors there are: one on a GPU."""
     return MOST if device.type == "cpu" else 1
 
 
 def parts_for(device: torch.device) -> int:
-    """How many parts of a bank run side by side here: one for each processor thread, and one where this is a part."""
+    """Into how many parts a bank is split here: one for each processor; one where the caller itself runs in a part."""
     return 1 if within_part() else min(most_parts(device), torch.get_num_threads())
 
 

@@ -1,4 +1,4 @@
-"""The training loop of a bank: every member takes its own steps on its own text, side by side."""
+"""The training loop of a bank: all members step together, each on its own text."""
 
 from __future__ import annotations
 
@@ -135,9 +135,9 @@ def _supervised(bank: Bank, batch: Batch, present: Sequence[int]) -> Tensor:
 
 
 def _untrained(bank: Bank, member: int) -> str | None:
-    """Why a member cannot be believed: an adapter that got no gradient at the first step, which must be a defect.
+    """Whether an adapter got no gradient at the first step, which must be a defect; as the reason of a failure.
 
-    (B starts at zero, so A's first gradient is zero by construction and B's is the one that tells.)
+    B starts at zero, so that the first gradient of A is zero in any case. That of B tells.
     """
     dead = [c.label for c, _, b in bank.adapters.gradients(member) if not bool((b != 0).any())]
     return f"no gradient reached {', '.join(dead[:5])} at the first step" if dead else None
