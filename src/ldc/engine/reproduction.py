@@ -45,7 +45,7 @@ def check_reproduced(base: Base, layout: Layout) -> None:
         ModelError: they differ by more than rounding, or the bank does not run.
     """
     name = type(base.root).__name__
-    bank = Bank(base, _members(layout), rank=1, scaling=1.0, lanes=1)
+    bank = Bank(base, _members(layout), rank=1, scaling=1.0, parts=1)
     tokens_RT = probe_tokens(base.decoder).to(base.device)
     for kind, positions_RT in (("rows of one document", None), ("rows of two documents", _two_documents(tokens_RT))):
         batch = Batch(_TEXTS, tokens_RT, torch.full_like(tokens_RT, IGNORED), positions_RT)
