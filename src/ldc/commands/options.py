@@ -65,6 +65,10 @@ DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads; default: all.", show_default=False)
 ]
+Workers = Annotated[
+    int,
+    typer.Option("--workers", min=1, metavar="N", help="Processes side by side, each with the model in its memory."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 CompileOption = Annotated[
     Compile, typer.Option("--compile", help="Compile decoder layers; auto does if it pays for its own warm-up.")
