@@ -104,10 +104,10 @@ def page_view(table: pd.DataFrame, model: str, ranked: str) -> dict[str, Any] | 
     sentences, tables = [], []
     for full, block, own in _tables(rows, model):
         spoken = next((row for row in own if row["right"] == ranked), own[-1])
-        sentences.append(_of(full, rows) + _sentence(spoken, block))
+        sentences.append(_sentence(spoken, block, _of(full, rows)))
         tables.append(
             {
-                "title": (_of(full, rows) + BLOCKS[block]).capitalize(),
+                "title": _of(full, rows) + BLOCKS[block][0].upper() + BLOCKS[block][1:],
                 "units": f"{own[0]['units']} units, {own[0]['cells']} cells",
                 "chance": f"{own[0]['chance_top1']:.2f}, {own[0]['chance_top3']:.2f}",
                 "kinds": _two(own[0]["tau_by_kind"]) if block == "both" else "",
@@ -132,7 +132,7 @@ def _tables(rows: Sequence[Record], model: str) -> list[tuple[str, str, list[Rec
 
 def _of(full: str, rows: Sequence[Record]) -> str:
     """The full regime's name, where there are several."""
-    return f"{full}, " if len({row["left"] for row in rows}) > 1 else ""
+    return f"{full}: " if len({row["left"] for row in rows}) > 1 else ""
 
 
 def _names(rows: Sequence[Record]) -> list[str]:
@@ -181,18 +181,20 @@ def _page_row(row: Record, name: str) -> dict[str, str]:
     }
 
 
-def _sentence(row: Record, block: str) -> str:
+def _sentence(row: Record, block: str, of: str) -> str:
     """How far the two agree on one block, and the ceiling it is held against, if it is known."""
-    what = {"attn": "the attention layers", "mlp": "the MLP layers", "both": "all blocks together"}[block]
-    said = f"LoRA of rank {row['rank']} and full fine-tuning order {what} alike with a tau of {_two(row['tau'])}"
+    what = {"attn": "Over the attention layers", "mlp": "Over the MLP layers", "both": "Over all blocks"}[block]
+    said = (
+        f"{of}{what} the maps of LoRA of rank {row['rank']} and full fine-tuning agree with a tau of {_two(row['tau'])}"
+    )
     over = [_between(row, "low", "high", "seeds"), _between(row, "layers_low", "layers_high", "layers")]
     if any(over):
         said += f" ({'; '.join(part for part in over if part)})"
     if row["tau_across"] is None:
         return f"{said}. With one seed there is no ceiling to hold it against."
     ceilings = {"full fine-tuning": row["tau_ceiling_full"], "LoRA": row["tau_ceiling_lora"]}
-    own = listed(f"{name} with itself {_two(value)}" for name, value in ceilings.items())
-    return f"{said}. Under unlike seeds the two have {_two(row['tau_across'])}, {own}."
+    own = listed(f"{name} has {_two(value)} with itself" for name, value in ceilings.items())
+    return f"{said}. Under unlike seeds tau is {_two(row['tau_across'])}; {own}."
 
 
 def _between(row: Record, low: str, high: str, over: str) -> str:
