@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from ldc.report import Frames, RunLine
-from ldc.report.frames import EVALUATION, LOSSES, NORMS, RANKING, empty
 from ldc.study.schema import Study
+from ldc.tables import EVALUATION, LOSSES, NORMS, RANKING, empty
 
 MODELS = ("alpha", "beta")
 DOMAINS = ("cpp", "math", "medical")

@@ -11,9 +11,9 @@ import pandas as pd
 
 from ldc.analysis.ranking import rank
 from ldc.report import Frames
-from ldc.report.frames import DOCUMENTS, LOSSES, NORMS, SIZES, empty
-from ldc.store.tables import evaluation_table
+from ldc.store.evaluation import evaluation_table
 from ldc.study.schema import Study
+from ldc.tables import DOCUMENTS, LOSSES, NORMS, SIZES, empty
 
 MODEL = "alpha"
 NAMES = {"attn": ("q", "k", "o"), "mlp": ("gate", "up", "down")}

@@ -142,7 +142,7 @@ def test_a_bank_with_the_trunk_is_a_bank_without_it(given: Setup) -> None:
         assert difference(ours[name].factors, theirs[name].factors) <= 1e-10
 
 
-def test_targeted_runs_alone_with_the_trunk_compute_no_layer_below_their_adapters(given: Setup) -> None:
+def test_later_runs_alone_with_the_trunk_compute_no_layer_below_their_adapters(given: Setup) -> None:
     only = member(given.layout, "math/mlp-3/0")
     calls = dict.fromkeys(range(4), 0)
     hooks = [

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from ldc.calibrate.damage import damaged
+from ldc.calibrate.teach import teach
 
 import engine_setup as es
 import tiny_models
 from ldc.calibrate import conduct, text
 from ldc.calibrate.conduct import calibrate, plan
-from ldc.calibrate.damage import damaged
 from ldc.calibrate.maps import Reading, Weights, make_maps
 from ldc.calibrate.plants import Plant
 from ldc.calibrate.settings import Settings
-from ldc.calibrate.teach import teach
 from ldc.calibrate.text import Shuffled, Texts, batch_of
 from ldc.cli import main
 from ldc.domains.document import Document

@@ -16,7 +16,8 @@ import pytest
 import typer.main
 
 from ldc import console
-from ldc.cli import app, main
+from ldc.cli import main
+from ldc.commands.app import app
 from ldc.errors import DataError, EnvironmentFault, ExitCode, ModelError, StoreError, StudyError
 from ldc.study.example import example_text
 
@@ -377,7 +378,7 @@ def test_status_counts_and_lists_what_is_not_done(
 ) -> None:
     lines = [Line(), Line(seed=1), Line(seed=2, status="failed", detail="x" * 120)]
     standing = SimpleNamespace(lines=lambda: lines)
-    backend("ldc.standing", Standing=SimpleNamespace(of=lambda out: standing))
+    backend("ldc.state", StudyState=SimpleNamespace(of=lambda out: standing))
     assert main(["status", "out"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("2 done, 1 failed of 3 runs\n")

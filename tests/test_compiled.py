@@ -15,7 +15,7 @@ from ldc.models.folders import EMBEDDED
 from ldc.models.headers import read_shape
 from ldc.plan.compiling import compiling_pays
 from ldc.plan.machine import Machine
-from ldc.plan.runs import Inputs, fixed_runs
+from ldc.plan.runs import Inputs, ModelInputs, fixed_runs
 from ldc.study.example import demo_study
 from study_setup import mini_study
 
@@ -73,7 +73,7 @@ def test_the_plan_compiles_where_it_saves_more_than_it_takes() -> None:
     file = demo_study()
     shape = read_shape(EMBEDDED / "tiny-llama")
     text = dict.fromkeys(file.study.domains, "fingerprint")
-    inputs = Inputs({"tiny-llama": ("weights", "tokenizer")}, text, {"tiny-llama": shape.components})
+    inputs = Inputs({"tiny-llama": ModelInputs("weights", "tokenizer", "float32", shape.components)}, text)
     runs = fixed_runs(file.study, inputs, "tiny-llama")
     slow, quick = Machine("cpu", "", 1, 1e10, "", False), Machine("cpu", "", 1, 1e13, "", False)
     assert compiling_pays(file.study, shape, runs, slow, (True, ""))[0]

@@ -21,8 +21,9 @@ from ldc.domains.packing import rows
 from ldc.errors import StudyError
 from ldc.plan.arms import Arm, adapter_of, arms, check_regimes, draws
 from ldc.plan.banks import plan_banks
-from ldc.plan.runs import RunId, fixed_runs, targeted_runs
-from ldc.standing import Standing
+from ldc.plan.kinds import RunId
+from ldc.plan.runs import fixed_runs, later_runs
+from ldc.state import StudyState
 from ldc.study.regimes import regime_from_text
 from ldc.study.schema import SelectionSpec, Study
 from study_setup import mini_study
@@ -129,7 +130,7 @@ def test_targeted_and_control_runs_are_not_of_the_seeds_that_rank() -> None:
     )
     assert {r.id.seed for r in fixed_runs(of, INPUTS, "m") if r.components} == {0, 1, 2}
     chosen = {("math", name): COMPONENTS[2:4] for name in ("top1-mlp", "bottom1-mlp")}
-    second = targeted_runs(of, INPUTS, "m", chosen)
+    second = later_runs(of, INPUTS, "m", chosen)
     assert {str(r.id) for r in second} == {
         *(f"m/math/{name}/seed2" for name in ("top1-mlp", "bottom1-mlp", "random1-mlp.01", "random1-mlp.02")),
         *(f"m/cpp/{name}/seed2" for name in ("random1-mlp.01", "random1-mlp.02")),
@@ -217,23 +218,23 @@ def test_shuffled_text_has_the_same_tokens_in_another_order() -> None:
 
 
 @pytest.fixture(scope="module")
-def controlled(tmp_path_factory: pytest.TempPathFactory) -> Standing:
+def controlled(tmp_path_factory: pytest.TempPathFactory) -> StudyState:
     regimes: list[Any] = ["attn", "mlp", "all", "top1-mlp", "bottom1-mlp", "foreign1-mlp", "solo-mlp", "mlp-equal"]
     regimes += ["keep-mlp", "knock-mlp", "keep-attn"]
     mini = mini_study(tmp_path_factory.mktemp("controls"), regimes=tuple(regimes))
     mini.settings["regimes"] += ["all-shuffled", {"random1-mlp": {"block": "mlp", "random": 1, "draws": 2}}]
     mini.settings |= {"seeds": [0, 1], "selection": {"seeds": [0]}}
     assert mini.run().failed == []
-    return Standing.of(mini.out)
+    return StudyState.of(mini.out)
 
 
-def test_a_study_with_controls_runs_and_is_done(controlled: Standing) -> None:
+def test_a_study_with_controls_runs_and_is_done(controlled: StudyState) -> None:
     done = Counter(line.status for line in controlled.lines())
     first, second = 5 * 2, 1 + 1 + 1 + 2 + 2 + 3 * 2
     assert done == {"done": 2 * (1 + first + second)}
 
 
-def test_every_layer_alone_equals_the_targeted_run_of_that_layer(controlled: Standing) -> None:
+def test_every_layer_alone_equals_the_targeted_run_of_that_layer(controlled: StudyState) -> None:
     """The same components with the same seed start alike and read alike: the same numbers, whatever they are called."""
     frames = controlled.frames()
     top = {(r.id.domain): r.components[0].layer for r in controlled.targeted("tiny") if r.id.regime == "top1-mlp"}
@@ -243,13 +244,13 @@ def test_every_layer_alone_equals_the_targeted_run_of_that_layer(controlled: Sta
         assert score[domain, f"solo-mlp.{1 - layer:02d}", 1] == pytest.approx(score[domain, "bottom1-mlp", 1], rel=1e-6)
 
 
-def test_shuffled_and_equal_runs_are_what_they_say(controlled: Standing) -> None:
+def test_shuffled_and_equal_runs_are_what_they_say(controlled: StudyState) -> None:
     frames = controlled.frames()
     losses = frames.losses.set_index(["domain", "regime", "seed", "step"])["loss"]
     assert losses["birds", "all-shuffled", 0, 1] != losses["birds", "all", 0, 1]
     ranks = {run.id.regime: run.adapter.rank for run in controlled.fixed("tiny") if run.components}
     sizes = {
-        b: sum(c.d_in + c.d_out for c in controlled.inputs.components["tiny"] if c.block == b) for b in ("attn", "mlp")
+        b: sum(c.d_in + c.d_out for c in controlled.inputs.components("tiny") if c.block == b) for b in ("attn", "mlp")
     }
     assert ranks["mlp"] == 2
     assert ranks["mlp-equal"] == max(1, round(2 * sizes["attn"] / sizes["mlp"]))
@@ -257,7 +258,7 @@ def test_shuffled_and_equal_runs_are_what_they_say(controlled: Standing) -> None
     assert trained["birds", "mlp-equal", 0] == ranks["mlp-equal"] * sizes["mlp"]
 
 
-def test_the_validation_table_has_a_column_for_a_family_and_none_for_every_layer(controlled: Standing) -> None:
+def test_the_validation_table_has_a_column_for_a_family_and_none_for_every_layer(controlled: StudyState) -> None:
     table = pd.read_csv(controlled.store.out / "tables" / "validation_tiny.csv")
     assert list(table.columns[:5]) == ["Domain", "PT", "MLP", "Attn", "Both"]
     assert set(table.columns[5:]) == {"Top-1 MLP", "bottom1-mlp", "foreign1-mlp", "mlp-equal", "random1-mlp"}
@@ -267,11 +268,11 @@ def test_the_validation_table_has_a_column_for_a_family_and_none_for_every_layer
     assert table.set_index("Domain")["random1-mlp"].to_dict() == pytest.approx(means.to_dict())
 
 
-def test_kept_layers_are_the_trained_adapters_and_nothing_else(controlled: Standing) -> None:
+def test_kept_layers_are_the_trained_adapters_and_nothing_else(controlled: StudyState) -> None:
     """Against the model computed here, with the kept updates merged into its weights in float64."""
     out = controlled.store.out
     model = hf.AutoModelForCausalLM.from_pretrained(out.parent / "llama", dtype=torch.float64)
-    whole = list(controlled.inputs.components["tiny"])
+    whole = list(controlled.inputs.components("tiny"))
     found = controlled.frames().evaluation.set_index(["domain", "regime", "seed"])["nll"]
     kept = {
         "pt": [],

@@ -9,22 +9,21 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import tiny_models
+from gpu_setup import T4, Card, driver_shows, no_driver
 from ldc.cli import main
 from ldc.errors import EnvironmentFault, ExitCode, ModelError
 from ldc.models.known import KNOWN, PARAMETERS
 from ldc.models.shapes import shape_of
 from ldc.models.sources import plan_shape
-from ldc.plan import machine as machines
 from ldc.plan.banks import BANK_TOKENS
 from ldc.plan.cost import Estimate, estimate
 from ldc.plan.machine import Machine, find_machine, host_memory
-from ldc.plan.measuring import gradient_bytes, gradient_sizes, groups, measuring_flops, probe_batches
+from ldc.plan.measuring import gradient_bytes, gradient_sizes, groups, measured_batches, measuring_flops
 from ldc.plan.memory import Memory, bank_size, memory_of, stage_one_bank, weights_bytes
 from ldc.study.reading import read_study
 from ldc.study.schema import ModelSpec, SelectionSpec, Study
@@ -185,8 +184,9 @@ def test_groups_hold_what_fits_and_never_nothing() -> None:
 
 
 def test_measures_are_taken_on_a_few_batches_and_never_on_more_than_a_fifth_of_a_run() -> None:
-    spec = study().training.model_copy(update={"tokens": None, "batch": 2, "accumulation": 4, "block_length": 64})
-    counts = [probe_batches(spec.model_copy(update={"steps": steps})) for steps in (1, 10, 1_000)]
+    counts = [
+        measured_batches(study(steps=steps, batch=2, accumulation=4, block_length=64)) for steps in (1, 10, 1_000)
+    ]
     assert counts == [1, 8, 32]
 
 
@@ -240,39 +240,26 @@ def test_memory_foreseen_is_within_fifteen_percent_of_what_was_measured(
 # The machine
 
 
-def nvidia(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(machines.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=text))
-
-
 def test_a_gpu_is_found_by_its_name_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    nvidia(monkeypatch, "NVIDIA H200, 143771, 9.0\nTesla T4, 15360, 7.5\n")
+    driver_shows(monkeypatch, Card(), T4)
     found = find_machine()
     assert (found.device, found.name, found.flops, found.bf16) == ("cuda", "NVIDIA H200", 989e12, True)
-    assert found.memory_bytes == 143_771 << 20
+    assert found.memory_bytes == 150_754_820_096
     assert found.precision("auto") == "bfloat16"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    second = find_machine()
+    second = find_machine("cuda:1")
     assert (second.name, second.bf16, second.precision("auto")) == ("Tesla T4", False, "float32")
     assert "a guess" in second.why_flops
 
 
-@pytest.mark.parametrize("text", ["", "garbage", "name, many, 8.0"])
-def test_without_a_gpu_the_cpu_is_planned_for(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    nvidia(monkeypatch, text)
+def test_without_a_gpu_the_cpu_is_planned_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_driver(monkeypatch)
     found = find_machine()
     assert (found.device, found.precision("auto"), found.precision("nf4")) == ("cpu", "float32", "nf4")
     assert found.flops > 0
     assert found.memory_bytes == host_memory() > 0
-    with pytest.raises(EnvironmentFault, match="--device cuda: nvidia-smi finds no GPU") as error:
+    with pytest.raises(EnvironmentFault, match="--device cuda: no GPU found; use --device cpu") as error:
         find_machine("cuda")
     assert error.value.exit_code == ExitCode.ENVIRONMENT
-
-
-def test_a_hidden_gpu_is_not_planned_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    nvidia(monkeypatch, "NVIDIA H200, 143771, 9.0\n")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert find_machine().device == "cpu"
 
 
 # Epochs

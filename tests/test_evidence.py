@@ -24,10 +24,10 @@ from ldc.analysis.soloist import Solo, mean_tau, solos
 from ldc.analysis.statistics import Estimate
 from ldc.report import Frames, write_report
 from ldc.report.evidence import Evidence, evidence, write_evidence
-from ldc.report.frames import SIZES, tidy_frames
 from ldc.report.summary import summary, summary_text
 from ldc.report.terminal import print_summary
 from ldc.study.schema import Study
+from ldc.tables import SIZES, tidy_frames
 from report_frames import make_frames, make_study, run_lines
 from simulated_study import MODEL, Simulation, Truth
 

@@ -17,7 +17,7 @@ from ldc.export.choice import choose
 from ldc.models.folders import EMBEDDED
 from ldc.plan.runs import PT
 from ldc.report import figures
-from ldc.standing import Standing
+from ldc.state import StudyState
 from study_setup import MiniStudy, mini_study
 
 Capture = pytest.CaptureFixture[str]
@@ -64,7 +64,7 @@ def test_the_best_top_k_regime_is_taken_and_the_reason_printed(study: MiniStudy,
 
 
 def test_each_regime_of_the_study_exports_the_components_of_its_runs(study: MiniStudy) -> None:
-    standing = Standing.of(study.out)
+    standing = StudyState.of(study.out)
     for run in standing.runs():
         if run.id.regime != PT:
             chosen, reason = choose(standing, run.id.model, run.id.domain, run.id.regime, None)
@@ -72,7 +72,7 @@ def test_each_regime_of_the_study_exports_the_components_of_its_runs(study: Mini
 
 
 def test_a_seed_ranks_alone(study: MiniStudy) -> None:
-    standing = Standing.of(study.out)
+    standing = StudyState.of(study.out)
     ranking = pd.read_csv(study.out / "tables" / "ranking.csv").query("domain == 'birds' and block == 'attn'")
     for seed in (0, 1):
         best = ranking[(ranking["seed"] == seed) & (ranking["rank"] == 1)]["layer"].item()
@@ -84,7 +84,7 @@ def test_a_seed_ranks_alone(study: MiniStudy) -> None:
 
 
 def test_a_top_k_that_was_never_trained_is_taken_from_the_ranking(study: MiniStudy) -> None:
-    chosen, _ = choose(Standing.of(study.out), None, "birds", "top2-mlp", None)
+    chosen, _ = choose(StudyState.of(study.out), None, "birds", "top2-mlp", None)
     ranking = pd.read_csv(study.out / "tables" / "ranking.csv").query(
         "domain == 'birds' and block == 'mlp' and rank < 3"
     )
@@ -130,16 +130,16 @@ def test_a_base_of_the_hub_goes_by_id_and_revision(copy: Path) -> None:
     for path in copy.glob("runs/*/*/*/*/run.json"):
         record = json.loads(path.read_text())
         path.write_text(json.dumps(record | {"base_model": "org/base", "base_revision": "abc", "dtype": "bfloat16"}))
-    base = choose(Standing.of(copy), None, "birds", "mlp", None)[0].base
+    base = choose(StudyState.of(copy), None, "birds", "mlp", None)[0].base
     assert (base.name, base.revision, base.dtype, base.note) == ("org/base", "abc", "bfloat16", "")
 
 
 def test_an_embedded_base_is_a_folder_of_the_installation(study: MiniStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    standing = Standing.of(study.out)
+    standing = StudyState.of(study.out)
     spec = standing.study.models["tiny"].model_copy(update={"source": "embedded"})
     own = standing.study.model_copy(update={"models": {"tiny": spec}})
     base = choice._base(
-        Standing(own, standing.inputs, standing.store),
+        StudyState(own, standing.inputs, standing.store),
         "tiny",
         {"base_model": "x", "base_revision": None, "dtype": "float32"},
     )

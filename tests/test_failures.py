@@ -594,7 +594,7 @@ def test_a_report_that_cannot_be_written_ends_with_4(
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(atomic.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(atomic, "temporary_name", refuse)
     assert main(["report", str(partial), "-q"]) == 4
     assert "cannot be written (Read-only file system)" in one_message(capsys)
 

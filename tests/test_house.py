@@ -14,7 +14,7 @@ import ldc
 SOURCE = Path(ldc.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 LEVELS = (
-    ("errors", "progress", "norms", "spectrum", "engine_version", "provenance"),
+    ("errors", "progress", "norms", "spectrum", "engine_version", "provenance", "system"),
     ("study",),
     ("models", "domains", "access.hub"),
     ("plan", "inspection"),

@@ -370,7 +370,7 @@ def test_a_disk_too_small_for_what_is_to_come(
 def test_too_little_memory_or_disk_for_the_study(
     home: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "memory_bytes", lambda: 1_000_000)
+    monkeypatch.setattr("ldc.plan.machine.host_memory", lambda: 1_000_000)
     monkeypatch.setattr(machine, "free_disk_bytes", lambda path: 1_000_000)
     told = refused(study_file(tmp_path, "embedded"), capsys)
     assert "2 problems" in told

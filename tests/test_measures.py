@@ -13,24 +13,27 @@ import pytest
 import torch
 
 import ldc
-from ldc.execute.conductor import rebuild_report, run_study
 from ldc.domains.registry import load_domain
-from ldc.engine import importance, measures
+from ldc.engine import importance
 from ldc.engine.bank import Bank, Base
-from ldc.engine.feed import Feed, TextKey
+from ldc.engine.feed import Feed
 from ldc.engine.importance import output_effects, saliency, signal_to_noise_ratios
+from ldc.engine.kinds import _measures
 from ldc.engine.members import Member
-from ldc.engine.results import IMPORTANCE_COLUMNS
-from ldc.engine.work import weight_norms
+from ldc.engine.workspace import Workspace, weight_norms
 from ldc.errors import ModelError
+from ldc.execute.conductor import rebuild_report, run_study
 from ldc.models.load import load
-from ldc.plan.measuring import probe_batches
+from ldc.plan.kinds import Bare
+from ldc.plan.measuring import measured_batches
+from ldc.plan.texts import Text
 from ldc.progress import Silent
 from ldc.report import figures
-from ldc.standing import Standing
+from ldc.state import StudyState
 from ldc.store.adapter import read_factors
 from ldc.study.reading import StudyFile, read_study
-from study_setup import MiniStudy, mini_study, results, traces
+from ldc.tables import IMPORTANCE
+from study_setup import MiniStudy, mini_study, results
 
 STEPS = 20
 
@@ -72,7 +75,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> MiniStudy:
 def values(out: Path, run: str) -> dict[str, dict[tuple[int, str, str], float]]:
     """What a run left, by measure and by (layer, block, component)."""
     table = pq.read_table(out / "runs" / "tiny" / run / "importance.parquet")
-    assert table.column_names == list(IMPORTANCE_COLUMNS)
+    assert table.column_names == list(IMPORTANCE.own)
     found: dict[str, dict[tuple[int, str, str], float]] = {}
     for row in table.to_pylist():
         found.setdefault(row["measure"], {})[row["layer"], row["block"], row["component"]] = row["value"]
@@ -100,9 +103,9 @@ def test_only_the_ranked_regime_and_the_bare_model_leave_measures(finished: Mini
 
 def test_measures_of_the_base_are_those_of_its_functions_on_the_first_batches(finished: MiniStudy) -> None:
     file, components, base, feed = opened(finished)
-    key = TextKey("brooks", 1)  # the seed that ranks
+    key = Text("brooks", 1)  # the seed that ranks
     window = feed.steps([key])
-    batches = [next(window)[0] for _ in range(probe_batches(file.study.training))]
+    batches = [next(window)[0] for _ in range(measured_batches(file.study))]
     assert len(batches) == STEPS // 5
     wanted: dict[str, Any] = dict(saliency(base, batches)._asdict())
     wanted["snr"] = signal_to_noise_ratios(base)
@@ -112,14 +115,14 @@ def test_measures_of_the_base_are_those_of_its_functions_on_the_first_batches(fi
     for measure, of in wanted.items():
         expected = {(c.layer, c.block, c.name): float(v) for c, v in zip(components, of, strict=True)}
         assert found[measure] == pytest.approx(expected, rel=1e-4)
-    other = next(feed.steps([TextKey("brooks", 0)]))
+    other = next(feed.steps([Text("brooks", 0)]))
     assert saliency(base, other).gradient != pytest.approx(list(found["gradient"].values()), rel=1e-3)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_output_effect_is_that_of_the_stored_adapter_on_its_first_batches(finished: MiniStudy, seed: int) -> None:
     file, components, base, feed = opened(finished)
-    key = TextKey("birds", seed)
+    key = Text("birds", seed)
     bank = Bank(base, [Member("one", str(key), seed, components, 1)], 2, 2.0)
     stored = read_factors(finished.out / "runs" / "tiny" / "birds" / "all" / f"seed{seed}" / "adapter")
     with torch.no_grad():
@@ -128,7 +131,7 @@ def test_the_output_effect_is_that_of_the_stored_adapter_on_its_first_batches(fi
             b.copy_(torch.as_tensor(stored[component.path][1]))
     bank.adapters.refresh()
     window = feed.steps([key])
-    batches = [next(window)[0] for _ in range(probe_batches(file.study.training))]
+    batches = [next(window)[0] for _ in range(measured_batches(file.study))]
     order = [component for component, _, _ in bank.adapters.factors(0)]
     effects = output_effects(bank, batches)[0]
     expected = {(c.layer, c.block, c.name): float(v) for c, v in zip(order, effects, strict=True)}
@@ -138,10 +141,12 @@ def test_the_output_effect_is_that_of_the_stored_adapter_on_its_first_batches(fi
 
 
 def test_no_measure_reads_held_out_text(finished: MiniStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, _, base, feed = opened(finished)
-    monkeypatch.setattr(feed, "held_out", None)
-    weights = measures.Weights((), {})
-    assert measures.of_base(base, feed, feed.study, "birds", weights)[0] is not None
+    file = read_study(finished.path)
+    loaded = load("tiny", file.study.models["tiny"], file.base, torch.device("cpu"))
+    domains = {name: load_domain(name, spec, file.base) for name, spec in file.study.domains.items()}
+    space = Workspace(loaded, Base.of(loaded.model, loaded.layout), file.study, domains)
+    monkeypatch.setattr(space.feed, "held_out", None)
+    assert _measures.of_base(space, Bare(Text("birds", 0), ("saliency", "snr")))[0] is not None
 
 
 def test_the_tables_and_the_results_have_every_row(finished: MiniStudy) -> None:
@@ -170,30 +175,16 @@ def test_a_stopped_study_and_a_rebuilt_report_end_with_the_same_bytes(tmp_path: 
     assert results(study.out) == before
 
 
-def test_a_store_without_measures_is_reported_and_its_runs_are_left_alone(tmp_path: Path) -> None:
-    study = two_seeds(tmp_path)
-    study.run()
-    for path in study.out.rglob("importance.parquet"):
-        path.unlink()
-    left = traces(study.out)
-    assert study.run().computed == 0
-    assert traces(study.out) == left
-    assert not (study.out / "tables" / "importance.csv").exists()
-    found = set(pd.read_csv(study.out / "tables" / "predictors.csv")["measure"])
-    assert found == {"frobenius", "relative", "rms", "contrast", "depth", "chance"}
-    assert ldc.load(study.out).importance.empty
-
-
 def test_what_is_measured_is_a_setting_that_makes_no_run_another(tmp_path: Path) -> None:
     study = mini_study(tmp_path, ("birds",), ("all",))
     study.settings["selection"] = {"measures": []}
     study.run()
     assert not list(study.out.rglob("importance.parquet"))
-    keys = {run.key for run in Standing.of(study.out).runs()}
+    keys = {run.key for run in StudyState.of(study.out).runs()}
     study.settings["selection"] = {"measures": ["snr"]}
     study.add_domain("brooks")
     assert study.run().computed == 2
-    assert keys <= {run.key for run in Standing.of(study.out).runs()}
+    assert keys <= {run.key for run in StudyState.of(study.out).runs()}
     assert set(values(study.out, "brooks/pt/seed0")) == {"snr", "weight"}
     assert not (study.out / "runs" / "tiny" / "brooks" / "all" / "seed0" / "importance.parquet").exists()
 

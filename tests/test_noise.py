@@ -11,7 +11,7 @@ import pytest
 from ldc.analysis.claims import Claim, claims
 from ldc.analysis.contrasts import scored
 from ldc.analysis.soloist import solos
-from ldc.report.frames import tidy_frames
+from ldc.tables import tidy_frames
 from simulated_study import MODEL, Simulation, Truth
 
 STUDIES = 150

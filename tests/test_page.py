@@ -17,7 +17,6 @@ import pytest
 
 from ldc.errors import StoreError
 from ldc.report import Frames, write_report
-from ldc.report.frames import tidy_frames
 from ldc.report.grafts import worth
 from ldc.report.island import island_text, model_data
 from ldc.report.maps import adapted_layers, block_measures, over_seeds
@@ -29,6 +28,7 @@ from ldc.report.proof_views import ledger, overlap, p_text, recovery, signed
 from ldc.report.proof_views import planted as views_of_planted
 from ldc.report.proof_views import predictors as views_of_predictors
 from ldc.study.schema import Study
+from ldc.tables import tidy_frames
 from proof_frames import claims, contrasts, planted, predictors, proof, soloist
 from report_frames import DOMAINS, LAYERS, make_frames, make_study, nothing, run_lines
 

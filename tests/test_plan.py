@@ -13,17 +13,21 @@ from hypothesis import strategies as st
 
 from ldc.errors import ExitCode, StudyError
 from ldc.models.roles import Component
+from ldc.plan import runs as runs_module
 from ldc.plan.arms import check_regimes, components_of
 from ldc.plan.banks import BankPlan, plan_banks
+from ldc.plan.kinds import KINDS, Bare, RunId, Tune
 from ldc.plan.runs import (
     PT,
     Inputs,
+    ModelInputs,
     Run,
-    RunId,
     check_lengths,
     fixed_runs,
-    targeted_runs,
+    later_runs,
+    one_of_each,
 )
+from ldc.plan.texts import Text
 from ldc.study.regimes import Regime
 from ldc.study.schema import AdapterSpec, Study
 
@@ -42,7 +46,8 @@ BASE: dict[str, Any] = {
     "seeds": [0, 1],
     "training": TRAINING,
 }
-INPUTS = Inputs({"m": ("weights", "tokens")}, {"math": "text-1", "cpp": "text-2", "law": "text-3"}, {"m": COMPONENTS})
+MODEL = ModelInputs("weights", "tokens", "float32", COMPONENTS)
+INPUTS = Inputs({"m": MODEL}, {"math": "text-1", "cpp": "text-2", "law": "text-3"})
 
 
 def study(**changes: Any) -> Study:
@@ -52,6 +57,11 @@ def study(**changes: Any) -> Study:
 def keys(of: Study | None = None, inputs: Inputs = INPUTS) -> dict[str, str]:
     """The key of every fixed run by its path."""
     return {str(run.id): run.key for run in fixed_runs(of or study(), inputs, "m")}
+
+
+def scores(of: Study | None = None, inputs: Inputs = INPUTS) -> dict[str, dict[str, str]]:
+    """What each fixed run is scored on, by its path: domain -> the hash of what decides the score."""
+    return {str(run.id): dict(run.scores) for run in fixed_runs(of or study(), inputs, "m")}
 
 
 def changed(of: Study | None = None, inputs: Inputs = INPUTS) -> set[str]:
@@ -78,11 +88,16 @@ def test_no_two_runs_have_the_same_key() -> None:
     assert len(set(everywhere.values())) == len(EVERY)
 
 
-def test_two_regimes_of_the_same_components_are_both_planned() -> None:
+def test_two_regimes_of_the_same_components_are_one_training() -> None:
     runs = fixed_runs(study(regimes=["mlp", {"mine": {"block": "mlp", "layers": "0-4"}}]), INPUTS, "m")
-    planned = [key for bank in plan_banks(runs, [], set(), 8) for key in bank.keys]
-    by_key = {run.key: run for run in runs}
-    assert {by_key[key].id for key in planned} == {run.id for run in runs}
+    by_id = {(run.id.domain, run.id.regime, run.id.seed): run.key for run in runs}
+    assert by_id["math", "mlp", 1] == by_id["math", "mine", 1] != by_id["math", "mine", 0]
+    assert len(one_of_each(runs)) == len(runs) - 4
+
+
+def test_of_two_names_the_one_that_measures_is_trained() -> None:
+    runs = fixed_runs(study(regimes=[{"mine": {"block": "all", "layers": "0-4"}}, "all"]), INPUTS, "m")
+    assert {run.id.regime for run in one_of_each(runs).values()} == {PT, "all"}
 
 
 @pytest.mark.parametrize(
@@ -117,28 +132,47 @@ def test_what_decides_training_changes_every_trained_run_and_not_pt(changes: dic
         {"evaluation": {"documents": 7}},
         {"evaluation": {"characters": 99}},
         {"evaluation": {"window": 64}},
-        {"models": {"m": {"source": "folder", "dtype": "bfloat16"}}},
     ],
     ids=str,
 )
-def test_what_decides_scoring_changes_every_run(changes: dict[str, Any]) -> None:
-    assert changed(study(**changes)) == EVERY
+def test_what_decides_scoring_changes_every_score_and_no_training(changes: dict[str, Any]) -> None:
+    assert changed(study(**changes)) == set()
+    before, after = scores(), scores(study(**changes))
+    assert all(before[name].keys() == after[name].keys() for name in before)
+    assert all(before[name][domain] != after[name][domain] for name in before for domain in before[name])
 
 
-@pytest.mark.parametrize("models", [{"m": ("other", "tokens")}, {"m": ("weights", "other")}], ids=["weights", "tokens"])
-def test_other_weights_or_another_tokenizer_change_every_run(models: dict[str, tuple[str, str]]) -> None:
-    assert changed(inputs=replace(INPUTS, models=models)) == EVERY
+@pytest.mark.parametrize(
+    "model",
+    [replace(MODEL, weights="other"), replace(MODEL, tokenizer="other"), replace(MODEL, precision="bfloat16")],
+    ids=["weights", "tokens", "precision"],
+)
+def test_other_weights_tokenizer_or_precision_change_every_run(model: ModelInputs) -> None:
+    assert changed(inputs=replace(INPUTS, models={"m": model})) == EVERY
+
+
+def test_the_word_of_the_study_for_a_precision_is_in_no_key() -> None:
+    """`auto` was hashed as the word, so that runs of different precisions had equal keys; now what it became is."""
+    assert changed(study(models={"m": {"source": "folder", "dtype": "auto"}})) == set()
 
 
 def test_other_text_changes_the_runs_of_its_domain_only() -> None:
     assert changed(inputs=replace(INPUTS, domains=dict(INPUTS.domains) | {"math": "new text"})) == OF_MATH
 
 
-def test_other_text_changes_every_run_where_every_run_is_scored_on_it() -> None:
+def test_scoring_everywhere_changes_no_training() -> None:
     everywhere = study(evaluation={"domains": "all"})
-    before = keys(everywhere)
-    after = keys(everywhere, replace(INPUTS, domains=dict(INPUTS.domains) | {"math": "new text"}))
-    assert all(before[name] != after[name] for name in before)
+    assert changed(everywhere) == set()
+    assert all(list(found) == ["math", "cpp"] for found in scores(everywhere).values())
+
+
+def test_another_domain_trains_nothing_anew_where_every_run_is_scored_on_it() -> None:
+    """It was in the key of every run, so that adding a domain trained everything again."""
+    everywhere = study(evaluation={"domains": "all"})
+    more = study(evaluation={"domains": "all"}, domains=BASE["domains"] | {"law": "law.jsonl"})
+    before, after = keys(everywhere), keys(more)
+    assert all(before[name] == after[name] for name in before)
+    assert scores(more)["m/math/all/seed0"].keys() - scores(everywhere)["m/math/all/seed0"].keys() == {"law"}
 
 
 def test_loss_on_completions_changes_the_runs_of_its_domain_only() -> None:
@@ -146,10 +180,14 @@ def test_loss_on_completions_changes_the_runs_of_its_domain_only() -> None:
     assert changed(study(domains=domains)) == OF_MATH
 
 
-def test_the_version_of_the_arithmetic_changes_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "spec"), [("tune", Tune), ("bare", Bare)])
+def test_the_version_of_a_kind_changes_the_runs_of_that_kind(
+    monkeypatch: pytest.MonkeyPatch, kind: str, spec: type
+) -> None:
     before = keys()
-    monkeypatch.setattr("ldc.plan.runs.ENGINE_VERSION", 999)
-    assert all(keys()[name] != before[name] for name in before)
+    monkeypatch.setitem(runs_module.KIND_OF, spec, replace(KINDS[kind], version=999))  # type: ignore[arg-type]
+    differing = {name for name, key in keys().items() if key != before[name]}
+    assert differing == (TRAINED if kind == "tune" else EVERY - TRAINED)
 
 
 def test_other_components_change_the_runs_that_adapt_them_only() -> None:
@@ -180,15 +218,15 @@ def test_what_decides_no_result_changes_no_key(changes: dict[str, Any]) -> None:
 
 def test_the_key_of_a_targeted_run_follows_the_layers_that_were_chosen() -> None:
     low, high = COMPONENTS[2:4], COMPONENTS[6:8]
-    (first, *_) = targeted_runs(study(), INPUTS, "m", {("math", "top1-mlp"): low})
-    (again, *_) = targeted_runs(study(name="x"), INPUTS, "m", {("math", "top1-mlp"): low})
-    (other, *_) = targeted_runs(study(), INPUTS, "m", {("math", "top1-mlp"): high})
+    (first, *_) = later_runs(study(), INPUTS, "m", {("math", "top1-mlp"): low})
+    (again, *_) = later_runs(study(name="x"), INPUTS, "m", {("math", "top1-mlp"): low})
+    (other, *_) = later_runs(study(), INPUTS, "m", {("math", "top1-mlp"): high})
     assert first.key == again.key != other.key
     assert first.id == other.id
 
 
-def test_targeted_runs_of_a_domain_without_a_ranking_are_left_out() -> None:
-    runs = targeted_runs(study(), INPUTS, "m", {("cpp", "top1-mlp"): COMPONENTS[2:4]})
+def test_later_runs_of_a_domain_without_a_ranking_are_left_out() -> None:
+    runs = later_runs(study(), INPUTS, "m", {("cpp", "top1-mlp"): COMPONENTS[2:4]})
     assert [str(run.id) for run in runs] == ["m/cpp/top1-mlp/seed0", "m/cpp/top1-mlp/seed1"]
 
 
@@ -257,7 +295,10 @@ def runs_of(domains: int, trained: int) -> list[Run]:
     out = []
     for d in range(domains):
         ids = [RunId("m", f"d{d}", PT, 0), *(RunId("m", f"d{d}", "all", s) for s in range(trained))]
-        out += [Run(i, COMPONENTS if i.regime != PT else (), f"key-{i}", AdapterSpec()) for i in ids]
+        for i in ids:
+            text = Text(i.domain, i.seed)
+            spec = Bare(text) if i.regime == PT else Tune(COMPONENTS, AdapterSpec(), 1e-3, i.seed, text)
+            out.append(Run(i, f"key-{i}", spec))
     return out
 
 
@@ -270,13 +311,14 @@ def trained_in(bank: BankPlan) -> int:
 def test_every_run_is_in_one_bank_and_no_bank_is_larger_than_asked_for(domains: int, trained: int, size: int) -> None:
     runs = runs_of(domains, trained)
     banks = plan_banks(runs, [], set(), size)
-    assert [key for bank in banks for key in bank.keys] == [run.key for run in runs]
+    assert sorted(key for bank in banks for key in bank.keys) == sorted(run.key for run in runs)
+    assert all(len({"/pt/" in key for key in bank.keys}) == 1 for bank in banks)
     assert all(trained_in(bank) <= size for bank in banks)
 
 
 def test_banks_are_of_equal_size_rather_than_full_and_a_rest() -> None:
     sizes = [trained_in(bank) for bank in plan_banks(runs_of(2, 5), [], set(), 8)]
-    assert sizes == [5, 5]
+    assert sizes == [0, 5, 5]
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 12), st.randoms(use_true_random=False))
@@ -308,15 +350,16 @@ def test_another_domain_plans_the_new_runs_only() -> None:
     before, after = runs_of(2, 3), runs_of(3, 3)
     recorded = plan_banks(before, [], set(), 100)
     done = {run.key for run in before}
-    (new,) = plan_banks(after, recorded, done, 100)
-    assert set(new.keys) == {run.key for run in after} - done
+    new = plan_banks(after, recorded, done, 100)
+    assert {key for bank in new for key in bank.keys} == {run.key for run in after} - done
 
 
 def test_another_domain_leaves_unfinished_banks_as_they_were() -> None:
     before, after = runs_of(2, 3), runs_of(3, 3)
     recorded = plan_banks(before, [], set(), 100)
-    first, *rest = plan_banks(after, recorded, {before[0].key}, 100)
-    assert [first] == recorded
+    _bare, trained = recorded
+    first, *rest = plan_banks(after, recorded, {before[1].key, *(run.key for run in before if "/pt/" in run.key)}, 100)
+    assert first == trained
     assert {key for bank in rest for key in bank.keys} == {run.key for run in after} - {run.key for run in before}
 
 
@@ -324,15 +367,16 @@ def test_a_recorded_bank_with_a_run_that_is_no_longer_wanted_is_planned_anew() -
     runs = runs_of(2, 3)
     recorded = plan_banks(runs, [], set(), 100)
     fewer = runs[:-1]
-    (bank,) = plan_banks(fewer, recorded, {fewer[0].key}, 100)
-    assert bank.keys == tuple(run.key for run in fewer[1:])
+    bare = [run.key for run in runs if "/pt/" in run.key]
+    (bank,) = plan_banks(fewer, recorded, {*bare, fewer[1].key}, 100)
+    assert bank.keys == tuple(run.key for run in fewer if run.key not in bare)[1:]
 
 
 def test_a_bank_holds_runs_of_one_model() -> None:
     runs = runs_of(1, 2) + [replace(run, id=replace(run.id, model="n"), key=f"n-{run.key}") for run in runs_of(1, 2)]
     banks = plan_banks(runs, [], set(), 100)
-    assert [bank.model for bank in banks] == ["m", "n"]
-    assert len({bank.name for bank in banks}) == 2
+    assert [bank.model for bank in banks] == ["m", "m", "n", "n"]
+    assert len({bank.name for bank in banks}) == 4
 
 
 def test_the_path_of_a_run_is_its_name() -> None:

@@ -13,7 +13,7 @@ import tiny_models
 from engine_setup import TOLERANCE, difference, member, run
 from ldc.cli import main
 from ldc.engine.bank import Base
-from ldc.engine.work import weight_norms
+from ldc.engine.workspace import weight_norms
 from ldc.errors import EnvironmentFault, ExitCode, StudyError
 from ldc.models import load as loading
 from ldc.models.layout import find_layout

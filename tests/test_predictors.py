@@ -15,8 +15,8 @@ from ldc.analysis.soloist import solos
 from ldc.analysis.statistics import holm, kendall
 from ldc.report import Frames
 from ldc.report.evidence import evidence
-from ldc.report.frames import IMPORTANCE, tidy_frames
 from ldc.study.schema import Study
+from ldc.tables import IMPORTANCE, tidy_frames
 from simulated_study import MODEL, Simulation, Truth
 
 RIVALS = {"effect": "all", "gradient": "pt", "taylor": "pt", "snr": "pt", "weight": "pt"}

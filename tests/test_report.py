@@ -14,11 +14,11 @@ from rich.console import Console
 from ldc.report import Frames, RunLine, write_report
 from ldc.report.charts import round_steps
 from ldc.report.facts import NOT_IMPROVED, forgetting, recovery_scores, top_layers
-from ldc.report.frames import EVALUATION, LOSSES, NORMS, RANKING, empty, tidy_frames
 from ldc.report.page import render
 from ldc.report.palette import LEVELS, level, ramp
 from ldc.report.tables import norm_summary, validation_table, write_tables
 from ldc.report.terminal import print_summary
+from ldc.tables import EVALUATION, LOSSES, NORMS, RANKING, empty, tidy_frames
 from report_frames import BEST, DOMAINS, LAYERS, MODELS, REGIMES, make_frames, make_study, nothing, planned, run_lines
 
 ORIGIN_LAYOUT = ["Domain", "PT", "MLP", "Attn", "Both", "Top-1 MLP", "Top-1 Attn", "Top-3 MLP", "Top-3 Attn"]

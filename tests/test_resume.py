@@ -16,11 +16,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ldc import conduct
+from ldc import state
 from ldc.cli import main
+from ldc.plan import memory
 from ldc.report import figures
 from ldc.store import atomic
-from ldc.store.runs import write_parquet
 from study_setup import MiniStudy, mini_study, records, results, traces, write_lines
 
 LLAMA = "transformers.models.llama.modeling_llama"
@@ -51,16 +51,20 @@ def snapshots(study: MiniStudy, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     much of a temporary file there is.
     """
     copies: list[Path] = []
-    move = os.replace
+    moves = {"replace": os.replace, "rename": os.rename}
 
-    def replace(source: Path, target: Path) -> None:
-        if study.out in Path(target).parents:
-            copies.append(study.folder / "killed" / f"{len(copies):02}-{Path(target).name}")
-            shutil.copytree(study.out, copies[-1])
-        move(source, target)
+    def moved(name: str) -> Any:
+        def move(source: Path, target: Path) -> None:
+            if study.out in Path(target).parents:
+                copies.append(study.folder / "killed" / f"{len(copies):02}-{Path(target).name}")
+                shutil.copytree(study.out, copies[-1])
+            moves[name](source, target)
+
+        return move
 
     with monkeypatch.context() as patch:
-        patch.setattr(atomic.os, "replace", replace)
+        for name in moves:
+            patch.setattr(atomic.os, name, moved(name))
         study.run()
     return copies
 
@@ -70,11 +74,11 @@ def snapshots(study: MiniStudy, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_killed_at_a_write_and_started_again_a_study_ends_with_the_same_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int
 ) -> None:
-    """Every write, or every fifth and those of the markers: runs have six files, so that this meets each kind."""
+    """Every rename, or every fifth and those of runs: a run's folder appears by one."""
     study = mini_study(tmp_path, ("birds",))
     copies = snapshots(study, monkeypatch)
     undisturbed, shared = results(study.out), banks(study.out)
-    markers = [number for number, copy in enumerate(copies) if copy.name.endswith("run.json")]
+    markers = [number for number, copy in enumerate(copies) if copy.name.endswith("-seed0")]
     assert len(markers) == 5
     for number in sorted({*range(0, len(copies), stride), *markers}):
         outcome = study.run(copies[number])
@@ -86,13 +90,13 @@ def test_killed_at_a_write_and_started_again_a_study_ends_with_the_same_files(
 AT_WORK = "reading domains: 2 of 2"
 BANK_TOKENS = 32
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["ldc.engine.work", "ldc.models.load", "ldc.report.figures", LLAMA])
+FORKS.set_forkserver_preload(["ldc.engine.kinds", "ldc.models.load", "ldc.report.figures", LLAMA])
 
 
 def command_line(words: list[str], messages: Path) -> None:
     """What a process does: `ldc` with these words, its messages in a file; two runs to a bank, and no figures."""
     figures.write_figures = lambda *_: []
-    conduct.BANK_TOKENS = BANK_TOKENS
+    memory.BANK_TOKENS = BANK_TOKENS
     with messages.open("w") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
@@ -217,11 +221,11 @@ def test_a_finished_study_run_again_computes_nothing_and_says_so(
 ) -> None:
     study = mini_study(tmp_path)
     assert main(study.command()) == 0
-    assert capsys.readouterr().err.splitlines()[-1] == "10 runs are done, 10 of them now"
+    assert capsys.readouterr().err.splitlines()[-1] == "10 of 10 runs are done; 10 computed now"
     before, tables = traces(study.out), results(study.out)
     assert main(study.command()) == 0
     out, err = capsys.readouterr()
-    assert err.splitlines()[-1] == "10 runs are done, nothing was left to compute"
+    assert err.splitlines()[-1] == "10 of 10 runs are done; nothing was left to compute"
     assert "stage" not in err
     assert str(study.out / "report.html") in out
     assert traces(study.out) == before
@@ -259,13 +263,16 @@ def test_a_grown_study_gives_a_run_the_numbers_it_has_from_the_start(tmp_path: P
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_targeted_run_whose_ranking_changed_is_another_run(tmp_path: Path) -> None:
+def test_a_targeted_run_whose_ranking_changed_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = mini_study(tmp_path, ("birds",))
     study.run()
     runs = study.out / "runs" / "tiny" / "birds"
-    norms = pd.read_parquet(runs / "all" / "seed0" / "norms.parquet")
-    write_parquet(runs / "all" / "seed0" / "norms.parquet", norms.assign(layer=1 - norms["layer"]))
     before, components = traces(study.out), read(runs / "top1-mlp" / "seed0" / "run.json")["components"]
+
+    def other(_ranking: Any, _domain: str, _regime: Any, every: Any) -> Any:
+        return tuple(c for c in every if c.block == "mlp" and c.path not in components)
+
+    monkeypatch.setattr(state, "select", other)
     assert study.run().computed == 1
     changed = {name for name, trace in traces(study.out).items() if trace != before[name]}
     assert {name.split("/")[3] for name in changed} == {"top1-mlp"}

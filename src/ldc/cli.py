@@ -1,92 +1,70 @@
-"""The command line: its commands, and the boundary at which every error becomes one message and an exit code."""
+"""The boundary of the command line, at which every error becomes one message and an exit code."""
 
 from __future__ import annotations
 
+import errno
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-import typer
-
-from ldc.commands.calibrate import calibrate
-from ldc.commands.diff import diff
-from ldc.commands.doctor import doctor
-from ldc.commands.export import export
-from ldc.commands.fetch import fetch
-from ldc.commands.norms import norms
-from ldc.commands.proxy import proxy
-from ldc.commands.studies import demo, init, report, run, status
 from ldc.errors import EnvironmentFault, ExitCode, LdcError
-
-app = typer.Typer(
-    name="ldc",
-    no_args_is_help=True,
-    add_completion=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version
-
-        from ldc import console
-
-        console.put(f"ldc {version('layer-domain-control')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _ldc(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="On an error, show the traceback.")] = False,
-) -> None:
-    """Map in which layers of a language model a domain is written, and test the map.
-
-    Exit codes: 0 done; 1 unexpected error; 2 wrong usage or study file; 3 finished, but some runs failed;
-    4 the machine lacks something; 130 interrupted.
-    """
-
-
-for command in (init, run, demo, status, report, norms, diff, export, calibrate, proxy, fetch, doctor):
-    app.command()(command)
+from ldc.system import INTERRUPTED, check_posix, interruptible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; every error but a defect is one message."""
+    """Run the command line and return its exit code; every error but a defect is one message.
+
+    Args:
+        arguments: the words after `ldc`; None takes those of this process, which is to end with the code returned.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
+    own = arguments is None
     code: int
     try:
-        app([w for w in words if w != "--debug"], prog_name="ldc")
-        return ExitCode.DONE
-    except SystemExit as end:
-        if end.code != ExitCode.INTERRUPTED:
-            return end.code if isinstance(end.code, int) else ExitCode.DONE
-        code, message = ExitCode.INTERRUPTED, "interrupted; the same command again continues"
+        with interruptible(for_good=own):
+            with interruptible(at_once=own):
+                from ldc.commands.app import app  # here, so that signals are handled while libraries load
+            code, message = _outcome(app, [w for w in words if w != "--debug"], debug="--debug" in words)
     except KeyboardInterrupt:
-        code, message = ExitCode.INTERRUPTED, "interrupted; the same command again continues"
-    except LdcError as error:
-        if debug:
-            raise
-        code, message = error.exit_code, str(error)
-    except MemoryError as error:
-        if debug:
-            raise
-        code, message = EnvironmentFault.exit_code, f"out of memory{f': {error}' if str(error) else ''}"
-    except Exception as error:  # the boundary: whatever is left is a defect, told in one line
-        if debug:
-            raise
-        told = f"{type(error).__name__}: {error}".splitlines()[0]
-        code, message = ExitCode.UNEXPECTED, f"unexpected {told}\nrun again with --debug for the traceback"
-    from ldc import console
-
+        code, message = ExitCode.INTERRUPTED, INTERRUPTED
     if code == ExitCode.INTERRUPTED:
-        console.say(f"ldc: {message}")
-    else:
+        with suppress(OSError):  # after a hang-up there is no terminal
+            sys.stderr.write(f"ldc: {message}\n")
+            sys.stderr.flush()
+    elif message:
+        from ldc import console
+
         console.complain(message)
     return code
+
+
+def _outcome(app: Callable[..., object], words: list[str], debug: bool) -> tuple[int, str]:
+    """The exit code of a command and the message that goes with it, empty where the command has said all.
+
+    Raises:
+        KeyboardInterrupt: a signal asks the process to end.
+    """
+    try:
+        check_posix()
+        app(words, prog_name="ldc")
+        return ExitCode.DONE, ""
+    except SystemExit as end:
+        if end.code == ExitCode.INTERRUPTED:
+            return ExitCode.INTERRUPTED, INTERRUPTED
+        return (end.code if isinstance(end.code, int) else ExitCode.DONE), ""
+    except Exception as error:  # the boundary: no error passes it but for a defect that is looked for
+        if debug:
+            raise
+        return _told(error)
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """The exit code and the message of an error; what is none of LDC's own is a defect, told in one line."""
+    if isinstance(error, LdcError):
+        return error.exit_code, str(error)
+    if isinstance(error, MemoryError):
+        return EnvironmentFault.exit_code, f"out of memory{f': {error}' if str(error) else ''}"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return ExitCode.USAGE, f"{error.filename}: no file or folder can have so long a name; give a shorter one"
+    told = f"{type(error).__name__}: {error}".splitlines()[0]
+    return ExitCode.UNEXPECTED, f"unexpected {told}\nrun again with --debug for the traceback"

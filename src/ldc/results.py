@@ -72,7 +72,7 @@ class Results:
         """The statistics: a frame for each table of the same name, and `ledger`, the claims with their verdicts."""
         from ldc.report.evidence import evidence
 
-        return evidence(self.study, tidy_frames(self._frames), self._state.adapters)
+        return evidence(self.study, tidy_frames(self._frames), self._state.adapters, self._state.cases)
 
     @property
     def claims(self) -> pd.DataFrame:
@@ -105,15 +105,19 @@ def run(
     *,
     device: str = "auto",
     threads: int | None = None,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> Results:
     """Run a study, or go on with it, and read what it holds; failed runs are in `Results.runs`.
 
+    The number of torch's threads, its current GPU and glibc's allocator stay as the study sets them for this process.
+
     Args:
         study: a study file, or what would stand in one; relative paths start from its folder, else from here.
         out: the study's folder.
-        device: auto, cpu or cuda.
-        threads: CPU threads; None for torch's choice.
+        device: auto, cpu, cuda or cuda:N.
+        threads: CPU threads of each process; None for torch's choice.
+        workers: processes that run banks side by side; 1 runs them in this one.
         progress: told what happens; nobody by default.
 
     Raises:
@@ -126,7 +130,7 @@ def run(
     elif isinstance(study, dict):
         study = study_from_dict(study, "study")
     file = StudyFile(study, Path.cwd()) if isinstance(study, Study) else study
-    run_study(file, Path(out), progress or Silent(), device, threads)
+    run_study(file, Path(out), progress or Silent(), device, threads, workers=workers)
     return load(out)
 
 

@@ -13,7 +13,9 @@ from typing import Any
 from ldc.access import machine
 from ldc.access.hub import OFFLINE_VARIABLES, hub_home, offline, token_source
 from ldc.domains.kept import kept_folder
+from ldc.errors import EnvironmentFault
 from ldc.models.folders import hub_cache
+from ldc.plan.machine import host_memory, usable_gpus
 
 PACKAGES = (
     *("layer-domain-control", "torch", "transformers", "tokenizers", "safetensors", "huggingface-hub", "numpy"),
@@ -39,7 +41,7 @@ def as_markdown(facts: dict[str, dict[str, Any]]) -> str:
 
 
 def _machine() -> dict[str, Any]:
-    memory = machine.memory_bytes()
+    memory = host_memory()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     compiler = next((name for name in ("g++", "clang++") if shutil.which(name)), None)
     return {
@@ -61,18 +63,22 @@ def _device() -> dict[str, Any]:
         from ldc.models.load import choose_dtype
     except ImportError as error:
         return {"device": f"torch or transformers cannot be imported: {str(error).splitlines()[0]}"}
-    device, why = choose_device("auto")
+    gpus, why_none = usable_gpus()
+    shown = ", ".join(f"{gpu.device} {gpu.name} ({machine.size(gpu.memory_bytes)})" for gpu in gpus)
+    try:
+        device, why = choose_device("auto")
+    except EnvironmentFault as fault:
+        return {"device": f"none: {fault}", "GPUs": shown or why_none}
     facts = {
         "device": why,
         "precision": choose_dtype("auto", "llama", device)[1],
         "threads": torch.get_num_threads(),
         "torch built for": f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU",
+        "GPUs": shown or why_none,
     }
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info()
         facts["GPU memory"] = f"{machine.size(total)}, {machine.size(free)} free"
-    elif machine.has_gpu():
-        facts["warning"] = "a GPU's driver is there, but torch cannot use it: install a torch build for your GPU"
     return facts
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ldc.errors import EnvironmentFault
 from ldc.models.folders import hub_cache
+from ldc.system import expanded
 
 LOGIN = "hf auth login"
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
@@ -67,7 +68,7 @@ def offline() -> str | None:
 def hub_home() -> Path:
     """The folder of the Hub's client, by HF_HOME and XDG_CACHE_HOME."""
     home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    return Path(os.path.expandvars(home)).expanduser()
+    return expanded(os.path.expandvars(home))
 
 
 def token_source() -> str | None:
@@ -75,7 +76,7 @@ def token_source() -> str | None:
     for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         if os.environ.get(variable, "").strip():
             return f"in {variable}"
-    path = Path(os.environ.get("HF_TOKEN_PATH") or hub_home() / "token").expanduser()
+    path = expanded(os.environ.get("HF_TOKEN_PATH") or hub_home() / "token")
     try:
         return "in the file of the Hub's client" if path.read_text(encoding="utf-8").strip() else None
     except (OSError, UnicodeDecodeError):

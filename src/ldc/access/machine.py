@@ -1,27 +1,10 @@
-"""Disk and memory of this machine, read without importing anything heavy."""
+"""Disks of this machine, and paths and sizes as they are shown. Its memory and GPUs: `ldc.plan.machine`."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
-
-_CGROUP = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-_GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
-
-
-def memory_bytes() -> int | None:
-    """Memory in all, or what this process's group may have of it; None where the system does not say."""
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
-    for path in _CGROUP:
-        try:
-            return min(total, int(path.read_text()))
-        except (OSError, ValueError):
-            continue
-    return total
 
 
 def free_disk_bytes(path: Path) -> int | None:
@@ -33,11 +16,6 @@ def free_disk_bytes(path: Path) -> int | None:
 def same_disk(a: Path, b: Path) -> bool:
     """Whether two paths, there or not, lie on one file system."""
     return _existing(a).stat().st_dev == _existing(b).stat().st_dev
-
-
-def has_gpu() -> bool:
-    """Whether a GPU's driver is there; not whether torch can use it."""
-    return any(path.exists() for path in _GPU_DEVICES)
 
 
 def tilde(path: Path | str) -> str:
@@ -59,6 +37,6 @@ def size(count: float | None) -> str:
 
 def _existing(path: Path) -> Path:
     path = path.absolute()
-    while not path.exists():
+    while not os.path.exists(path):
         path = path.parent
     return path

@@ -12,10 +12,11 @@ from ldc.domains.choices import HubSplit
 from ldc.domains.embedded import EMBEDDED_DOMAINS
 from ldc.domains.hub import HubDomain, hub_domain
 from ldc.domains.readers import check_there
-from ldc.errors import DataError, EnvironmentFault, LdcError, ModelError
+from ldc.errors import DataError, EnvironmentFault, LdcError, ModelError, StudyError
 from ldc.models.folders import read_config, resolve_folder, tokenizer_fingerprint, weight_files
 from ldc.study.reading import StudyFile
 from ldc.study.schema import DomainSpec, ModelSpec
+from ldc.system import check_path, expanded
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,12 @@ def needs(file: StudyFile) -> list[Need]:
 
 def _model(name: str, spec: ModelSpec, base: Path) -> Need:
     key = f"models.{name}"
-    local = spec.source == "embedded" or (base / Path(spec.source).expanduser()).is_dir()
+    place = base / expanded(spec.source)
+    try:
+        check_path(place)
+    except StudyError as error:
+        return Need(key, spec.source, problem=ModelError(f"{key}: {error}"))
+    local = spec.source == "embedded" or place.is_dir()
     repository = None if local else Repository(spec.source, "model", spec.revision)
     try:
         folder = resolve_folder(name, spec, base)
@@ -100,11 +106,12 @@ def _domain(name: str, spec: DomainSpec, base: Path) -> list[Need]:
     found = []
     for path in (spec.source, spec.train, spec.validation, spec.test):
         if path is not None:
-            place = base / Path(path).expanduser()
+            place = base / expanded(path)
             try:
+                check_path(place)
                 check_there(place)
                 found.append(Need(key, path, place=place))
-            except DataError as error:
+            except StudyError as error:
                 found.append(Need(key, path, problem=DataError(f"{key}: {error}")))
     return found
 

@@ -14,7 +14,9 @@ from ldc.domains.streaming import refuse_script
 from ldc.errors import EnvironmentFault, LdcError, ModelError, StudyError
 from ldc.models.folders import hub_cache
 from ldc.plan.cost import estimate
+from ldc.plan.machine import find_machine
 from ldc.study.reading import StudyFile
+from ldc.system import check_path
 
 _SMALL = ("config.json", "generation_config.json", "model.safetensors.index.json", "chat_template.jinja")
 _TOKENIZER = (
@@ -54,7 +56,7 @@ def preflight(file: StudyFile, out: Path | None = None, device: str = "auto") ->
 
     Args:
         out: the folder for the results, whose disk is looked at; None where nothing is to be run.
-        device: auto, cpu or cuda; memory is compared on a CPU only.
+        device: auto, cpu, cuda or cuda:N; memory is compared on a CPU only.
     """
     every = needs(file)
     wanted: list[Wanted] = []
@@ -70,14 +72,28 @@ def preflight(file: StudyFile, out: Path | None = None, device: str = "auto") ->
         else:
             _ask(need, need.repository, answers, wanted, problems)
     problems += _room(wanted)
+    if out is not None:
+        problems += _unusable(out, device)
     if out is not None and not problems and not wanted:
         problems += fits(file, out, device)
     return Preflight(every, wanted, problems)
 
 
+def _unusable(out: Path, device: str) -> list[LdcError]:
+    """Problems of what was asked for beside the study: a folder that cannot be, a device that is not here."""
+    problems: list[LdcError] = []
+    for check in (lambda: check_path(out), lambda: find_machine(device, rate=1.0)):
+        try:
+            check()
+        except LdcError as error:
+            problems.append(error)
+    return problems
+
+
 def fits(file: StudyFile, out: Path, device: str) -> list[LdcError]:
     """Whether results have room on the disk, and the study in memory; for this the models must be here."""
-    cost = estimate(file, "cpu" if device == "cpu" else "auto", rate=1.0)  # no time is asked for, so none is measured
+    here = find_machine(device, rate=1.0)  # no time is asked for, so no rate is measured
+    cost = estimate(file, device, here.flops)
     problems: list[LdcError] = []
     stored = sum(path.stat().st_size for path in (out / "runs").rglob("*") if path.is_file())
     needed, free = max(0, cost.disk_bytes - stored), machine.free_disk_bytes(out)
@@ -88,13 +104,12 @@ def fits(file: StudyFile, out: Path, device: str) -> list[LdcError]:
                 "free some, or give another folder with -o"
             )
         )
-    total = machine.memory_bytes()
-    on_cpu = device == "cpu" or (device == "auto" and not machine.has_gpu())
-    if on_cpu and total is not None and cost.memory_bytes > total:
+    if not here.on_gpu and cost.memory_bytes > here.memory_bytes:
         problems.append(
             EnvironmentFault(
                 f"memory: the study needs about {machine.size(cost.memory_bytes)}, and this machine has "
-                f"{machine.size(total)}; lower training.batch or training.block_length, or take a smaller model"
+                f"{machine.size(here.memory_bytes)}; lower training.batch or training.block_length, or take a smaller "
+                "model"
             )
         )
     return problems
@@ -158,7 +173,7 @@ def _model_files(need: Need, found: Listing) -> dict[str, int]:
     """The files of a model that are used and not here: configuration, safetensors, tokenizer, code if it is allowed.
 
     Raises:
-        ModelError: it has no configuration, no safetensors or no tokenizer.
+        ModelError: it has no configuration, no safetensors or no tokenizer.json.
     """
     names = {
         name
@@ -173,8 +188,11 @@ def _model_files(need: Need, found: Listing) -> dict[str, int]:
         raise ModelError(f"{where}: has no config.json on the Hub, so it is no model in Hugging Face format.{adapter}")
     if not any(name.endswith(".safetensors") for name in names):
         raise ModelError(f"{where}: has no weights in safetensors on the Hub; others can run code and are refused")
-    if not any(name in _TOKENIZER for name in names):
-        raise ModelError(f"{where}: has no tokenizer on the Hub; take a model that has one")
+    if "tokenizer.json" not in names:
+        raise ModelError(
+            f"{where}: has no tokenizer.json on the Hub, the fast tokenizer that LDC reads; take a model that has one, "
+            "or make one: AutoTokenizer.from_pretrained(ID).save_pretrained(FOLDER)"
+        )
     assert need.repository is not None
     snapshot = need.repository.folder / "snapshots" / found.commit
     return {name: found.files[name] for name in sorted(names) if not (snapshot / name).exists()}

@@ -16,6 +16,7 @@ from ldc.models.headers import read_shape
 from ldc.progress import Progress
 from ldc.store.lock import locked
 from ldc.study.schema import ModelSpec
+from ldc.system import expanded
 
 if TYPE_CHECKING:
     from ldc.calibrate.maps import Factors, Reading
@@ -33,7 +34,7 @@ def named(model: str) -> tuple[str, ModelSpec]:
     """A model's short name and record, from what the user gave: an embedded name, a folder or a Hub id."""
     if model in EMBEDDED_NAMES and not Path(model).is_dir():
         return model, ModelSpec(source="embedded")
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     last = folder.resolve().name if folder.is_dir() else model.rpartition("/")[2]
     return slug(last + ".model"), ModelSpec(source=model)
 
@@ -70,7 +71,7 @@ def calibrate(
         out: the folder of the calibration.
         settings: what is planted and how it is mapped.
         progress: told what happens.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or cuda:N.
         threads: CPU threads; None leaves torch's choice.
 
     Returns:
@@ -89,7 +90,7 @@ def calibrate(
     if waiting:
         _check(settings, shape.context, name)
     folder.begin(name, fingerprint(source), settings, shape.components)
-    with locked(out):
+    with locked(out, progress.say):
         if waiting:
             _work(name, spec, settings, folder, waiting, progress, device, threads)
         progress.stage("report", 1)

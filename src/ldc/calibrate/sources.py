@@ -10,6 +10,7 @@ from ldc.domains.embedded import EMBEDDED_DOMAINS, embedded_domain
 from ldc.domains.registry import load_domain
 from ldc.errors import DataError
 from ldc.study.schema import DomainSpec
+from ldc.system import expanded
 
 
 def slug(name: str) -> str:
@@ -26,7 +27,7 @@ def read_domain(name: str) -> DomainText:
     """
     if name in EMBEDDED_DOMAINS:
         return embedded_domain(name)
-    if not Path(name).expanduser().exists():
+    if not expanded(name).exists():
         raise DataError(f"{name}: neither an embedded domain ({', '.join(EMBEDDED_DOMAINS)}) nor a file or folder")
     return load_domain(slug(name), DomainSpec(source=name), Path())
 

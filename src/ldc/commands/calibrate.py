@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ldc import console
-from ldc.commands.options import AsJson, Device, DeviceOption, Model, OutOption, Quiet, Threads, number, settings_of
+from ldc.commands.options import AsJson, DeviceOption, Model, OutOption, Quiet, Threads, number, settings_of
 from ldc.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def calibrate(
     length: Length = None,
     learning_rate: Rate = None,
     as_json: AsJson = False,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
@@ -103,7 +103,7 @@ def calibrate(
     from ldc.calibrate.conduct import calibrate as conduct
 
     with console.ConsoleProgress(quiet) as progress:
-        summary = conduct(model, out, settings, progress, device.value, threads)
+        summary = conduct(model, out, settings, progress, device, threads)
     if as_json:
         console.put_json(summary)
     else:

@@ -9,18 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from ldc.errors import StudyError
+
 if TYPE_CHECKING:
     from ldc.study.schema import Record
 
     Settings = TypeVar("Settings", bound=Record)
-
-
-class Device(StrEnum):
-    """Where to compute."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 class Compile(StrEnum):
@@ -51,6 +45,16 @@ def settings_of(kind: type[Settings], asked: Mapping[str, Any], before: Mapping[
         raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
+def _device(asked: str) -> str:
+    from ldc.plan.machine import parse_device
+
+    try:
+        parse_device(asked)
+    except StudyError as error:
+        raise typer.BadParameter(str(error)) from error
+    return asked
+
+
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="tiny-llama, tiny-gemma, a folder, or a Hub id in the cache, org/name.")
 ]
@@ -61,13 +65,21 @@ OutOption = Annotated[
 OutPath = Annotated[Path, typer.Argument(metavar="OUT", help="A folder of results.", show_default=False)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what it will cost; downloads nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto takes a GPU if there is one.")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Where to compute: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.",
+        show_default=False,
+        callback=_device,
+    ),
+]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads; default: all.", show_default=False)
 ]
 Workers = Annotated[
-    int,
-    typer.Option("--workers", min=1, metavar="N", help="Processes side by side, each with the model in its memory."),
+    int, typer.Option("--workers", min=1, max=1_024, metavar="N", help="Processes that run banks side by side.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 CompileOption = Annotated[

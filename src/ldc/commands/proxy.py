@@ -11,7 +11,6 @@ import typer
 from ldc import console
 from ldc.commands.options import (
     AsJson,
-    Device,
     DeviceOption,
     DryRun,
     OutOption,
@@ -80,7 +79,7 @@ def proxy(
     full_rate: FullRate = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     threads: Threads = None,
     workers: Workers = 1,
     quiet: Quiet = False,
@@ -110,7 +109,7 @@ def proxy(
     from ldc.execute.conductor import run_study
 
     with console.ConsoleProgress(quiet) as progress:
-        outcome = run_study(file, out, progress, device.value, threads, workers=workers)
+        outcome = run_study(file, out, progress, device, threads, workers=workers)
     undone = [f"{r.status}: {r.model} {r.domain} {r.regime} seed {r.seed}: {r.detail}" for r in outcome.failed]
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     found = summary.get("proxy", {"summary": [], "runs": []})

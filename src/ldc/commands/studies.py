@@ -14,7 +14,6 @@ from ldc.commands.options import (
     AsJson,
     Compile,
     CompileOption,
-    Device,
     DeviceOption,
     DryRun,
     OutOption,
@@ -22,6 +21,7 @@ from ldc.commands.options import (
     Quiet,
     StudyPath,
     Threads,
+    Workers,
 )
 from ldc.commands.shown import put_record, record
 from ldc.errors import ExitCode
@@ -47,30 +47,32 @@ def run(
     out: OutOption = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     threads: Threads = None,
     compiled: CompileOption = Compile.AUTO,
+    workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
     """Run a study, or go on with it, and report. The same command again continues."""
     from ldc.study.reading import read_study
 
-    _study(read_study(study), out, dry_run, as_json, device, threads, compiled, quiet)
+    _study(read_study(study), out, dry_run, as_json, device, threads, compiled, workers, quiet)
 
 
 def demo(
     out: OutOption = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
-    device: DeviceOption = Device.AUTO,
+    device: DeviceOption = "auto",
     threads: Threads = None,
     compiled: CompileOption = Compile.AUTO,
+    workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
     """Run the embedded study; nothing is downloaded."""
     from ldc.study.example import demo_study
 
-    _study(demo_study(), out, dry_run, as_json, device, threads, compiled, quiet)
+    _study(demo_study(), out, dry_run, as_json, device, threads, compiled, workers, quiet)
 
 
 def status(out: OutPath, as_json: AsJson = False) -> None:
@@ -103,9 +105,10 @@ def _study(
     out: Path | None,
     dry_run: bool,
     as_json: bool,
-    device: Device,
+    device: str,
     threads: int | None,
     compiled: Compile,
+    workers: int,
     quiet: bool,
 ) -> None:
     """Estimate or conduct a study and print what came of it."""
@@ -119,18 +122,18 @@ def _study(
 
     with console.ConsoleProgress(quiet) as progress:
         asked = {Compile.ON: True, Compile.OFF: False}.get(compiled)
-        outcome = run_study(file, out, progress, device.value, threads, asked)
+        outcome = run_study(file, out, progress, device, threads, asked, workers)
     _print_outcome(outcome, as_json)
     if outcome.failed:
         raise typer.Exit(ExitCode.FAILED_RUNS)
 
 
-def put_cost(file: StudyFile, as_json: bool, device: Device) -> None:
+def put_cost(file: StudyFile, as_json: bool, device: str) -> None:
     """Print what a study will cost; nothing is downloaded."""
     from ldc.access.needs import needs
     from ldc.plan.cost import estimate
 
-    cost = record(estimate(file, device.value))
+    cost = record(estimate(file, device))
     if sources := [need_row(need) for need in needs(file) if need.repository]:
         cost["from the Hub"] = sources
     if as_json:
@@ -142,8 +145,10 @@ def put_cost(file: StudyFile, as_json: bool, device: Device) -> None:
 def _print_outcome(outcome: Any, as_json: bool) -> None:
     """Counts and what is undone on stderr; on stdout the findings, or the path of the page, or JSON."""
 
-    computed = f"{outcome.computed} of them now" if outcome.computed else "nothing was left to compute"
-    console.say(f"{outcome.done} runs are done, {computed}")
+    asked = outcome.done + len(outcome.failed)
+    computed = f"{outcome.computed} computed now" if outcome.computed else "nothing was left to compute"
+    shared = f" ({outcome.shared} of them are the same training as another)" if outcome.shared else ""
+    console.say(f"{outcome.done} of {asked} runs are done; {computed}{shared}")
     for line in outcome.failed:
         console.say(f"{line.status}: {line.model} {line.domain} {line.regime} seed {line.seed}: {line.detail}")
     if as_json:

@@ -18,12 +18,13 @@ from typing import Any
 from ldc.access.hub import hub_home
 from ldc.domains.choices import HubSplit
 from ldc.errors import DataError, EnvironmentFault
+from ldc.system import expanded
 
 
 def kept_folder() -> Path:
     """Where rows are kept: LDC_HOME, or the folder `ldc` beside the Hub's cache."""
     home = os.environ.get("LDC_HOME")
-    return (Path(home).expanduser() if home else hub_home() / "ldc") / "rows"
+    return (expanded(home) if home else hub_home() / "ldc") / "rows"
 
 
 @dataclass(frozen=True, slots=True)

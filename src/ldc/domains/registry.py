@@ -12,6 +12,7 @@ from ldc.domains.readers import read_documents
 from ldc.domains.splits import assemble, split_by_source
 from ldc.errors import DataError
 from ldc.study.schema import DomainSpec
+from ldc.system import expanded
 
 
 def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
@@ -64,7 +65,7 @@ def _documents(name: str, base: Path, path: str, columns: Columns, prefix: str =
     `prefix` tells the splits' own files apart, which may be of one name: train/a.txt and test/a.txt are two documents.
     """
     try:
-        return [d for d in read_documents(base / Path(path).expanduser(), columns, prefix) if d.text.strip()]
+        return [d for d in read_documents(base / expanded(path), columns, prefix) if d.text.strip()]
     except DataError as error:
         raise DataError(f"domains.{name}: {error}") from error
 

@@ -18,10 +18,13 @@ def open_model(
 ) -> tuple[LoadedModel, Base]:
     """Load a model, and say where and in which precision it will compute.
 
+    It sets torch's threads and current GPU and glibc's allocator (`keep_freed_memory`) for the whole process; they stay
+    so afterwards.
+
     Args:
         name, spec: what it is called, and where it comes from.
         near: the folder that a relative source is looked for in.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or cuda:N.
         threads: CPU threads; None leaves torch's choice.
 
     Raises:

@@ -24,10 +24,10 @@ from ldc.provenance import versions
 from ldc.report import write_report
 from ldc.report.tables import write_overlap
 from ldc.state import StudyState, undone
-from ldc.store.atomic import write_text
+from ldc.store.atomic import remove_litter, write_text
 from ldc.store.domain_file import read_overlap, record_domains
 from ldc.store.lock import locked
-from ldc.store.runs import STUDY, Store, remove_litter
+from ldc.store.runs import STUDY, Store
 from ldc.study.reading import StudyFile, resolved_yaml
 from ldc.study.same import check_same_study
 
@@ -39,9 +39,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a study ended: runs done in all, computed just now, not done (failed or never planned), and the page.
+    """How a study ended.
 
-    `shared` are runs done under several names of which one was trained: two regimes may have the same components.
+    Attributes:
+        done: runs that are done, in all.
+        computed: runs stored by this call, failed ones included.
+        failed: runs that are not done: failed, or never planned.
+        report: the page.
+        shared: of those computed, the ones that are the same training as another: their regimes have equal components.
     """
 
     done: int
@@ -101,7 +106,7 @@ def run_study(
     precisions = store.plan.precisions() if out.is_dir() else {}
     models = _models(file, device, precisions)
     store.prepare()
-    with locked(out):
+    with locked(out, progress.say):
         domains = _domains(file, store, progress)
         inputs = Inputs(models, {name: text.fingerprint for name, text in domains.items()})
         state = StudyState(file.study, inputs, store)
@@ -152,10 +157,11 @@ class _Conduct:
         self._read: dict[str, int] = {}
 
     def work(self) -> tuple[int, int]:
-        """Run all banks; the number of trainings done now, and of runs stored under further names."""
+        """Run all banks; the number of runs stored now, and how many of them are the training of another."""
         self._verify()
         executor = self._executor(self._handle)
-        self.shared, running = self.schedule.adopt(), 0
+        self._adopt()
+        running = 0
         try:
             while True:
                 while running < executor.slots and (bank := self.schedule.next()) is not None:
@@ -167,12 +173,17 @@ class _Conduct:
                 before = self.schedule.ended
                 executor.wait()
                 running -= self.schedule.ended - before
-                self.shared += self.schedule.adopt()
+                self._adopt()
         finally:
             executor.close()
         if not self._recorded:
             self._record()
         return self.computed, self.shared
+
+    def _adopt(self) -> None:
+        count = self.schedule.adopt()
+        self.computed += count
+        self.shared += count
 
     def _executor(self, handle: Callable[[Event], None]) -> Executor:
         out, base = self.state.store.out, self.file.base
@@ -202,8 +213,10 @@ class _Conduct:
         elif event.what == "advance":
             self._read[event.bank] = self._read.get(event.bank, 0) + event.number
             self.progress.advance(event.number, event.number)
+        elif event.what == "measured":
+            self.schedule.tell_stage(anew=True)
         elif event.what == "stored":
-            self.computed += 1
+            self.computed += event.number
             self.shared += event.number - 1
         elif event.what == "halved":
             self.schedule.halved(event.bank, event.parts)

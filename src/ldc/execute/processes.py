@@ -18,6 +18,7 @@ from typing import Any
 
 from ldc.errors import EnvironmentFault, LdcError, StudyError
 from ldc.execute.tasks import Compute, Event, Task
+from ldc.plan.machine import usable_gpus
 
 
 @dataclass
@@ -126,9 +127,7 @@ def share_of_cores(workers: int) -> int:
 
 def device_of(asked: str, number: int) -> str:
     """The device of a worker: GPUs in turn where there are several and none is named."""
-    from ldc.plan import machine
-
-    count = machine.gpu_count() if asked in ("auto", "cuda") else 0
+    count = len(usable_gpus()[0]) if asked in ("auto", "cuda") else 0
     return f"cuda:{number % count}" if count > 1 else asked
 
 

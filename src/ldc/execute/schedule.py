@@ -61,9 +61,9 @@ class Schedule:
             self.state.store.plan.record_banks(self._unrecorded)
             self._unrecorded = []
 
-    def tell_stage(self) -> None:
-        """Tell which stage the bank that was handed out last belongs to."""
-        if self._stage != self._told:
+    def tell_stage(self, anew: bool = False) -> None:
+        """Tell which stage the bank that was handed out last is of, where that is new or another was told since."""
+        if self._stage != self._told or anew:
             self._told = self._stage
             self.progress.stage(self._stage, self._totals[self._stage])
 

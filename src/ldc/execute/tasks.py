@@ -47,8 +47,9 @@ class Event:
     """What a worker tells.
 
     Attributes:
-        what: `say` (text), `advance` (number of tokens), `stored` (text: a key, number: under how many names), `halved` (parts in the place of the
-            bank `bank`), `done` (the bank has come to its end) or `failed` (text: the error, number: its exit code).
+        what: `say` (text), `advance` (number of tokens), `measured` (the weights are), `stored` (text: a key, number:
+            under how many names), `halved` (parts in the place of the bank `bank`), `done` (the bank has come to its
+            end) or `failed` (text: the error, number: its exit code).
         bank: the name of the bank it is about.
     """
 

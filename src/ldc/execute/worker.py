@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +46,7 @@ class Worker:
         self._facts: dict[str, Any] = {}
         self._base: tuple[str, str | None] = ("", None)
         self._said: set[str] = set()
+        self._began = 0.0
 
     def open(self, model: str) -> Workspace:
         """Load a model, unless it is the one in memory, and make sure that it can read the study's text.
@@ -122,8 +125,10 @@ class Worker:
         from ldc.engine.device import is_out_of_memory
 
         runs = [one_of_each(names[key])[key] for key in bank.keys]
+        self._began = time.monotonic()
         if "snr" in {m for run in runs for m in getattr(run.spec, "measures", ())}:
             space.signal_to_noise(self.progress)
+            emit("measured", "", 0)
         try:
             for result in self._results(space, bank, runs, tell):
                 self._store(result, bank, names[result.run.key], emit)
@@ -172,7 +177,12 @@ class Worker:
                 store.add_scores(other, documents, card)
         elif wanted:
             config = {} if run.adapter is None else peft_config(run.components, run.adapter, *self._base)
-            facts = self._facts | {"compiled": bank.compiled}
+            facts = self._facts | {
+                "compiled": bank.compiled,
+                "bank_runs": len(bank.keys),
+                "bank_seconds": round(time.monotonic() - self._began, 3),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
             store.write(result, [other.id for other in wanted], config, facts, card)
         for note in result.notes:
             if note not in self._said:
@@ -198,6 +208,10 @@ class _Told:
         """Tell that what was told is undone."""
         self.advance(-self.tokens)
         self.tokens = 0
+
+
+def _emit(emit: Emit, bank: str, what: str, text: str, number: int) -> None:
+    emit(Event(what, bank, text, number))
 
 
 def names_of(runs: Sequence[Run]) -> dict[str, list[Run]]:

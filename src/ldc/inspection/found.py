@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ldc.errors import EnvironmentFault, ModelError
 from ldc.models.folders import EMBEDDED, EMBEDDED_NAMES, hub_cache
+from ldc.system import expanded
 
 _ID = re.compile(r"(\w[\w.-]*(?:/\w[\w.-]*)?)(?:@([\w.][\w./-]*))?")
 
@@ -22,7 +23,7 @@ def find_folder(source: str | Path, what: str) -> Path:
         ModelError: neither a folder nor a name that could be a Hub id.
         EnvironmentFault: a Hub id that is not in the cache, or not at this revision.
     """
-    folder = Path(source).expanduser()
+    folder = expanded(source)
     if folder.is_dir():
         return folder
     if str(source) in EMBEDDED_NAMES:

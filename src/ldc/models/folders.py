@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldc.errors import EnvironmentFault, ModelError
+from ldc.system import expanded
 
 if TYPE_CHECKING:
     from ldc.study.schema import ModelSpec
@@ -48,7 +49,7 @@ def resolve_folder(name: str, spec: ModelSpec, base: Path) -> Path:
                 f"models.{name}: there is no embedded model of this name; there are {' and '.join(EMBEDDED_NAMES)}"
             )
         return EMBEDDED / name
-    folder = base / Path(source).expanduser()
+    folder = base / expanded(source)
     if folder.is_dir():
         if spec.revision is not None:
             raise ModelError(
@@ -78,11 +79,11 @@ def hub_cache() -> Path:
     """The Hub cache, by the variables that the Hub's own client honours: HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
-            return Path(os.environ[variable]).expanduser()
+            return expanded(os.environ[variable])
     home = os.environ.get("HF_HOME")
     if not home:
         home = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    return Path(home).expanduser() / "hub"
+    return expanded(home) / "hub"
 
 
 def read_config(folder: Path) -> dict[str, Any]:

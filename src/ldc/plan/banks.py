@@ -31,7 +31,7 @@ class BankPlan:
     @property
     def name(self) -> str:
         """A short name, the same for the same runs."""
-        return hashlib.blake2b("".join(self.keys).encode(), digest_size=6).hexdigest()
+        return hashlib.blake2b("".join((self.model, *self.keys)).encode(), digest_size=6).hexdigest()
 
 
 def plan_banks(
@@ -51,7 +51,8 @@ def plan_banks(
         compiled: whether new banks call decoder layers compiled.
     """
     wanted = {run.key: run for run in runs}
-    kept = [bank for bank in recorded if set(bank.keys) <= wanted.keys() and not bank.rescored]
+    models = {run.id.model for run in runs}
+    kept = [bank for bank in recorded if bank.model in models and set(bank.keys) <= wanted.keys()]
     kept = [bank for bank in kept if any(key not in done for key in bank.keys)]
     covered = {key for bank in kept for key in bank.keys}
     loose = [run for run in runs if run.key not in covered and run.key not in done]

@@ -105,12 +105,12 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
 
     Args:
         file: the study.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or cuda:N.
         rate: FLOP per second of its matrix product, where it is known; a CPU's is measured otherwise.
 
     Raises:
         ModelError, StudyError: as when it is run.
-        EnvironmentFault: a model's shape is not to be had without a download, or there is no such device.
+        EnvironmentFault: a model's shape is not to be had without a download, or there is no such GPU.
     """
     study, machine = file.study, find_machine(device, rate)
     models: list[ModelCost] = []
@@ -138,7 +138,7 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         read += sum(len(run.scores) for _, run in runs)
     return Estimate(
         study=study.name,
-        device=f"{machine.device} ({machine.name}, {machine.memory_bytes / 1e9:.0f} GB)",
+        device=f"{machine.label} ({machine.name}, {machine.memory_bytes / 1e9:.0f} GB)",
         runs=sum(m.runs for m in models),
         training_tokens=trained * study.training.total_steps * study.training.tokens_per_step,
         scored_tokens=read * scored_tokens(study),

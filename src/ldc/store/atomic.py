@@ -1,18 +1,32 @@
-"""Writes that are either there in full or not at all, also after a loss of power."""
+"""Writes of files and folders that are either there in full or not at all, also after a loss of power.
+
+What is being written lies beside its place under a hidden name, `.<name>.<host>.<process>.<random>.tmp`, so that
+processes of several machines may write into one folder.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import shutil
-import tempfile
+import socket
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ldc.errors import EnvironmentFault
 
+_SHOWN = 30  # characters of a name within a temporary one, which may have 255 bytes in all
+_SECONDS_OF_OTHERS = 86_400.0
+_TEMPORARY = re.compile(r"\..*\.(?P<host>[A-Za-z0-9-]+)\.(?P<process>[0-9]{1,9})\.[0-9a-f]{8}\.tmp", re.DOTALL)
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file through a temporary name in the same folder: fsync, rename, fsync of the folder.
+
+    Its permissions are those that the process's umask leaves.
 
     Raises:
         EnvironmentFault: the folder does not exist or cannot be written, or the disk is full; nothing is left behind.
@@ -20,10 +34,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     try:
         _write(path, data)
     except OSError as error:
-        raise EnvironmentFault(
-            f"{path}: cannot be written ({error.strerror or error}). What was written before stays; "
-            "mend this, and the same command continues"
-        ) from error
+        raise _fault(path, error) from error
 
 
 def write_text(path: Path, data: str) -> None:
@@ -32,42 +43,144 @@ def write_text(path: Path, data: str) -> None:
 
 
 def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
-    """Fill a hidden sibling folder and let it appear as `target` by one rename (to be replaced at the merge)."""
+    """Write a folder and all it holds, so that it appears whole by one rename; what was there before is replaced.
+
+    At any moment `target` is the old folder, the new one, or (between two renames) not there. A process that is killed
+    leaves hidden folders beside it, which `remove_litter` clears.
+
+    Args:
+        target: the folder; the folders above it are made.
+        fill: writes the content into the empty folder that it is given. It need not synchronise anything.
+
+    Raises:
+        EnvironmentFault: it cannot be written. What was there before is still there then, and nothing is left behind;
+            the same holds where `fill` raises something else, which is passed on.
+    """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-        fill(temporary)
-        temporary.chmod(0o755)
-        if target.exists():
-            aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-            os.rename(target, aside / "old")
-            os.rename(temporary, target)
-            shutil.rmtree(aside)
-        else:
-            os.rename(temporary, target)
+        _make(target.parent)
+        new = temporary_name(target)
+        try:
+            new.mkdir()
+            fill(new)
+            _sync_tree(new)
+            old = _put(new, target)
+        except BaseException:
+            _remove(new)
+            raise
     except OSError as error:
-        raise EnvironmentFault(f"{target}: cannot be written ({error.strerror or error})") from error
+        raise _fault(target, error) from error
+    if old is not None:
+        _remove(old)
+
+
+def remove_litter(out: Path) -> None:
+    """Remove what interrupted writes left behind, files and folders, wherever it lies below `out`.
+
+    What a process that still runs on this machine is writing stays, and what other machines wrote within a day.
+    """
+    for path in sorted(out.rglob(".*.tmp")):
+        if not _in_use(path):
+            _remove(path)
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside a path that no other process uses, here or on another machine."""
+    return path.with_name(f".{path.name[:_SHOWN]}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+
+
+def _host() -> str:
+    """The name of this machine, as far as it stands in temporary names."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])[:_SHOWN] or "here"
 
 
 def _write(path: Path, data: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
+    temporary = temporary_name(path)
     try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    _sync(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _put(new: Path, target: Path) -> Path | None:
+    """Rename `new` to `target`; the name that the folder there before has now, if there was one."""
+    old = temporary_name(target) if os.path.lexists(target) else None
+    try:
+        if old is not None:
+            os.rename(target, old)
+        os.rename(new, target)
+        _sync(target.parent)
+    except BaseException:
+        with suppress(OSError):
+            if not os.path.lexists(new):
+                os.rename(target, new)
+            if old is not None and os.path.lexists(old):
+                os.rename(old, target)
+        raise
+    return old
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and those above it, each entered in its parent for good."""
+    if folder.is_dir():
+        return
+    _make(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync(folder.parent)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Bring every file and folder below a folder, and itself, to the disk."""
+    for place, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            _sync(Path(place) / name)
+        _sync(Path(place))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, as far as it can be: what stays is hidden, and cleared another time."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _in_use(path: Path) -> bool:
+    """Whether another process may still be writing what lies under a temporary name."""
+    match = _TEMPORARY.fullmatch(path.name)
+    if match is None:
+        return False
+    try:
+        if match["host"] != _host():
+            return time.time() - path.lstat().st_mtime < _SECONDS_OF_OTHERS
+        if int(match["process"]) != os.getpid():
+            os.kill(int(match["process"]), 0)
+            return True
+    except PermissionError:  # a process of another user
+        return True
+    except OSError:  # no such process, or the file is gone
+        return False
+    return False
+
+
+def _fault(path: Path, error: OSError) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"{path}: cannot be written ({error.strerror or error}). What was written before stays; "
+        "mend this, and the same command continues"
+    )

@@ -2,33 +2,82 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import sys
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ldc.errors import StoreError
+from ldc.errors import EnvironmentFault, StoreError
+from ldc.system import check_posix
+
+LOCK = ".lock"
+_CANNOT_LOCK = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Hold the folder `out`, which exists; no file is left. Does nothing where folders cannot be locked (Windows).
+def locked(out: Path, say: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the folder `out`, which exists, by a lock on the hidden file `.lock` in it.
+
+    The file names host and process while the folder is held, is empty otherwise, and stays: removing it would let two
+    processes lock two files of one name.
+
+    Args:
+        say: told where the file system cannot lock, which is then no obstacle; without it, it is one.
+
+    Raises:
+        StoreError: another process holds the folder.
+        EnvironmentFault: the lock cannot be written, the file system cannot lock, or the system is Windows.
+    """
+    check_posix()
+    try:
+        descriptor = os.open(out / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{out / LOCK}: cannot be written ({error.strerror}); give a folder that can, or mend this"
+        ) from error
+    try:
+        _acquire(descriptor, out, say)
+        _write(descriptor, f"{socket.gethostname()} {os.getpid()}\n")
+        try:
+            yield
+        finally:
+            _write(descriptor, "")
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, out: Path, say: Callable[[str], None] | None) -> None:
+    """Lock the file, or say who holds it.
 
     Raises:
         StoreError: another process holds it.
+        EnvironmentFault: the file system cannot lock, and nobody is told.
     """
-    if sys.platform == "win32":
-        yield
-        return
     import fcntl
 
-    folder = os.open(out, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        message = f"{out}: another ldc run is at work in this folder; wait for it, or give another folder"
-        raise StoreError(message) from error
-    finally:
-        os.close(folder)
+        host, _, process = os.pread(descriptor, 300, 0).decode(errors="replace").strip().partition(" ")
+        holder = f" (process {process} on {host})" if process else ""
+        raise StoreError(
+            f"{out}: another ldc run is at work in this folder{holder}; wait for it, or give another folder"
+        ) from error
+    except OSError as error:
+        if error.errno not in _CANNOT_LOCK:
+            raise EnvironmentFault(f"{out / LOCK}: cannot be locked ({error.strerror}); mend this") from error
+        told = f"{out}: its file system cannot lock files ({error.strerror})"
+        if say is None:
+            raise EnvironmentFault(f"{told}; give a folder on another one") from error
+        say(f"{told}, so nothing keeps a second ldc run out of this folder: start only one")
+
+
+def _write(descriptor: int, text: str) -> None:
+    """Make this the content of the file; a disk that is full takes the holder's name from others, and no more."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
+    except OSError:
+        return

@@ -22,7 +22,7 @@ from ldc.plan.runs import Run
 from ldc.plan.variants import own_model
 from ldc.store.adapter import CARD, CONFIG, WEIGHTS, adapter_bytes, read_factors
 from ldc.store.atomic import write_folder
-from ldc.store.plan_file import PLAN, PlanFile
+from ldc.store.plan_file import PlanFile
 from ldc.store.records import digest, read_record, sealed
 from ldc.study.regimes import family_of
 from ldc.tables import RUN_TABLES
@@ -300,17 +300,3 @@ def parquet_bytes(frame: pd.DataFrame) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return bytes(sink.getvalue().to_pybytes())
-
-
-def remove_litter(out: Path) -> None:
-    """Remove temporary files and folders that an interrupted write left behind."""
-    import shutil
-
-    for path in [*out.rglob(".*.tmp")]:
-        if os.path.isdir(path):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
-__all__ = ["ADAPTER", "MARKER", "PLAN", "STUDY", "State", "Store", "parquet_bytes", "read_record", "remove_litter"]

@@ -1,0 +1,53 @@
+"""The command line: its commands, and the options that stand before them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ldc.commands.calibrate import calibrate
+from ldc.commands.diff import diff
+from ldc.commands.doctor import doctor
+from ldc.commands.export import export
+from ldc.commands.fetch import fetch
+from ldc.commands.norms import norms
+from ldc.commands.proxy import proxy
+from ldc.commands.studies import demo, init, report, run, status
+
+app = typer.Typer(
+    name="ldc",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        from ldc import console
+
+        console.put(f"ldc {version('layer-domain-control')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _ldc(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="On an error, show the traceback.")] = False,
+) -> None:
+    """Map in which layers of a language model a domain is written, and test the map.
+
+    Exit codes: 0 done; 1 unexpected error; 2 wrong usage or study file; 3 finished, but some runs failed;
+    4 the machine lacks something; 130 interrupted.
+    """
+
+
+for command in (init, run, demo, status, report, norms, diff, export, calibrate, proxy, fetch, doctor):
+    app.command()(command)
