@@ -14,7 +14,7 @@ import ldc
 SOURCE = Path(ldc.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 LEVELS = (
-    ("errors", "progress", "norms", "spectrum", "engine_version", "provenance", "system"),
+    ("errors", "progress", "norms", "spectrum", "provenance", "tables", "system"),
     ("study",),
     ("models", "domains", "access.hub"),
     ("plan", "inspection"),
@@ -22,12 +22,9 @@ LEVELS = (
     ("engine",),
     ("store",),
     ("analysis",),
-    ("report",),
-    ("standing",),
-    ("worker",),
-    ("export",),
-    ("conduct", "calibrate"),
-    ("proxy",),
+    ("state",),
+    ("report", "export"),
+    ("execute",),
     ("results", "models.tiny"),
     ("console",),
     ("commands",),

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from ldc.domains.document import Document, DomainText
 from ldc.domains.embedded import EMBEDDED_DOMAINS, embedded_domain
+from ldc.domains.quoting import place
+from ldc.domains.readers import check_there, local_path
 from ldc.domains.registry import load_domain
 from ldc.errors import DataError
 from ldc.study.schema import DomainSpec
-from ldc.system import expanded
 
 
 def slug(name: str) -> str:
@@ -27,8 +28,12 @@ def read_domain(name: str) -> DomainText:
     """
     if name in EMBEDDED_DOMAINS:
         return embedded_domain(name)
-    if not expanded(name).exists():
-        raise DataError(f"{name}: neither an embedded domain ({', '.join(EMBEDDED_DOMAINS)}) nor a file or folder")
+    try:
+        check_there(local_path(Path(), name))
+    except DataError as error:
+        raise DataError(
+            f"{place(name)}: neither an embedded domain ({', '.join(EMBEDDED_DOMAINS)}) nor a file or folder"
+        ) from error
     return load_domain(slug(name), DomainSpec(source=name), Path())
 
 
