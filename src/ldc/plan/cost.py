@@ -68,6 +68,7 @@ class MemoryCost:
     activations_bytes: int
     head_bytes: int
     measuring_bytes: int
+    full_bytes: int
     total_bytes: int
 
     @classmethod
@@ -130,7 +131,9 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         ]
         regimes += rows
         downloads.append(source)
-        disk += sum(row.runs * (4 * row.trainable_parameters + TABLES_BYTES_PER_RUN) for row in rows)
+        kept = {regime for regime, run in runs if run.kind.stores_adapter}
+        disk += sum(row.runs * TABLES_BYTES_PER_RUN for row in rows)
+        disk += sum(row.runs * 4 * row.trainable_parameters for row in rows if row.regime in kept)
         trained += sum(run.kind.flops(shape, study, run.spec) > 0 for _, run in runs)
         read += sum(len(run.scores) for _, run in runs)
     return Estimate(
@@ -242,7 +245,8 @@ def _regime_costs(study: Study, model: str, shape: ModelShape, runs: Sequence[tu
     for name, of_regime in found.items():
         flops = sum(run.kind.flops(shape, study, run.spec) for run in of_regime) / max(1, len(of_regime))
         one = of_regime[0].components if of_regime else ()
-        rank = of_regime[0].adapter.rank if of_regime and of_regime[0].adapter else 0
-        trainable = rank * sum(c.d_in + c.d_out for c in one)
+        adapter = of_regime[0].adapter if of_regime else None
+        sizes = [c.d_in * c.d_out if adapter is None else adapter.rank * (c.d_in + c.d_out) for c in one]
+        trainable = sum(sizes)
         rows.append(RegimeCost(model, name, len(one), trainable, len(of_regime), flops))
     return rows

@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ldc.plan.runs import RunLine
-from ldc.report import charts, facts, grafts, maps, palette, plots, proof_views, subspace_views, summary
+from ldc.report import charts, facts, grafts, maps, palette, plots, proof_views, proxy_views, subspace_views, summary
 from ldc.report.figures import component_means
 from ldc.report.island import island_text, model_data
 from ldc.report.markdown import MEASURES, MISSING, seeds_phrase
@@ -254,6 +254,7 @@ def _model(
         "contrasts": proof_views.contrasts(proof.contrasts, model, study.domains),
         "soloist": proof_views.soloist(proof, model, study.domains, synthetic),
         "subspaces": subspace_views.subspaces(proof.subspaces, model),
+        "proxy": proxy_views.page_view(proof.proxy_summary, model, study.selection.regime),
         "predictors": proof_views.predictors(proof.predictors, model),
         "grafts": grafts.charts(study, frames, model, synthetic),
         "norm_rows": _norm_rows(study, frames, model, synthetic),
