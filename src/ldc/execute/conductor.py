@@ -203,7 +203,7 @@ class _Conduct:
     def _record(self) -> None:
         self.state.store.plan.record_inputs(self.state.inputs)
         write_text(self.state.store.out / STUDY, resolved_yaml(self.state.study))
-        for sentence in record_domains(self.state.store.out, self.domains):
+        for sentence in record_domains(self.state.store.out, self.domains, self.state.study.calibration is None):
             self.progress.say(sentence)
         self._recorded = True
 

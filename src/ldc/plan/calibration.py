@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 
+from ldc.models.roles import Component
 from ldc.plan.arms import adapter_of, components_of
 from ldc.plan.kinds import RunId, Tune
 from ldc.plan.runs import Inputs, Run, make_run
-from ldc.plan.texts import OWN, Text
+from ldc.plan.texts import OWN, Text, general_domains
 from ldc.plan.variants import Unit, Variant, pairs, spread, units_of, variant_name
 from ldc.study.schema import CalibrationSpec, Study
 
@@ -21,7 +22,6 @@ GENERAL, SHUFFLED = "general", "shuffled"
 """Texts of references: the study's other domains mixed, and a text whose tokens are shuffled within each document."""
 FRESH = 1_000
 """Added to the seed of the samples on which the unchanged model is mapped as if it were changed (`none`)."""
-MEASURES = ("effect", "saliency", "snr", "weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def seeds_of(case: Case, study: Study) -> tuple[int, ...]:
 
 def calibration_runs(study: Study, inputs: Inputs, model: str) -> list[CaseRun]:
     """All runs of a calibration of one model, references first."""
-    changed = cases(study, units_of(inputs.components(model)))
+    changed = cases(study, units_of(_ranked(study, inputs, model)))
     paired = {pair_of(case) for case in changed}
     return [
         CaseRun(case, seed, _run(study, inputs, model, case, seed, keeps=case in paired))
@@ -135,24 +135,29 @@ def calibration_runs(study: Study, inputs: Inputs, model: str) -> list[CaseRun]:
 
 def _run(study: Study, inputs: Inputs, model: str, case: Case, seed: int, keeps: bool) -> Run:
     regime = study.regimes[study.selection.regime]
-    components = inputs.components(model)
-    chosen = components_of(regime, study.selection.regime, model, components)
     pair = pair_of(case)
     against = None if pair is None else _identity(study, model, pair, seed)
     damaged = case.variant if case.kind != "taught" else None
+    measures = (*study.selection.measures, "weight", *([] if against is None else ["shift"]))
     spec = Tune(
-        chosen,
-        adapter_of(study, regime, components),
+        _ranked(study, inputs, model),
+        adapter_of(study, regime, inputs.components(model)),
         regime.learning_rate or study.training.learning_rate,
         seed,
         _text_of(case, seed),
         variant=damaged,
         against=against,
-        measures=MEASURES if against is None else (*MEASURES, "shift"),
+        measures=measures,
         keeps=keeps,
     )
     identity = _identity(study, model, case, seed)
     return make_run(study, inputs, identity, spec, [] if against is None else [against], scored=False)
+
+
+def _ranked(study: Study, inputs: Inputs, model: str) -> tuple[Component, ...]:
+    """The components that the ranked regime adapts: blocks without any are not ranked, and so are not changed."""
+    name = study.selection.regime
+    return components_of(study.regimes[name], name, model, inputs.components(model))
 
 
 def _identity(study: Study, model: str, case: Case, seed: int) -> RunId:
@@ -176,7 +181,7 @@ def _text_of(case: Case, seed: int) -> Text:
 
 def _general(study: Study, text: str) -> list[str]:
     """The general reference of a text; none where the study has no other domain."""
-    return [f"{GENERAL}:{text}"] if any(name != text for name in study.domains) else []
+    return [f"{GENERAL}:{text}"] if general_domains(study, text) else []
 
 
 def _spec(study: Study) -> CalibrationSpec:
