@@ -93,10 +93,10 @@ def make_frames(study: Study, undone: tuple[Run, ...] = (), eval_domains: bool =
         for seed in (None, *study.seeds)
     ]
     return Frames(
-        norms=pd.DataFrame(norms, columns=NORMS.names),
-        evaluation=pd.DataFrame(scores, columns=EVALUATION.names),
-        ranking=pd.DataFrame(ranking, columns=RANKING.names).astype({"seed": "Int64"}),
-        losses=pd.DataFrame(losses, columns=LOSSES.names),
+        norms=pd.DataFrame(norms, columns=list(NORMS.names)),
+        evaluation=pd.DataFrame(scores, columns=list(EVALUATION.names)),
+        ranking=pd.DataFrame(ranking, columns=list(RANKING.names)).astype({"seed": "Int64"}),
+        losses=pd.DataFrame(losses, columns=list(LOSSES.names)),
     )
 
 

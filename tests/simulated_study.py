@@ -82,7 +82,7 @@ class Simulation:
             evaluation=evaluation_table(documents.assign(trainable_parameters=1)),
             ranking=rank(norms, self.study.selection),
             losses=empty(LOSSES),
-            documents=documents[DOCUMENTS.names],
+            documents=documents[list(DOCUMENTS.names)],
             sizes=pd.DataFrame(
                 [
                     (MODEL, b, n, c, WIDTH, WIDTH)
@@ -90,7 +90,7 @@ class Simulation:
                     for n in range(self.layers)
                     for c in names
                 ],
-                columns=SIZES.names,
+                columns=list(SIZES.names),
             ),
         )
 
@@ -111,7 +111,7 @@ class Simulation:
                     for n, c in product(range(self.layers), names):
                         measures = (s[n], s[n], s[n] / WIDTH, 1.0, 1.0, 1.0)
                         rows.append((MODEL, domain, "all", seed, 10, n, block, c, *measures))
-        own_text = pd.DataFrame(rows, columns=NORMS.names)
+        own_text = pd.DataFrame(rows, columns=list(NORMS.names))
         scale = np.exp(self.rng.normal(0, 0.05, len(own_text)))
         shuffled = own_text.assign(regime="all-shuffled", frobenius=own_text["frobenius"] * scale)
         return pd.concat([own_text, shuffled], ignore_index=True)

@@ -30,6 +30,7 @@ STUDY_OPTIONS = [
     "--out",
     "--quiet",
     "--threads",
+    "--workers",
     "-h",
     "-o",
     "-q",
@@ -146,6 +147,7 @@ class Outcome:
     done: int = 2
     computed: int = 2
     failed: list[Line] = field(default_factory=list)
+    shared: int = 0
 
 
 @pytest.fixture
@@ -316,14 +318,14 @@ def test_run_hands_over_what_was_asked_and_prints_the_page(
 ) -> None:
     seen: list[tuple[Any, ...]] = []
 
-    def run_study(file: Any, out: Path, progress: Any, device: str, threads: int | None, compiled: Any) -> Outcome:
-        seen.append((file.path, file.base, out, device, threads, compiled))
+    def run_study(file: Any, out: Path, _progress: Any, *compute: Any) -> Outcome:
+        seen.append((file.path, file.base, out, *compute))
         return Outcome(out / "report.html")
 
     backend("ldc.execute.conductor", run_study=run_study)
-    assert main(["run", study, "-o", "out", "--device", "cpu", "--threads", "2", "-q"]) == 0
-    assert seen == [(Path(study), Path(study).parent, Path("out"), "cpu", 2, None)]
-    assert capsys.readouterr() == (f"{Path('out/report.html')}\n", "2 runs are done, 2 of them now\n")
+    assert main(["run", study, "-o", "out", "--device", "cpu", "--threads", "2", "--workers", "3", "-q"]) == 0
+    assert seen == [(Path(study), Path(study).parent, Path("out"), "cpu", 2, None, 3)]
+    assert capsys.readouterr() == (f"{Path('out/report.html')}\n", "2 of 2 runs are done; 2 computed now\n")
 
 
 def test_failed_runs_end_with_3_and_are_named(
@@ -339,7 +341,7 @@ def test_failed_runs_end_with_3_and_are_named(
     out, err = capsys.readouterr()
     assert json.loads(out)["failed"][0]["detail"] == "loss is not finite at step 3"
     assert err == (
-        "1 runs are done, nothing was left to compute\nfailed: m math mlp seed 0: loss is not finite at step 3\n"
+        "1 of 2 runs are done; nothing was left to compute\nfailed: m math mlp seed 0: loss is not finite at step 3\n"
     )
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ldc.domains.document import Document
+from ldc.domains.code import cpp_documents, python_documents
+from ldc.domains.document import SPLITS, Document
 from ldc.domains.embedded import EMBEDDED_DOMAINS, SYNTHETIC_DOMAINS, embedded_domain
 from ldc.domains.readers import Columns, read_documents
 from ldc.domains.registry import load_domain
-from ldc.domains.splits import assemble, split_by_source
+from ldc.domains.splits import assemble, split_by_source, text_digest
 from ldc.errors import DataError
 from ldc.study.schema import DomainSpec
 
@@ -187,3 +192,98 @@ def test_a_changed_character_changes_the_fingerprint() -> None:
     first = assemble("notes", {"train": [Document("a", "one")], "validation": [], "test": [Document("b", "two")]})
     second = assemble("notes", {"train": [Document("a", "one")], "validation": [], "test": [Document("b", "two.")]})
     assert first.fingerprint != second.fingerprint
+
+
+FINGERPRINTS = {
+    "math": "2061b425ffd682b4d2a4732a2e2c57d3",
+    "science": "f5ff8edf1acae936ae4a87b4f4906025",
+    "finance": "80dcf03bc64120494fa668bd060a4be4",
+    "medical": "f6140d0fe1e7573d14a89cbf5abd51db",
+}
+"""Of the first release. A changed one makes every stored run on that text another run."""
+
+
+@pytest.mark.parametrize("name", EMBEDDED_DOMAINS)
+def test_embedded_text_keeps_its_fingerprint(name: str) -> None:
+    """Of code only the way it is made from the documents: the installed files differ from machine to machine."""
+    text = embedded_domain(name)
+    hasher = hashlib.blake2b(digest_size=16)
+    for split in SPLITS:
+        for d in text.split(split):
+            hasher.update(f"{split}\0{d.source}\0{d.prompt_characters}\0{d.text}\0".encode())
+    assert text.fingerprint == hasher.hexdigest()
+    if name in SYNTHETIC_DOMAINS:
+        assert text.fingerprint == FINGERPRINTS[name]
+    else:
+        documents = list({"python": python_documents, "cpp": cpp_documents}[name]())
+        parts = split_by_source(documents, validation=0.1, test=0.1)
+        seen: set[str] = set()
+        for split in SPLITS:
+            own = [" ".join(d.text.split()) for d in parts[split]]
+            assert text.split(split) == tuple(d for d, words in zip(parts[split], own) if words not in seen)
+            seen.update(own)
+
+
+STORED: list[tuple[dict[str, Any], str, tuple[int, int, int]]] = [
+    ({"source": "small.jsonl"}, "4cf748e63d4b0a7097b536a1967e4f40", (158, 10, 32)),
+    ({"source": "small.jsonl", "characters": 3000}, "f98d0972e4fe3a92b18cbb166ce3cac0", (65, 2, 16)),
+    ({"source": "notes", "test_share": 0.2}, "efd1ae9866affaddcc2a4dfdf154d96b", (33, 0, 16)),
+    ({"train": "notes", "test": "small.jsonl"}, "6d0561583528f445b8bc97bb5ada9506", (49, 0, 200)),
+    (
+        {"train": "notes", "test": "small.jsonl", "characters": 700},
+        "d6ae6c99fbd55bad7735460900df9f5b",
+        (5, 0, 21),
+    ),
+]
+
+
+@pytest.mark.parametrize("case", range(len(STORED)))
+def test_local_text_keeps_its_fingerprint_and_splits(case: int, tmp_path: Path) -> None:
+    records = [
+        {"text": f"record {i}: naïve 日本 text, line\nand more {i * i}", "doc": f"d{i // 2}"}
+        if i % 3
+        else {"prompt": f"Question {i}? ", "completion": f"answer {i}\n"}
+        for i in range(200)
+    ]
+    (tmp_path / "small.jsonl").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(map(json.dumps, records)).encode())
+    (tmp_path / "notes").mkdir()
+    for i in range(1, 30):
+        (tmp_path / "notes" / f"{i}.txt").write_bytes((f"note {i}\r\n\n é 🙂 " * i).encode())
+    packed = "\n\n".join(json.dumps({"text": f"z {i}"}) for i in range(20))
+    (tmp_path / "notes" / "z.jsonl.gz").write_bytes(gzip.compress(packed.encode()))
+    spec, fingerprint, sizes = STORED[case]
+    text = load_domain("notes", DomainSpec(**spec), tmp_path)
+    assert (text.fingerprint, tuple(len(text.split(split)) for split in SPLITS)) == (fingerprint, sizes)
+    assert text.notes == ()
+
+
+def test_texts_that_repeat_across_ldcs_own_splits_are_left_out_and_told(tmp_path: Path) -> None:
+    records = [{"text": f"record  {i % 150}" if i < 150 else f"record {i % 150}"} for i in range(200)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, records)))
+    text = load_domain("notes", DomainSpec(source="a.jsonl", test_share=0.3), tmp_path)
+    before = split_by_source(read_documents(tmp_path / "a.jsonl"), 0.05, 0.3)
+    assert list(text.test) == before["test"]
+    words = {split: {" ".join(d.text.split()) for d in text.split(split)} for split in SPLITS}
+    assert not words["train"] & words["test"]
+    assert not words["train"] & words["validation"]
+    assert not words["validation"] & words["test"]
+    assert len(set().union(*words.values())) == 150
+    kept = sum(len(text.split(split)) for split in SPLITS)
+    assert text.notes == (f"notes: {200 - kept} of 200 documents repeat one of another split, and were left out",)
+    # Repeats within a split stay: they were no fault before, and a split without them would be another text.
+    repeats = [d for d in before["test"] if " ".join(d.text.split()) in words["test"]]
+    assert len(repeats) > len(words["test"])
+
+
+@given(st.text(alphabet="ab \n\t\u2003é🙂", max_size=60), st.integers(1, 9))
+def test_the_digest_of_a_text_read_in_pieces_is_that_of_its_words(text: str, size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ldc.domains.splits._PIECE", size)
+        assert text_digest(text) == hashlib.blake2b(" ".join(text.split()).encode(), digest_size=16).digest()
+
+
+def test_repeats_in_splits_that_the_user_gave_stay_an_error(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps({"text": "the same"}))
+    with pytest.raises(DataError, match=r"is also in train as 'train:train\.jsonl:1'"):
+        load_domain("notes", DomainSpec(train="train.jsonl", test="test.jsonl"), tmp_path)

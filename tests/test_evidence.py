@@ -311,7 +311,7 @@ def test_maps_of_domains_are_as_alike_as_they_were_made(with_effects: tuple[Stud
 
 def test_a_size_null_is_what_a_hand_computes() -> None:
     rows = [("m", "attn", 0, "q", 4, 9), ("m", "attn", 0, "o", 9, 4), ("m", "mlp", 0, "up", 4, 16)]
-    found = size_nulls(pd.DataFrame(rows, columns=SIZES.names)).set_index("block")
+    found = size_nulls(pd.DataFrame(rows, columns=list(SIZES.names))).set_index("block")
     assert found["size"].to_dict() == pytest.approx({"attn": 12.0, "mlp": 8.0})
     assert found["size-out"].to_dict() == pytest.approx({"attn": 5.0, "mlp": 4.0})
 

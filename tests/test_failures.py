@@ -27,8 +27,9 @@ import yaml
 from safetensors.numpy import load_file, save_file
 
 from ldc.cli import main
-from ldc.engine import work
+from ldc.engine import kinds
 from ldc.engine.bank import Bank
+from ldc.engine.kinds import tune
 from ldc.report import figures
 from ldc.store import atomic
 from study_setup import MiniStudy, mini_study, records, results, traces, write_lines
@@ -356,7 +357,7 @@ def test_a_new_domain_that_could_not_be_used_may_be_corrected_in_the_same_folder
     study.settings["domains"]["brooks"] = "brooks.jsonl"
     study.write()
     assert main(study.command("-q")) == 0
-    assert capsys.readouterr().err == "4 runs are done, 2 of them now\n"
+    assert capsys.readouterr().err == "4 of 4 runs are done; 2 computed now\n"
 
 
 def test_a_folder_with_foreign_files_is_refused_and_left_alone(earlier: MiniStudy, capsys: Capture) -> None:
@@ -439,18 +440,18 @@ def test_runs_that_diverge_fail_one_by_one_and_the_command_ends_with_3(diverged:
     out = diverged.folder / "again"
     assert main(["run", str(diverged.path), "-o", str(out), "--threads", "1", "-q"]) == 3
     err = capsys.readouterr().err.splitlines()
-    assert err[0] == "2 runs are done, 8 of them now"
+    assert err[0] == "2 of 10 runs are done; 8 computed now"
     assert re.fullmatch(
         r"failed: tiny birds attn seed 0: diverged at step \d: .*; lower training\.learning_rate .*", err[1]
     )
-    assert "missing: tiny birds top1-mlp seed 0: it waits for a `all` run that is not done" in (err)
+    assert "missing: tiny birds top1-mlp seed 0: waiting for the `all` run" in (err)
     assert len(err) == 9
 
 
 def test_failed_runs_are_not_tried_again_and_still_end_with_3(diverged: MiniStudy, capsys: Capture) -> None:
     before = traces(diverged.out)
     assert main(diverged.command("-q")) == 3
-    assert capsys.readouterr().err.startswith("2 runs are done, nothing was left to compute\nfailed: ")
+    assert capsys.readouterr().err.startswith("2 of 10 runs are done; nothing was left to compute\nfailed: ")
     assert traces(diverged.out) == before
 
 
@@ -464,7 +465,7 @@ def test_the_summary_the_page_and_the_tables_say_what_is_missing(diverged: MiniS
     page = (diverged.out / "report.html").read_text()
     assert "tiny / birds / all / seed 0" in page
     assert "lower training.learning_rate" in page
-    assert "it waits for a `all` run that is not done" in page
+    assert "waiting for the `all` run" in page
     table = (diverged.out / "tables" / "validation_tiny.md").read_text()
     assert re.search(r"^\| birds +\| +\d+\.\d+ \| +missing \| +missing \| +missing \| +missing \|$", table, re.M)
 
@@ -478,7 +479,7 @@ def test_status_lists_what_failed_and_why(diverged: MiniStudy, capsys: Capture) 
 
 def poisoned(victims: set[str]) -> Callable[..., Any]:
     """`train` with NaN in the gradient of some runs at their second step."""
-    train = work.train
+    train = tune.train
 
     def disturb(step: int, bank: Bank) -> None:
         for k, member in enumerate(bank.members):
@@ -493,10 +494,10 @@ def test_a_ranked_run_that_fails_costs_its_own_domain_only(
 ) -> None:
     study = mini_study(tmp_path)
     study.run(tmp_path / "healthy")
-    monkeypatch.setattr(work, "train", poisoned({"tiny/birds/all/seed0"}))
+    monkeypatch.setattr(tune, "train", poisoned({"tiny/birds/all/seed0"}))
     assert main(study.command("-q")) == 3
     err = capsys.readouterr().err.splitlines()
-    assert err[0] == "8 runs are done, 9 of them now"
+    assert err[0] == "8 of 10 runs are done; 9 computed now"
     assert [line.split(":")[:2] for line in err[1:]] == [
         ["failed", " tiny birds all seed 0"],
         ["missing", " tiny birds top1-mlp seed 0"],
@@ -512,24 +513,41 @@ def test_a_ranked_run_that_fails_for_one_seed_leaves_the_ranking_to_the_others(
 ) -> None:
     study = mini_study(tmp_path, ("birds",), ("all", "top1-mlp"))
     study.settings["seeds"] = [0, 1]
-    monkeypatch.setattr(work, "train", poisoned({"tiny/birds/all/seed0"}))
+    monkeypatch.setattr(tune, "train", poisoned({"tiny/birds/all/seed0"}))
     outcome = study.run()
     assert [(line.regime, line.seed, line.status) for line in outcome.failed] == [("all", 0, "failed")]
     ranking = pd.read_csv(study.out / "tables" / "ranking.csv")
     assert set(ranking["seed"].dropna()) == {1}
 
 
-def test_a_corrupted_table_of_a_run_ends_with_2_and_a_way_out_that_works(tmp_path: Path, capsys: Capture) -> None:
+def test_a_damaged_run_counts_as_not_done_and_stops_nothing_else(tmp_path: Path, capsys: Capture) -> None:
     study = mini_study(tmp_path, ("birds",), ("mlp",))
     study.run()
+    before = results(study.out)
     folder = study.out / "runs" / "tiny" / "birds" / "mlp" / "seed0"
     (folder / "norms.parquet").write_bytes(b"PAR1")
-    for words in (study.command("-q"), ["report", str(study.out), "-q"]):
-        assert main(words) == 2
-        assert re.search(rf"norms\.parquet: cannot be read .*; delete {folder} and run", one_message(capsys))
-    shutil.rmtree(folder)
+    assert main(["report", str(study.out)]) == 0
+    told = "tiny/birds/mlp/seed0: norms.parquet is not as it was written"
+    assert f"{told}; the run counts as not done" in capsys.readouterr().err
+    assert main(["status", str(study.out)]) == 0
+    assert "damaged: norms.parquet is not as it was written" in capsys.readouterr().out
+    assert main(study.command()) == 0
+    err = capsys.readouterr().err.splitlines()
+    assert f"{told}; it is made anew" in err
+    assert err[-1] == "2 of 2 runs are done; 1 computed now"
+    assert results(study.out) == before
+
+
+@pytest.mark.parametrize("name", ["plan.json", "domains.json"])
+def test_a_damaged_record_is_one_message_with_a_way_out_that_works(tmp_path: Path, capsys: Capture, name: str) -> None:
+    study = mini_study(tmp_path, ("birds",), ("mlp",))
+    study.run()
+    path = study.out / name
+    path.write_text(path.read_text().replace("a", "b", 1))
+    assert main(["report", str(study.out), "-q"]) == 2
+    assert re.search(rf"{name}: cannot be read \(.*\); delete it and run the study again", one_message(capsys))
+    path.unlink()
     assert main(study.command("-q")) == 0
-    assert capsys.readouterr().err == "2 runs are done, 1 of them now\n"
 
 
 def test_status_of_a_finished_study_counts_its_runs(earlier: MiniStudy, capsys: Capture) -> None:
@@ -630,7 +648,7 @@ def test_memory_that_runs_out_with_one_run_is_told_with_what_to_lower_and_the_st
         raise RuntimeError(EXHAUSTED)
 
     with monkeypatch.context() as patch:
-        patch.setattr(work, "run_bank", exhausted)
+        patch.setitem(kinds.WORK, "tune", exhausted)
         assert main(study.command()) == 4
     told = capsys.readouterr().err
     assert "out of memory with a single run; lower training.batch" in told
@@ -643,20 +661,19 @@ def test_a_bank_that_does_not_fit_is_halved_until_it_does_with_the_same_results(
 ) -> None:
     whole, halved = mini_study(tmp_path / "whole"), mini_study(tmp_path / "halved")
     whole.run()
-    run_bank = work.run_bank
     sizes: list[int] = []
 
-    def narrow(base: Any, feed: Any, study: Any, runs: Any, *rest: Any) -> Any:
+    def narrow(space: Any, runs: Any, *rest: Any) -> Any:
         if len(runs) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         sizes.append(len(runs))
-        return run_bank(base, feed, study, runs, *rest)
+        return tune.work(space, runs, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(work, "run_bank", narrow)
+        patch.setitem(kinds.WORK, "tune", narrow)
         assert main(halved.command()) == 0
     assert re.search(
-        r"stage 1: out of memory with \d runs side by side; going on with half as many", capsys.readouterr().err
+        r"tiny: out of memory with \d runs side by side; going on with half as many", capsys.readouterr().err
     )
     assert len(sizes) > 3
     tables = [pd.read_parquet(s.out / "tables" / "norms.parquet") for s in (whole, halved)]

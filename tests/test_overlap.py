@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import tracemalloc
 
 import pytest
 
@@ -27,8 +28,11 @@ def grams(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + WORDS]) for i in range(len(words) - WORDS + 1)}
 
 
+@pytest.mark.parametrize("words_at_once", [1, 17, 10**6])
 @pytest.mark.parametrize("batch", [1, 10**6])
-def test_counts_equal_those_of_sets_of_tuples(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_equal_those_of_sets_of_tuples(batch: int, words_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap, "_LONG_CHARACTERS", 20)
+    monkeypatch.setattr(overlap, "_WORDS_AT_ONCE", words_at_once)
     monkeypatch.setattr(overlap, "_BATCH", batch)
     monkeypatch.setattr(overlap, "_VOCABULARY", 5)
     draw = random.Random(3)
@@ -49,3 +53,18 @@ def test_counts_equal_those_of_sets_of_tuples(batch: int, monkeypatch: pytest.Mo
 def test_whole_documents_in_common_are_told() -> None:
     rows = measure({"x": domain("x", ["one two"], ["three"]), "y": domain("y", ["four"], ["one  two", "five"])})
     assert sentences(rows) == ["1 of 2 test documents of y are in the training text of x, word for word"]
+
+
+def test_a_long_text_takes_little_more_memory_than_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its words all at once take twenty times as much."""
+    monkeypatch.setattr(overlap, "_BATCH", 50_000)
+    long = "a few words " * 200_000
+    domains = {
+        "x": domain("x", [long], ["the held-out text is some other words than those of the training text, is it"])
+    }
+    tracemalloc.start()
+    (row,) = measure(domains)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert row.shared_ngrams == 0
+    assert peak < 8 * len(long)

@@ -32,7 +32,7 @@ def planted(measure: str, **more: object) -> tuple[Study, Frames]:
     for name, regime in RIVALS.items():
         of = truth if name == "effect" else truth[truth["seed"] == 0].assign(seed=0)
         value = of["frobenius"] if name == measure else drawn(of, rng)
-        rows.append(of.assign(measure=name, regime=regime, value=value)[IMPORTANCE.names])
+        rows.append(of.assign(measure=name, regime=regime, value=value)[list(IMPORTANCE.names)])
     norms = frames.norms
     if measure != "frobenius":
         norms = norms.assign(frobenius=drawn(norms, rng), relative=drawn(norms, rng), rms=drawn(norms, rng))

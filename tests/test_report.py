@@ -115,8 +115,8 @@ def test_a_regime_of_the_users_own_is_a_further_column() -> None:
 
 def test_long_tables_keep_their_columns(report: Path) -> None:
     for name, schema in (("norms", NORMS), ("evaluation", EVALUATION), ("ranking", RANKING)):
-        assert list(pd.read_parquet(report / "tables" / f"{name}.parquet").columns) == schema.names
-        assert list(pd.read_csv(report / "tables" / f"{name}.csv", nrows=1).columns) == schema.names
+        assert list(pd.read_parquet(report / "tables" / f"{name}.parquet").columns) == list(schema.names)
+        assert list(pd.read_csv(report / "tables" / f"{name}.csv", nrows=1).columns) == list(schema.names)
     with pytest.raises(ValueError, match="lacks the columns layer"):
         tidy_frames(Frames(empty(NORMS).drop(columns="layer"), empty(EVALUATION), empty(RANKING), empty(LOSSES)))
 

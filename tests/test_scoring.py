@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -174,7 +175,7 @@ def test_every_token_of_a_document_is_scored_once() -> None:
             for token, use in zip(window.tokens, window.scored, strict=True)
             if use
         ]
-        assert tuple(scored) == encoder().encode(document).ids
+        assert tuple(scored) == tuple(encoder().encode(document).ids)
         assert read.tokens[number] == len(scored)
 
 
@@ -218,7 +219,7 @@ def test_a_document_that_is_prompt_alone_is_left_out() -> None:
 
 def test_without_a_bos_the_first_token_of_a_window_and_its_bytes_do_not_count() -> None:
     document = Document("d", "pumps blood")
-    ids = encoder().encode(document).ids
+    ids = tuple(encoder().encode(document).ids)
     assert len(ids) == 5
     read = held_out([document], encoder(bos=False), 10, 1_000, 3)
     assert [w.tokens for w in read.windows] == [ids[:3], ids[3:]]
@@ -234,6 +235,19 @@ def test_documents_are_taken_evenly_from_all_of_the_split() -> None:
     assert [d.source for d in evenly(given, 5)] == ["math0", "math2", "math4", "math6", "math8"]
     assert evenly(given, 10) == evenly(given, 99) == given
     assert held_out(given, encoder(), 5, 1_000, 100).sources == ("math0", "math2", "math4", "math6", "math8")
+
+
+def test_windows_of_a_long_document_cost_as_much_as_those_of_many_short_ones() -> None:
+    def seconds(count: int, words: int) -> float:
+        given = [Document(f"d{i}", "heart blood " * words) for i in range(count)]
+        found = []
+        for _ in range(3):
+            began = time.process_time()
+            held_out(given, encoder(), count, 10**9, 64)
+            found.append(time.process_time() - began)
+        return min(found)
+
+    assert seconds(1, 20_000) < 3 * seconds(20, 1_000)
 
 
 def test_a_score_is_the_sum_over_the_windows_of_its_document(given: Setup) -> None:

@@ -11,7 +11,7 @@ from ldc.domains import kept
 from ldc.domains.choices import HubSplit
 from ldc.domains.embedded import EMBEDDED_DOMAINS
 from ldc.domains.hub import HubDomain, hub_domain
-from ldc.domains.readers import check_there
+from ldc.domains.readers import check_there, local_path
 from ldc.errors import DataError, EnvironmentFault, LdcError, ModelError, StudyError
 from ldc.models.folders import read_config, resolve_folder, tokenizer_fingerprint, weight_files
 from ldc.study.reading import StudyFile
@@ -106,10 +106,8 @@ def _domain(name: str, spec: DomainSpec, base: Path) -> list[Need]:
     found = []
     for path in (spec.source, spec.train, spec.validation, spec.test):
         if path is not None:
-            place = base / expanded(path)
             try:
-                check_path(place)
-                check_there(place)
+                check_there(place := local_path(base, path))
                 found.append(Need(key, path, place=place))
             except StudyError as error:
                 found.append(Need(key, path, problem=DataError(f"{key}: {error}")))

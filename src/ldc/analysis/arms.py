@@ -41,7 +41,7 @@ class Comparison:
 
 def comparisons(study: Study) -> list[Comparison]:
     """Every top-k regime against every control of its k and block; MLP against attention, raw and at equal budgets."""
-    plain = {name: r for name, r in study.regimes.items() if r.text == "own" and r.rank is None}
+    plain = {name: r for name, r in study.regimes.items() if r.text == "own" and r.rank is None and not r.full}
     found = []
     for left, top in plain.items():
         if top.choice is None or top.choice[0] != "top":
@@ -78,7 +78,7 @@ def solo_layers(study: Study, block: str, regimes: set[str]) -> dict[int, str]:
 def shuffled(study: Study) -> str | None:
     """The ranked regime on shuffled text, if the study has it."""
     ranked = study.regimes.get(study.selection.regime)
-    same = {"block", "layers", "choice", "rank", "budget"}
+    same = {"block", "layers", "choice", "rank", "budget", "full"}
     for name, regime in study.regimes.items():
         if ranked and regime.text == "shuffled" and all(getattr(regime, f) == getattr(ranked, f) for f in same):
             return name

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ldc import console
-from ldc.commands.options import AsJson, DeviceOption, Model, OutOption, Quiet, Threads, number, settings_of
+from ldc.commands.options import (
+    AsJson,
+    DeviceOption,
+    DryRun,
+    OutOption,
+    Quiet,
+    Threads,
+    Workers,
+    number,
+    settings_of,
+)
 from ldc.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ldc.study.reading import StudyFile
 
+ModelOrStudy = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL|STUDY",
+        help="tiny-llama, tiny-gemma, a folder, a Hub id in the cache, org/name; or a study file, whose settings are "
+        "then taken.",
+        show_default=False,
+    ),
+]
 Domains = Annotated[
     list[str] | None,
     typer.Option(
@@ -27,7 +48,7 @@ Domains = Annotated[
 Seeds = Annotated[int | None, number("--seeds", "Seeds of each run; default: 3.", 1)]
 Ranks = Annotated[
     list[int] | None,
-    number("--rank", "Rank of LoRA; may be repeated. Default: those of 4 to 128 that fit.", 1),
+    number("--rank", "Rank of LoRA; may be repeated. Default: those of 4 to 128 that fit; of a study its own.", 1),
 ]
 Alpha = Annotated[float | None, number("--alpha", "LoRA is scaled by alpha / rank; default: 32.", letter="X")]
 Steps = Annotated[int | None, number("--steps", "Optimiser steps of every run; default: 40.", 1)]
@@ -35,12 +56,17 @@ Rows = Annotated[int | None, number("--rows", "Rows of each step; default: 4.", 
 Length = Annotated[int | None, number("--length", "Tokens of a row; default: 64.", 8)]
 Rate = Annotated[float | None, number("--learning-rate", "Peak learning rate of LoRA; default: 2e-3.", letter="X")]
 FullRate = Annotated[
-    float | None, number("--full-rate", "Peak learning rate of full fine-tuning; default: 4e-4.", letter="X")
+    float | None,
+    number(
+        "--full-rate",
+        "Peak learning rate of full fine-tuning; default: 4e-4, for a study a fifth of LoRA's.",
+        letter="X",
+    ),
 ]
 
 
 def proxy(
-    model: Model,
+    model: ModelOrStudy,
     out: OutOption = None,
     domain: Domains = None,
     seeds: Seeds = None,
@@ -51,56 +77,100 @@ def proxy(
     length: Length = None,
     learning_rate: Rate = None,
     full_rate: FullRate = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     device: DeviceOption = "auto",
     threads: Threads = None,
+    workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
     """Tune a model in full and with LoRA of several ranks on the same text, and say whether their maps agree.
 
-    The same command again continues.
+    The results are a study's: `ldc status` and `ldc report` read them. The same command again continues.
     """
-    if out is None:
+    if out is None and not dry_run:
         raise typer.BadParameter("give the folder for the results, such as -o out", param_hint="-o")
     asked = {
         "domains": None if domain is None else tuple(dict.fromkeys(domain)),
         "seeds": seeds,
-        "ranks": None if rank is None else tuple(sorted(set(rank))),
         "alpha": alpha,
         "steps": steps,
         "rows": rows,
         "length": length,
         "learning_rate": learning_rate,
-        "full_rate": full_rate,
     }
-    from ldc.proxy.settings import Settings
+    both = {"ranks": None if rank is None else tuple(sorted(set(rank))), "full_rate": full_rate}
+    file = _of_study(model, asked, both) if Path(model).suffix in (".yaml", ".yml") else _of_model(model, asked | both)
+    if dry_run or out is None:
+        from ldc.commands.studies import put_cost
 
-    settings = settings_of(Settings, asked)
-    from ldc.proxy.conduct import compare
+        put_cost(file, as_json, device)
+        return
+    from ldc.execute.conductor import run_study
 
     with console.ConsoleProgress(quiet) as progress:
-        summary = compare(model, out, settings, progress, device, threads)
+        outcome = run_study(file, out, progress, device, threads, workers=workers)
+    undone = [f"{r.status}: {r.model} {r.domain} {r.regime} seed {r.seed}: {r.detail}" for r in outcome.failed]
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    found = summary.get("proxy", {"summary": [], "runs": []})
     if as_json:
-        console.put_json(summary)
+        console.put_json({**found, "synthetic": summary["synthetic_domains"], "failed": undone})
     else:
-        _show(summary, out)
-    for sentence in summary["failed"]:
-        console.say(f"failed: {sentence}")
-    if summary["failed"]:
+        _show(found, list(file.study.models), summary["synthetic_domains"], out)
+    for sentence in undone:
+        console.say(sentence)
+    if undone:
         raise typer.Exit(ExitCode.FAILED_RUNS)
 
 
-def _show(summary: Mapping[str, Any], out: Path) -> None:
-    from ldc.proxy.outputs import paths
-    from ldc.proxy.shown import KEY, agreement_tables, bits_table
+def _of_model(text: str, asked: Mapping[str, Any]) -> StudyFile:
+    """The comparison of one model, its settings checked against its shape."""
+    from ldc.models.folders import resolve_folder
+    from ldc.models.headers import read_shape
+    from ldc.study.proxy_study import ProxySettings, study_of_model
+    from ldc.study.reading import StudyFile
+    from ldc.study.short_form import named_domain, named_model
 
-    for title, rows in agreement_tables(summary):
-        console.put(title)
-        console.put_table(rows)
-        console.put("")
-    console.put(f"{KEY}\n\nheld-out bits per byte, lower is better; PT is the bare model, r4 LoRA of rank 4")
-    console.put_table(bits_table(summary))
-    if summary["synthetic"]:
-        console.put(f"synthetic text: {', '.join(summary['synthetic'])}")
-    for name, path in paths(out, summary["model"]).items():
-        console.put(f"{name:<8} {path}")
+    settings = settings_of(ProxySettings, asked)
+    name, spec = named_model(text)
+    shape = read_shape(resolve_folder(name, spec, Path()))
+    widest = max(min(c.d_in, c.d_out) for c in shape.components)
+    domains = [named_domain(domain) for domain in settings.domains]
+    return StudyFile(study_of_model((name, spec), domains, settings, widest, shape.context), Path())
+
+
+def _of_study(path: str, asked: Mapping[str, Any], both: Mapping[str, Any]) -> StudyFile:
+    """The comparison at a study's settings."""
+    from ldc.study.proxy_study import ProxySettings, study_of_study
+    from ldc.study.reading import StudyFile, read_study
+
+    settings_of(ProxySettings, both)
+    for name, value in asked.items():
+        if value is not None:
+            option = {"domains": "domain"}.get(name, name).replace("_", "-")
+            raise typer.BadParameter("is for a model; a study has its own", param_hint=f"--{option}")
+    file = read_study(Path(path))
+    return StudyFile(study_of_study(file.study, both["ranks"] or (), both["full_rate"]), file.base, file.path)
+
+
+def _show(found: Mapping[str, Any], models: list[str], synthetic: list[str], out: Path) -> None:
+    from ldc.report.proxy_views import BITS, KEY, agreement_tables, bits_table
+
+    for model in models:
+        for title, rows in agreement_tables(found["summary"], model):
+            console.put(f"{model}: {title}" if len(models) > 1 else title)
+            console.put_table(rows)
+            console.put("")
+    if found["summary"]:
+        console.put(f"{KEY}\n")
+    for model in models:
+        if rows := bits_table(found["runs"], model, synthetic):
+            console.put(f"{model}: {BITS}" if len(models) > 1 else BITS)
+            console.put_table(rows)
+    if synthetic:
+        console.put(f"synthetic text: {', '.join(synthetic)}")
+    figures = {f"figure {m}" if len(models) > 1 else "figure": out / "figures" / f"fig_proxy_{m}.png" for m in models}
+    paths = {"page": out / "report.html", "table": out / "tables" / "proxy_summary.csv", **figures}
+    for name, path in paths.items():
+        if path.exists():
+            console.put(f"{name:<8} {path}")

@@ -121,16 +121,7 @@ def conduct(
     The banks of a calibration are many and small, so that compiling does not pay: it is done only where asked for.
     """
     if dry_run:
-        from ldc.access.needs import needs
-        from ldc.plan.cost import estimate
-
-        cost = record(estimate(file, device))
-        if sources := [need_row(need) for need in needs(file) if need.repository]:
-            cost["from the Hub"] = sources
-        if as_json:
-            console.put_json(cost)
-        else:
-            put_record(cost)
+        put_cost(file, as_json, device)
         return
     if out is None:
         raise typer.BadParameter("give the folder for the results, such as -o out", param_hint="-o")
@@ -143,6 +134,20 @@ def conduct(
     _print_outcome(outcome, out, as_json, truths)
     if outcome.failed:
         raise typer.Exit(ExitCode.FAILED_RUNS)
+
+
+def put_cost(file: StudyFile, as_json: bool, device: str) -> None:
+    """Print what a study will cost; nothing is downloaded."""
+    from ldc.access.needs import needs
+    from ldc.plan.cost import estimate
+
+    cost = record(estimate(file, device))
+    if sources := [need_row(need) for need in needs(file) if need.repository]:
+        cost["from the Hub"] = sources
+    if as_json:
+        console.put_json(cost)
+    else:
+        put_record(cost)
 
 
 def _print_outcome(outcome: Any, out: Path, as_json: bool, truths: bool) -> None:

@@ -29,6 +29,12 @@ class Document:
         """Length of the text in UTF-8 bytes."""
         return len(self.text.encode())
 
+    def head(self, characters: int) -> Document:
+        """The document's first `characters`; itself, if it has no more."""
+        if len(self.text) <= characters:
+            return self
+        return Document(self.source, self.text[:characters], min(self.prompt_characters, characters))
+
 
 @dataclass(frozen=True, slots=True)
 class DomainText:

@@ -6,7 +6,7 @@ from functools import cache
 
 from ldc.domains.code import cpp_documents, python_documents
 from ldc.domains.document import Document, DomainText, Split
-from ldc.domains.splits import assemble, drop_shared_lines, split_by_source
+from ldc.domains.splits import assemble, drop_shared_lines, split_by_source, text_digest
 
 EMBEDDED_DOMAINS = ("cpp", "python", "math", "science", "finance", "medical")
 SYNTHETIC_DOMAINS = ("math", "science", "finance", "medical")
@@ -33,10 +33,11 @@ def embedded_domain(name: str) -> DomainText:
 
 def _without_repeats(splits: dict[Split, list[Document]]) -> dict[Split, list[Document]]:
     """Drop pieces of a later split whose text, blanks aside, is in an earlier one (licence blocks, vendored copies)."""
-    seen: set[str] = set()
+    seen: set[bytes] = set()
     out: dict[Split, list[Document]] = {}
     for name, documents in splits.items():
         before = set(seen)
-        out[name] = [d for d in documents if " ".join(d.text.split()) not in before]
-        seen.update(" ".join(d.text.split()) for d in documents)
+        digests = [text_digest(d.text) for d in documents]
+        out[name] = [d for d, digest in zip(documents, digests) if digest not in before]
+        seen.update(digests)
     return out

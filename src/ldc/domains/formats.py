@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ldc.domains.quoting import listed, quoted, shown
+
 _PLACE = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
 _ROLES = {"user": "User", "human": "User", "assistant": "Assistant", "gpt": "Assistant", "system": "System"}
 _OPTIONS = ("choices", "options")
 _ANSWERS = ("answer", "answerKey", "cop", "label")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_DEPTH = 20
 
 
 class UnfitRecord(Exception):
@@ -33,7 +36,7 @@ class Columns:
         """What a record must have, in words."""
         if self.format != "columns":
             return f"text for format: {self.format}"
-        return f"a text column {self.text!r}, or {self.prompt!r} and {self.completion!r}"
+        return f"a text column {quoted(self.text)}, or {quoted(self.prompt)} and {quoted(self.completion)}"
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -64,7 +67,7 @@ def prompt_and_rest(record: Mapping[str, Any], columns: Columns) -> tuple[str, s
     if text is None:
         return None
     if not isinstance(text, str):
-        raise UnfitRecord(f"text in the column {columns.text!r}, which holds {type(text).__name__}")
+        raise UnfitRecord(f"text in the column {quoted(columns.text)}, which holds {type(text).__name__}")
     return "", text
 
 
@@ -127,24 +130,26 @@ def _find(record: Mapping[str, Any], path: str) -> Any:
     value: Any = record
     for step in path.split("."):
         if not isinstance(value, Mapping) or step not in value:
-            raise UnfitRecord(f"a column {path!r}")
+            raise UnfitRecord(f"a column {quoted(path)}")
         value = value[step]
     return value
 
 
-def _flat(value: Any, path: str) -> str:
+def _flat(value: Any, path: str, depth: int = 0) -> str:
     """A value as text: lists line by line."""
     if value is None:
         return ""
     if isinstance(value, (str, int, float)):
         return str(value)
     if isinstance(value, (list, tuple)):
-        return "\n".join(_flat(item, path) for item in value)
+        if depth == _DEPTH:
+            raise UnfitRecord(f"text in {quoted(path)}, which holds lists in lists, more than {_DEPTH} deep")
+        return "\n".join(_flat(item, path, depth + 1) for item in value)
     if isinstance(value, Mapping):
         raise UnfitRecord(
-            f"text in {path!r}, which holds fields ({', '.join(map(str, value))}); name one as {path}.FIELD"
+            f"text in {quoted(path)}, which holds fields ({listed(map(shown, value))}); name one as {shown(path)}.FIELD"
         )
-    raise UnfitRecord(f"text in {path!r}, which holds {type(value).__name__}")
+    raise UnfitRecord(f"text in {quoted(path)}, which holds {type(value).__name__}")
 
 
 def _required(record: Mapping[str, Any], *names: str) -> list[str] | None:
@@ -176,7 +181,7 @@ def _choices(record: Mapping[str, Any]) -> tuple[str, str] | None:
     key = next((name for name in _ANSWERS if name in record), None)
     if key is None:
         raise UnfitRecord(f"an answer in one of the columns {', '.join(map(repr, _ANSWERS))}")
-    place = _place(record[key], options, labels)
+    place = _place(record[key], key, options, labels)
     if texts is None or place is None:
         return None
     lines = [f"{letter}. {option}" for letter, option in zip(_LETTERS, options)]
@@ -184,25 +189,42 @@ def _choices(record: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _options(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The texts of the choices, at most one for each letter, and what an answer may call them."""
+    options, labels = _found_options(record)
+    if len(options) > len(_LETTERS):
+        raise UnfitRecord(f"at most {len(_LETTERS)} choices, of which there are {len(options)}")
+    return options, labels
+
+
+def _found_options(record: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     labels = list(_LETTERS)
     for name in _OPTIONS:
         value = record.get(name)
         if isinstance(value, Mapping) and "text" in value:
-            return [_flat(v, name) for v in value["text"]], [str(v) for v in value.get("label") or labels]
+            own = value.get("label")
+            return _texts(value["text"], f"{name}.text"), _texts(own, f"{name}.label") if own else labels
         if isinstance(value, Mapping):
-            return [_flat(v, name) for v in value.values()], [str(k) for k in value]
+            return _texts(list(value.values()), name), [str(k) for k in value]
         if isinstance(value, (list, tuple)):
-            return [_flat(v, name) for v in value], labels
+            return _texts(value, name), labels
     if "opa" in record:
         return [_flat(record.get(f"op{c}"), f"op{c}") for c in "abcd"], labels
     raise UnfitRecord(f"choices in one of the columns {', '.join(map(repr, _OPTIONS))}, or in 'opa' to 'opd'")
 
 
-def _place(answer: Any, options: Sequence[str], labels: Sequence[str]) -> int | None:
+def _texts(value: Any, path: str) -> list[str]:
+    if not isinstance(value, (list, tuple)):
+        raise UnfitRecord(f"a list of texts in {quoted(path)}, which holds {type(value).__name__}")
+    return [_flat(item, path) for item in value]
+
+
+def _place(answer: Any, column: str, options: Sequence[str], labels: Sequence[str]) -> int | None:
     """Which choice is meant; None for no answer, such as -1 in a test split that hides them."""
+    if isinstance(answer, bool):
+        raise UnfitRecord(f"an answer by number, letter or text in {quoted(column)}, which holds {str(answer).lower()}")
     if isinstance(answer, int):
         return answer if 0 <= answer < len(options) else None
-    text = _flat(answer, "answer").strip()
+    text = _flat(answer, column).strip()
     for names in (list(labels)[: len(options)], [label.lower() for label in labels][: len(options)], list(options)):
         if text in names:
             return names.index(text)

@@ -10,11 +10,12 @@ from typing import Any
 
 from ldc.access.hub import Listing, Repository, refusals_in_words
 from ldc.domains import kept, streaming
+from ldc.domains.capping import Cap
 from ldc.domains.choices import CHOICES, Choice, HubSplit
 from ldc.domains.document import SPLITS, Document, DomainText, Split
 from ldc.domains.formats import Columns
 from ldc.domains.readers import document_of
-from ldc.domains.splits import assemble, split_by_source
+from ldc.domains.splits import assemble, split_by_source, text_digest
 from ldc.errors import DataError, EnvironmentFault, LdcError
 from ldc.study.schema import DomainSpec
 
@@ -50,6 +51,7 @@ class Read:
     licence: str | None = None
     empty: int = 0
     splits: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -57,30 +59,41 @@ class _Taking:
     """Rows into documents until the cap; knows afterwards why it ended."""
 
     split: HubSplit
-    characters: int
+    cap: Cap
     documents: list[Document] = field(default_factory=list)
     empty: int = 0
-    full: bool = False
 
-    def take(self, rows: Iterable[Mapping[str, Any]], domain: str) -> None:
-        """Read rows until their text reaches the cap, whole documents only.
+    @classmethod
+    def of(cls, asked: HubDomain, split: HubSplit) -> _Taking:
+        """Nothing taken yet."""
+        return cls(split, Cap(asked.name, asked.characters))
+
+    @property
+    def full(self) -> bool:
+        """Whether the cap was reached."""
+        return self.cap.full
+
+    def take(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Read rows until their text reaches the cap.
 
         Raises:
             DataError: a row lacks its columns.
         """
-        total = 0
-        where = f"domains.{domain}: {self.split.id}, split {self.split.split}"
+        where = f"domains.{self.cap.domain}: {self.split.id}, split {self.split.split}"
         for number, row in enumerate(rows):
             source = f"{self.split.id}:{self.split.split}:{number}"
             document = document_of(dict(row), self.split.columns, f"{where}, row {number}", source)
-            if document is None or not document.text.strip():
+            taken = None if document is None else self.cap.take(document)
+            if taken is None:
                 self.empty += 1
                 continue
-            self.documents.append(document)
-            total += len(document.text)
-            if total >= self.characters:
-                self.full = True
+            self.documents.append(taken)
+            if self.full:
                 return
+
+    def read(self, commit: str, licence: str | None, splits: tuple[str, ...]) -> Read:
+        """What was taken, with where it came from."""
+        return Read(self.documents, commit, licence, self.empty, splits, self.cap.notes)
 
 
 def hub_domain(name: str, spec: DomainSpec) -> HubDomain:
@@ -132,10 +145,10 @@ def read_local(asked: HubDomain, split: HubSplit) -> Read:
     """
     found = kept.find(split)
     if found is not None:
-        taking = _Taking(split, asked.characters)
-        taking.take(found.read(), asked.name)
+        taking = _Taking.of(asked, split)
+        taking.take(found.read())
         if taking.full or found.whole:
-            return Read(taking.documents, found.commit, found.licence, taking.empty, found.splits)
+            return taking.read(found.commit, found.licence, found.splits)
     repository = repository_of(split)
     snapshot = repository.snapshot()
     if snapshot is None:
@@ -144,13 +157,13 @@ def read_local(asked: HubDomain, split: HubSplit) -> Read:
             f"domains.{asked.name}: {repository}, split {split.split}, {more} (looked for rows in {kept.kept_folder()} "
             f"and for {repository.folder}). Bring it where there is access: ldc fetch STUDY"
         )
-    taking = _Taking(split, asked.characters)
+    taking = _Taking.of(asked, split)
     with streaming.faults_in_words(asked.name, split):
         stream = streaming.from_snapshot(asked.name, split, snapshot)
-        taking.take(stream.rows, asked.name)
+        taking.take(stream.rows)
     if not taking.full:
         stream.check_whole(len(taking.documents) + taking.empty)
-    return Read(taking.documents, snapshot.name, streaming.licence_of(snapshot), taking.empty, stream.splits)
+    return taking.read(snapshot.name, streaming.licence_of(snapshot), stream.splits)
 
 
 def fetch_split(asked: HubDomain, split: HubSplit, found: Listing) -> Read:
@@ -164,16 +177,16 @@ def fetch_split(asked: HubDomain, split: HubSplit, found: Listing) -> Read:
     """
     streaming.refuse_script(asked.name, split, found.files)
     keeper = kept.Keeper(split)
-    taking = _Taking(split, asked.characters)
+    taking = _Taking.of(asked, split)
     try:
         with refusals_in_words(repository_of(split)), streaming.faults_in_words(asked.name, split):
             stream = streaming.from_hub(asked.name, split, found.commit)
             with closing(keeper.passing(stream.rows)) as rows:
-                taking.take(rows, asked.name)
+                taking.take(rows)
         keeper.keep(found.commit, not taking.full, found.licence, stream.splits)
     finally:
         keeper.discard()
-    return Read(taking.documents, found.commit, found.licence, taking.empty, stream.splits)
+    return taking.read(found.commit, found.licence, stream.splits)
 
 
 def repository_of(split: HubSplit) -> Repository:
@@ -202,6 +215,7 @@ def _assembled(asked: HubDomain, read: Mapping[Split, Read]) -> DomainText:
     before, after = sum(len(r.documents) for r in read.values()), sum(map(len, kept_documents.values()))
     if before > after:
         notes.append(f"{asked.name}: {before - after} of {before} documents repeat another, and were left out")
+    notes += [note for r in read.values() for note in r.notes]
     if empty := sum(r.empty for r in read.values()):
         notes.append(f"{asked.name}: {empty} rows hold no text, and were left out")
     for split in ("train", "test"):
@@ -244,16 +258,16 @@ def _shares(asked: HubDomain) -> tuple[float, float]:
 
 def _distinct(splits: Mapping[Split, list[Document]]) -> dict[Split, list[Document]]:
     """Each text once, and each source in one split: the test split keeps its own, then validation, then training."""
-    texts: set[str] = set()
+    texts: set[bytes] = set()
     owners: dict[str, Split] = {}
     out: dict[Split, list[Document]] = {}
     for split in ("test", "validation", "train"):
         name = _split(split)
         out[name] = []
         for document in splits.get(name, ()):
-            text = " ".join(document.text.split())
-            if text not in texts and owners.setdefault(document.source, name) == name:
-                texts.add(text)
+            digest = text_digest(document.text)
+            if digest not in texts and owners.setdefault(document.source, name) == name:
+                texts.add(digest)
                 out[name].append(document)
     return {name: out[name] for name in SPLITS}
 
@@ -285,8 +299,8 @@ def local_problem(asked: HubDomain, split: HubSplit) -> LdcError | None:
     try:
         found = kept.find(split)
         if found is not None and not found.whole:
-            taking = _Taking(split, asked.characters)
-            taking.take(found.read(), asked.name)
+            taking = _Taking.of(asked, split)
+            taking.take(found.read())
         if found is not None and (found.whole or taking.full):
             return None
         if (snapshot := snapshot_of(split)) is None:

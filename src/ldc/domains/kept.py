@@ -1,6 +1,7 @@
 """Rows of Hub data sets kept on this disk: what was streamed once is read from here, by whatever template and cap.
 
-One file of JSON lines for each split, beside a record that is written last: without it the rows are not whole.
+One file for each split, its first line a record of what it holds, each further one a row in JSON. It appears and is
+replaced at once, and no fetch replaces what another one kept with fewer rows.
 """
 
 from __future__ import annotations
@@ -9,9 +10,14 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
+import sys
+import uuid
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +25,8 @@ from ldc.access.hub import hub_home
 from ldc.domains.choices import HubSplit
 from ldc.errors import DataError, EnvironmentFault
 from ldc.system import expanded
+
+_SUFFIX = ".kept.jsonl.gz"
 
 
 def kept_folder() -> Path:
@@ -50,9 +58,10 @@ class Kept:
         Raises:
             DataError: the file is damaged.
         """
+        first = 1 if self.path.name.endswith(_SUFFIX) else 0
         try:
             with gzip.open(self.path, "rt", encoding="utf-8") as file:
-                for line in file:
+                for line in islice(file, first, None):
                     yield json.loads(line)
         except (OSError, EOFError, ValueError, zlib.error) as error:
             raise DataError(f"{self.path}: cannot be read ({error}); delete it, and fetch the study again") from error
@@ -61,8 +70,12 @@ class Kept:
 def find(split: HubSplit) -> Kept | None:
     """The rows kept of a split; None where there are none."""
     path = _path(split)
+    return _found(path, _first_line) or _found(_earlier(path), _beside)
+
+
+def _found(path: Path, record_of: Callable[[Path], str]) -> Kept | None:
     try:
-        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        record = json.loads(record_of(path))
         kept = Kept(
             path,
             record["commit"],
@@ -71,9 +84,24 @@ def find(split: HubSplit) -> Kept | None:
             record["licence"],
             tuple(record["splits"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error):
         return None
     return kept if path.is_file() else None
+
+
+def _first_line(path: Path) -> str:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return file.readline()
+
+
+def _earlier(path: Path) -> Path:
+    """Where an earlier version kept the rows."""
+    return path.with_name(path.name.removesuffix(_SUFFIX) + ".jsonl.gz")
+
+
+def _beside(path: Path) -> str:
+    """The record of rows that were kept by an earlier version: a file of its own."""
+    return path.with_suffix(".json").read_text(encoding="utf-8")
 
 
 class Keeper:
@@ -81,7 +109,8 @@ class Keeper:
 
     def __init__(self, split: HubSplit) -> None:
         self._split, self._path = split, _path(split)
-        self._temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+        self._temporary = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}.tmp")
+        self._before = find(split)
         self.count = 0
 
     def passing(self, rows: Iterable[dict[str, Any]]) -> Generator[dict[str, Any]]:
@@ -106,7 +135,7 @@ class Keeper:
                 yield row
 
     def keep(self, commit: str, whole: bool, licence: str | None, splits: tuple[str, ...]) -> None:
-        """Make the rows written so far the ones that are found.
+        """Make the rows written so far the ones that are found, unless another fetch kept more of them meanwhile.
 
         Raises:
             EnvironmentFault: they cannot be written.
@@ -123,18 +152,39 @@ class Keeper:
             "licence": licence,
             "splits": list(splits),
         }
-        marker = self._path.with_suffix(".json")
         try:
-            marker.unlink(missing_ok=True)
-            os.replace(self._temporary, self._path)
-            self._temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            os.replace(self._temporary, marker)
+            with self._joined.open("wb") as file:
+                file.write(gzip.compress(json.dumps(record).encode() + b"\n", mtime=0))
+                with self._temporary.open("rb") as rows:
+                    shutil.copyfileobj(rows, file)
+                file.flush()
+                os.fsync(file.fileno())
+            with _alone(self._path.parent):
+                if not self._surpassed(commit, whole):
+                    os.replace(self._joined, self._path)
+                    for old in (_earlier(self._path).with_suffix(".json"), _earlier(self._path)):
+                        old.unlink(missing_ok=True)
         except OSError as error:
             raise self._fault(error) from error
+
+    def _surpassed(self, commit: str, whole: bool) -> bool:
+        """Whether what is kept by now holds at least what this fetch brought.
+
+        What was here before the fetch does not count if it is of another commit: it did not suffice.
+        """
+        now = find(self._split)
+        if now is None or (now == self._before and now.commit != commit):
+            return False
+        return now.whole or (now.rows >= self.count and not whole)
+
+    @property
+    def _joined(self) -> Path:
+        return self._temporary.with_suffix(".all")
 
     def discard(self) -> None:
         """Remove what was not kept."""
         self._temporary.unlink(missing_ok=True)
+        self._joined.unlink(missing_ok=True)
 
     def _fault(self, error: OSError) -> EnvironmentFault:
         return EnvironmentFault(
@@ -148,7 +198,24 @@ def _path(split: HubSplit) -> Path:
     place = json.dumps([split.id, split.configuration, split.folder, split.revision, split.split])
     name = f"{split.split}-{hashlib.blake2b(place.encode(), digest_size=6).hexdigest()}"
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
-    return kept_folder() / split.id.replace("/", "--") / f"{safe}.jsonl.gz"
+    return kept_folder() / split.id.replace("/", "--") / f"{safe}{_SUFFIX}"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder against other fetches while what is in it is compared and replaced; wait for those that hold it.
+
+    Where the system has no such lock, a fetch that ends in the same moment may replace more rows with fewer.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with (folder / ".lock").open("w") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _plain(value: object) -> object:

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ldc.domains.document import Document, DomainText
+from ldc.domains.splits import text_digest
 
 WORDS = 13
 _WORD = re.compile(r"\w+")
 _FACTOR = 0x9E3779B97F4A7C15
 _VOCABULARY = 500_000
 _BATCH = 1_000_000
+_LONG_CHARACTERS = 1_000_000
+_WORDS_AT_ONCE = 50_000
 
 Hashes = NDArray[np.uint64]
 
@@ -97,11 +101,12 @@ def _seen(
         if (whole := _whole(document)) in wanted:
             known.add(whole)
         if len(runs):
-            batch.append(hasher.runs(document.text))
-            size += len(batch[-1])
-            if size >= _BATCH:
-                look_up()
-                size = 0
+            for part in hasher.parts(document.text):
+                batch.append(part)
+                size += len(part)
+                if size >= _BATCH:
+                    look_up()
+                    size = 0
     if batch:
         look_up()
     return known, seen
@@ -115,21 +120,31 @@ class _Hasher:
 
     def runs(self, text: str) -> Hashes:
         """A hash for each run of 13 words, in order; none for a shorter text."""
-        words = _WORD.findall(text.lower())
-        if len(words) < WORDS:
-            return np.empty(0, np.uint64)
+        found = list(self.parts(text))
+        return found[0] if len(found) == 1 else np.concatenate([np.empty(0, np.uint64), *found])
+
+    def parts(self, text: str) -> Iterator[Hashes]:
+        """The same in parts, those of a long text one after the other."""
+        factor = np.uint64(_FACTOR)
+        before = np.empty(0, np.uint64)
+        for words in _words(text):
+            hashes = np.concatenate([before, self._hashes(words)])
+            before = hashes[max(0, len(hashes) - WORDS + 1) :]
+            if len(hashes) < WORDS:
+                continue
+            total = np.zeros(len(hashes) - WORDS + 1, np.uint64)
+            for place in range(WORDS):
+                total = total * factor + hashes[place : place + len(total)]
+            yield total
+
+    def _hashes(self, words: Sequence[str]) -> Hashes:
         known = self._words
         for word in set(words).difference(known):
             self._word(word)
         try:
-            hashes = np.fromiter(map(known.__getitem__, words), np.uint64, len(words))
+            return np.fromiter(map(known.__getitem__, words), np.uint64, len(words))
         except KeyError:  # the memory was emptied on the way
-            hashes = np.fromiter(map(self._word, words), np.uint64, len(words))
-        total = np.zeros(len(words) - WORDS + 1, np.uint64)
-        factor = np.uint64(_FACTOR)
-        for place in range(WORDS):
-            total = total * factor + hashes[place : place + len(total)]
-        return total
+            return np.fromiter(map(self._word, words), np.uint64, len(words))
 
     def _word(self, word: str) -> int:
         if len(self._words) >= _VOCABULARY:
@@ -139,8 +154,18 @@ class _Hasher:
         return value
 
 
+def _words(text: str) -> Iterator[list[str]]:
+    """The words of a text, at once or, if it is long, some at a time: they take twenty times its memory."""
+    if len(text) <= _LONG_CHARACTERS:
+        yield _WORD.findall(text.lower())
+        return
+    found = (match.group() for match in _WORD.finditer(text.lower()))
+    while words := list(islice(found, _WORDS_AT_ONCE)):
+        yield words
+
+
 def _whole(document: Document) -> bytes:
-    return hashlib.blake2b(" ".join(document.text.split()).encode(), digest_size=16).digest()
+    return text_digest(document.text)
 
 
 def sentences(rows: Iterable[Overlap]) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -37,20 +38,18 @@ def rows(
     Raises:
         DataError: all documents together are shorter than one row.
     """
-    encoded: dict[int, Encoded] = {}
     tokens: list[int] = []
     labels: list[int] = []
     positions: list[int] = []
     epoch, whole_rows = 0, 0
     while epoch == 0 or whole_rows:
         for index in _order(len(documents), name, seed, epoch):
-            if index not in encoded:
-                encoded[index] = encoder.encode(documents[index])
-                if shuffled:
-                    encoded[index] = _shuffled(encoded[index], name, seed, index)
-            rest: Encoded | None = encoded[index]
-            while rest is not None and rest.ids:
-                segment, rest = _segment(rest, encoder, length - len(tokens))
+            document = encoder.kept(documents[index])
+            if shuffled:
+                document = _shuffled(document, name, seed, index)
+            at = 0
+            while at < len(document.ids):
+                segment, at = _segment(document, at, encoder, length - len(tokens))
                 tokens += segment.tokens
                 labels += segment.labels
                 positions += segment.positions
@@ -72,27 +71,25 @@ def tokens_of(documents: Sequence[Document], encoder: Encoder, cap: int) -> int:
     for document in documents:
         if total >= cap:
             break
-        total += len(encoder.encode(document).ids) + frame
+        total += len(encoder.kept(document).ids) + frame
     return total
 
 
-def _segment(rest: Encoded, encoder: Encoder, room: int) -> tuple[Row, Encoded | None]:
-    """The head of a document that fits into `room` tokens, framed, and what is left of it.
+def _segment(document: Encoded, at: int, encoder: Encoder, room: int) -> tuple[Row, int]:
+    """What of a document fits into `room` tokens from its token `at` on, framed, and the token to go on at.
 
     The last token predicts the first that did not fit, as it would in a longer row.
     """
-    bos = () if encoder.bos is None else (encoder.bos,)
-    eos = () if encoder.eos is None else (encoder.eos,)
-    ids, wanted = rest.ids + eos, rest.supervised + (True,) * len(eos)
+    bos = [] if encoder.bos is None else [encoder.bos]
+    eos = [] if encoder.eos is None else [encoder.eos]
     taken = max(0, room - len(bos))
+    seen = slice(at, at + taken + 1)
+    ids = [*document.ids[seen], *eos][: taken + 1]
+    wanted = [*document.supervised[seen], *(True for _ in eos)][: taken + 1]
     tokens = (bos + ids[:taken])[:room]
-    following = [
-        target if use else IGNORED
-        for target, use in zip(ids[1 - len(bos) : taken + 1], wanted[1 - len(bos) : taken + 1])
-    ]
-    labels = tuple((following + [IGNORED] * len(tokens))[: len(tokens)])
-    left = Encoded(rest.ids[taken:], rest.supervised[taken:]) if taken < len(rest.ids) else None
-    return Row(tokens, labels, tuple(range(len(tokens)))), left
+    following = [target if use else IGNORED for target, use in zip(ids[1 - len(bos) :], wanted[1 - len(bos) :])]
+    labels = (following + [IGNORED] * len(tokens))[: len(tokens)]
+    return Row(tuple(tokens), tuple(labels), tuple(range(len(tokens)))), at + taken
 
 
 def _shuffled(document: Encoded, name: str, seed: int, index: int) -> Encoded:
@@ -100,7 +97,7 @@ def _shuffled(document: Encoded, name: str, seed: int, index: int) -> Encoded:
     digest = hashlib.blake2b(f"{seed}:{name}:shuffled:{index}".encode(), digest_size=8).hexdigest()
     order = list(range(len(document.ids)))
     random.Random(digest).shuffle(order)
-    return Encoded(tuple(document.ids[i] for i in order), tuple(document.supervised[i] for i in order))
+    return Encoded(array("i", (document.ids[i] for i in order)), bytes(document.supervised[i] for i in order))
 
 
 def _order(count: int, name: str, seed: int, epoch: int) -> list[int]:

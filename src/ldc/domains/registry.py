@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from ldc.domains.capping import Cap
 from ldc.domains.document import Document, DomainText, Split
 from ldc.domains.embedded import EMBEDDED_DOMAINS, SYNTHETIC_DOMAINS, embedded_domain
 from ldc.domains.formats import Columns
 from ldc.domains.hub import load_hub_domain
-from ldc.domains.readers import read_documents
-from ldc.domains.splits import assemble, split_by_source
+from ldc.domains.readers import local_path, read_documents
+from ldc.domains.splits import assemble, keep_apart, split_by_source
 from ldc.errors import DataError
 from ldc.study.schema import DomainSpec
-from ldc.system import expanded
 
 
 def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
@@ -36,13 +37,19 @@ def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
     if spec.on_hub:
         return load_hub_domain(name, spec)
     columns = Columns(spec.text, spec.prompt, spec.completion, spec.document, spec.format)
+    notes: list[str] = []
     if spec.source is not None:
-        documents = _capped(_documents(name, base, spec.source, columns), spec.characters)
+        documents = _documents(name, base, spec.source, columns, spec.characters, notes)
         splits = split_by_source(documents, spec.validation_share, spec.test_share)
+        splits, repeats = keep_apart(splits)
+        if repeats:
+            notes.append(
+                f"{name}: {repeats} of {len(documents)} documents repeat one of another split, and were left out"
+            )
     else:
         paths: dict[Split, str | None] = {"train": spec.train, "validation": spec.validation, "test": spec.test}
         splits = {
-            split: [] if path is None else _capped(_documents(name, base, path, columns, f"{split}:"), spec.characters)
+            split: [] if path is None else _documents(name, base, path, columns, spec.characters, notes, f"{split}:")
             for split, path in paths.items()
         }
     for split in ("train", "test"):
@@ -51,7 +58,7 @@ def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
                 f"domains.{name}: its {split} split is empty ({sum(map(len, splits.values()))} documents in all); "
                 "give more documents, a larger share, or train and test files of their own"
             )
-    return assemble(name, splits)
+    return replace(assemble(name, splits), notes=tuple(notes))
 
 
 def is_synthetic(name: str, spec: DomainSpec) -> bool:
@@ -59,25 +66,29 @@ def is_synthetic(name: str, spec: DomainSpec) -> bool:
     return spec.source == "embedded" and name in SYNTHETIC_DOMAINS
 
 
-def _documents(name: str, base: Path, path: str, columns: Columns, prefix: str = "") -> list[Document]:
-    """The documents of a file or folder that hold more than white space.
+def _documents(
+    name: str,
+    base: Path,
+    path: str,
+    columns: Columns,
+    characters: int | None,
+    notes: list[str],
+    prefix: str = "",
+) -> list[Document]:
+    """The documents of a file or folder that hold more than white space, up to the one that reaches `characters`.
 
     `prefix` tells the splits' own files apart, which may be of one name: train/a.txt and test/a.txt are two documents.
+    What the user should hear is added to `notes`.
     """
+    cap = Cap(name, characters)
+    out: list[Document] = []
     try:
-        return [d for d in read_documents(base / expanded(path), columns, prefix) if d.text.strip()]
+        for document in read_documents(local_path(base, path), columns, prefix, cap.limit):
+            if (taken := cap.take(document)) is not None:
+                out.append(taken)
+            if cap.full:
+                break
     except DataError as error:
         raise DataError(f"domains.{name}: {error}") from error
-
-
-def _capped(documents: list[Document], characters: int | None) -> list[Document]:
-    """The first documents, up to the one with which they reach so many characters."""
-    if characters is None:
-        return documents
-    total, out = 0, []
-    for document in documents:
-        if total >= characters:
-            break
-        out.append(document)
-        total += len(document.text)
+    notes += cap.notes
     return out

@@ -6,7 +6,10 @@ import hashlib
 from collections.abc import Iterable
 
 from ldc.domains.document import SPLITS, Document, DomainText, Split
+from ldc.domains.quoting import quoted
 from ldc.errors import DataError
+
+_PIECE = 2**16
 
 
 def split_by_source(documents: Iterable[Document], validation: float, test: float, seed: int = 0) -> dict[Split, list]:
@@ -32,30 +35,68 @@ def drop_shared_lines(splits: dict[Split, list[Document]]) -> dict[Split, list[D
     return kept
 
 
+def text_digest(text: str) -> bytes:
+    """What two texts have in common that differ in nothing but white space: a hash of the words with one blank between.
+
+    Long texts are read in pieces, since their words take twenty times their memory.
+    """
+    hasher = hashlib.blake2b(digest_size=16)
+    begun, apart = False, False
+    for at in range(0, len(text), _PIECE):
+        piece = text[at : at + _PIECE]
+        words = " ".join(piece.split())
+        if words:
+            if begun and (apart or piece[0].isspace()):
+                hasher.update(b" ")
+            hasher.update(words.encode())
+            begun = True
+        apart = piece[-1].isspace()
+    return hasher.digest()
+
+
+def keep_apart(splits: dict[Split, list[Document]]) -> tuple[dict[Split, list[Document]], int]:
+    """Splits without the documents whose text, white space aside, another split has, and how many these were.
+
+    The test split keeps its own, then validation, then training. Where no text is in two splits, nothing changes.
+    """
+    out: dict[Split, list[Document]] = {}
+    held: set[bytes] = set()
+    dropped = 0
+    for split in reversed(SPLITS):
+        digests = [text_digest(d.text) for d in splits[split]]
+        out[split] = [d for d, digest in zip(splits[split], digests) if digest not in held]
+        dropped += len(splits[split]) - len(out[split])
+        held.update(digests if split != SPLITS[0] else ())
+    return {split: out[split] for split in SPLITS}, dropped
+
+
 def assemble(name: str, splits: dict[Split, list[Document]], synthetic: bool = False) -> DomainText:
     """A domain from its splits, once it is sure that nothing is in two of them.
 
     Raises:
         DataError: names the first source document, or the first text, that lies in two splits.
     """
-    owners: dict[str, tuple[Split, str]] = {}
+    owners: dict[bytes, Split] = {}
     sources: dict[str, Split] = {}
     hasher = hashlib.blake2b(digest_size=16)
     for split in SPLITS:
         for document in splits[split]:
             if (other := sources.setdefault(document.source, split)) != split:
                 raise DataError(
-                    f"domain {name}: the source document {document.source!r} lies in both {other} and {split}; "
+                    f"domain {name}: the source document {quoted(document.source)} lies in both {other} and {split}; "
                     "pieces of one document must stay in one split"
                 )
-            digest = hashlib.blake2b(" ".join(document.text.split()).encode(), digest_size=16).hexdigest()
-            owner = owners.setdefault(digest, (split, document.source))
-            if owner[0] != split:
+            digest = text_digest(document.text)
+            if (other := owners.setdefault(digest, split)) != split:
+                twin = next(d for d in splits[other] if text_digest(d.text) == digest)
                 raise DataError(
-                    f"domain {name}: the text of {document.source!r} ({split}) is also in {owner[0]} as {owner[1]!r}; "
-                    f"remove it from one of them ({document.text[:60]!r} ...)"
+                    f"domain {name}: the text of {quoted(document.source)} ({split}) is also in {other} as "
+                    f"{quoted(twin.source)}; remove it from one of them ({document.text[:60]!r} ...)"
                 )
-            hasher.update(f"{split}\0{document.source}\0{document.prompt_characters}\0{document.text}\0".encode())
+            hasher.update(f"{split}\0{document.source}\0{document.prompt_characters}\0".encode())
+            for at in range(0, len(document.text), _PIECE):
+                hasher.update(document.text[at : at + _PIECE].encode())
+            hasher.update(b"\0")
     return DomainText(
         name=name,
         train=tuple(splits["train"]),

@@ -36,25 +36,23 @@ def held_out(documents: Sequence[Document], encoder: Encoder, count: int, charac
 
     A document that is longer than a window is scored in several, each begun with BOS; without a BOS the first token of
     a window is context only. Bytes are those of the text whose tokens are scored, so that bits per byte compare across
-    tokenisers.
+    tokenizers: with loss on completions only they are the completion's, whether or not a tokenizer puts the blank
+    before it into the first token that counts.
     """
     chosen = evenly(documents, count)
     windows: list[Window] = []
     sources: list[str] = []
     tokens: list[int] = []
     sizes: list[int] = []
-    for original in chosen:
-        document = Document(original.source, original.text[:characters], min(original.prompt_characters, characters))
-        encoded = encoder.encode(document)
+    for document in (original.head(characters) for original in chosen):
+        encoded = encoder.encode_with_ends(document)
         scored = _scored(encoded.supervised, encoder.bos, length)
         if not any(scored):
             continue
         windows += _windows(len(sources), encoded.ids, scored, encoder.bos, length)
         sources.append(document.source)
         tokens.append(sum(scored))
-        ends = (*encoded.starts[1:], len(document.text))
-        starts = (0, *encoded.starts[1:])
-        sizes.append(sum(len(document.text[a:b].encode()) for a, b, use in zip(starts, ends, scored) if use))
+        sizes.append(_bytes(document.text, encoder.skipped(document), encoded.ends, scored))
     return HeldOut(tuple(sources), tuple(windows), tuple(tokens), tuple(sizes))
 
 
@@ -65,18 +63,25 @@ def evenly(documents: Sequence[Document], count: int) -> list[Document]:
     return [documents[i * len(documents) // count] for i in range(count)]
 
 
-def _scored(supervised: tuple[bool, ...], bos: int | None, length: int) -> tuple[bool, ...]:
+def _scored(supervised: Sequence[int], bos: int | None, length: int) -> tuple[bool, ...]:
     """Which tokens of a document count: the supervised ones that have something before them in their window."""
-    return tuple(use and (bos is not None or at % length > 0) for at, use in enumerate(supervised))
+    return tuple(bool(use) and (bos is not None or at % length > 0) for at, use in enumerate(supervised))
 
 
-def _windows(
-    document: int, ids: tuple[int, ...], scored: tuple[bool, ...], bos: int | None, length: int
-) -> list[Window]:
+def _bytes(text: str, skipped: int, ends: Sequence[int], scored: Sequence[bool]) -> int:
+    """UTF-8 bytes of the text that scored tokens stand for, behind the `skipped` characters.
+
+    A token stands for what lies between the end of the token before and its own; the last one for all that is left.
+    """
+    places = [skipped, *(max(skipped, end) for end in ends[:-1]), len(text)]
+    return sum(len(text[a:b].encode()) for a, b, use in zip(places, places[1:], scored) if use)
+
+
+def _windows(document: int, ids: Sequence[int], scored: tuple[bool, ...], bos: int | None, length: int) -> list[Window]:
     head, unscored = ((), ()) if bos is None else ((bos,), (False,))
     room = length - len(head)
     pieces = [
-        Window(document, head + ids[at : at + room], unscored + scored[at : at + room])
+        Window(document, (*head, *ids[at : at + room]), (*unscored, *scored[at : at + room]))
         for at in range(0, len(ids), room)
     ]
     return [window for window in pieces if any(window.scored)]

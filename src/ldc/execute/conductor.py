@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ldc.access.fetch import ready
 from ldc.domains.registry import load_domain
-from ldc.errors import EnvironmentFault
+from ldc.errors import EnvironmentFault, StudyError
 from ldc.execute.here import Here
 from ldc.execute.processes import Processes
 from ldc.execute.schedule import Schedule
@@ -58,11 +58,13 @@ class Outcome:
     def show(self, console: Console) -> None:
         """Print the map, the validation table, the ledger and the paths."""
         from ldc.report.evidence import evidence
+        from ldc.report.proxy_views import plain_records
         from ldc.report.terminal import print_summary
         from ldc.tables import tidy_frames
 
         state = StudyState.of(self.report.parent)
         frames = tidy_frames(state.frames())
+        found = evidence(state.study, frames)
         print_summary(
             console,
             self.report.parent,
@@ -70,7 +72,8 @@ class Outcome:
             frames,
             state.lines(),
             synthetic=state.synthetic(),
-            ledger=evidence(state.study, frames).ledger,
+            ledger=found.ledger,
+            proxy=plain_records(found.proxy["proxy_summary"]),
         )
 
 
@@ -240,6 +243,12 @@ def _check_nf4(file: StudyFile, device: str) -> None:
         from ldc.engine.device import choose_device
         from ldc.models.quantised import check_nf4
 
+        full = next((name for name, regime in file.study.regimes.items() if regime.full), None)
+        if full is not None:
+            raise StudyError(
+                f"models.{asking[0]}.dtype: nf4 keeps quantised weights, which the regime {full} cannot tune; "
+                "give float32 or bfloat16"
+            )
         check_nf4(asking[0], choose_device(device)[0])
 
 
@@ -255,7 +264,7 @@ def _models(file: StudyFile, device: str, recorded: Mapping[str, str]) -> dict[s
         check_regimes(file.study, name, shape.components)
         check_lengths(file.study, name, shape.context)
         precision = spec.dtype if spec.dtype != "auto" else recorded.get(name) or _precision(shape.model_type, device)
-        weights = fingerprint(folder)
+        weights = fingerprint(folder, spec.trust_remote_code)
         found[name] = ModelInputs(weights, tokenizer_fingerprint(folder), precision, shape.components)
     return found
 

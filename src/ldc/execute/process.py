@@ -70,7 +70,7 @@ class Server:
         if model not in self._checked:
             spec, planned = self.state.study.models[model], self.state.inputs.models[model]
             folder = resolve_folder(model, spec, self.base)
-            _same(f"the weights of {model}", fingerprint(folder), planned.weights)
+            _same(f"the weights of {model}", fingerprint(folder, spec.trust_remote_code), planned.weights)
             _same(f"the tokenizer of {model}", tokenizer_fingerprint(folder), planned.tokenizer)
             self._checked.add(model)
         names = names_of([*self.state.fixed(model), *self.state.later(model)])

@@ -14,8 +14,10 @@ from ldc.models.shapes import ModelShape
 from ldc.plan.banks import BankPlan, plan_banks, rescoring_banks
 from ldc.plan.compiling import compiling_pays
 from ldc.plan.cost import scored_tokens
+from ldc.plan.kinds import Tune
 from ldc.plan.machine import find_machine
 from ldc.plan.memory import bank_size
+from ldc.plan.proxy_pairs import capped
 from ldc.plan.runs import Run, one_of_each
 from ldc.progress import Progress
 from ldc.state import StudyState
@@ -133,6 +135,9 @@ class Schedule:
         chosen, _ = choose_device(self.compute.device)
         study, precision = self.file.study, self.state.inputs.models[model].precision
         memory = memory_of_device(chosen) // (1 if chosen.type == "cuda" else self.compute.workers)
+        ranks = {run.spec.adapter.rank for run in runs if isinstance(run.spec, Tune) and run.spec.capped}
+        for sentence in capped(ranks, shape.components):
+            self.progress.say(f"{model}: {sentence}")
         per_bank = bank_size(shape, study, memory, precision, chosen.type == "cuda")
         compiled = bool(self.compute.compiled)
         if self.compute.compiled is None:

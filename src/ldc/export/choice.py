@@ -141,6 +141,8 @@ def _components(
     """The components of a regime, and how its layers were chosen."""
     study = state.study
     regime = study.regimes.get(name) or _known(name, study.regimes)
+    if regime.full:
+        raise StudyError(f"{name}: tunes the weights themselves and has no adapters, so there is nothing to export")
     if _is_control(regime):
         raise StudyError(f"{name}: is a control; only fixed layers and those of a domain's own ranking are exported")
     if not regime.targeted:
@@ -210,6 +212,7 @@ def _is_control(regime: Regime) -> bool:
     """Whether it is run to compare with, not to be used."""
     return (
         regime.text == "shuffled"
+        or regime.full
         or regime.grafted
         or (regime.choice is not None and regime.top is None and regime.bottom is None)
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ldc.errors import StudyError
 from ldc.models.roles import Component
+from ldc.plan.proxy_pairs import Pair, pairs
 from ldc.study.regimes import DRAWS, Regime
 from ldc.study.schema import AdapterSpec, Study
 
@@ -105,9 +106,11 @@ def check_regimes(study: Study, model: str, components: Sequence[Component]) -> 
     """Make sure that the layers of every regime exist, also those that a ranking will choose.
 
     Raises:
-        StudyError: a layer does not exist, more asked for than there are, or a block that the ranked regime does not
-            adapt.
+        StudyError: a layer does not exist, more asked for than there are, a block that the ranked regime does not
+            adapt, or a rank beside full fine-tuning that no component can have.
     """
+    for pair in pairs(study):
+        _check_rank(study.regimes[pair.lora], pair, model, components)
     for name, regime in study.regimes.items():
         if regime.choice is None:
             components_of(regime, name, model, components)
@@ -134,6 +137,16 @@ def check_regimes(study: Study, model: str, components: Sequence[Component]) -> 
             raise StudyError(f"regimes.{name}: without its only layer nothing would be left of {ranked}")
         if way == "foreign" and not _others(study, next(iter(study.domains))):
             raise StudyError(f"regimes.{name}: needs the ranking of another domain, and the study has one domain only")
+
+
+def _check_rank(regime: Regime, pair: Pair, model: str, components: Sequence[Component]) -> None:
+    """Refuse a rank that no component can have: capped everywhere it would be another one under this name."""
+    widest = max(min(c.d_in, c.d_out) for c in components_of(regime, pair.lora, model, components))
+    if pair.rank > widest:
+        raise StudyError(
+            f"regimes.{pair.lora}: no projection of {model} can have a rank above {widest}, the smaller of its two "
+            "widths; give a lower one"
+        )
 
 
 def adapter_of(study: Study, regime: Regime, components: Sequence[Component]) -> AdapterSpec:

@@ -68,6 +68,7 @@ class MemoryCost:
     activations_bytes: int
     head_bytes: int
     measuring_bytes: int
+    full_bytes: int
     total_bytes: int
 
     @classmethod
@@ -130,8 +131,8 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         ]
         regimes += rows
         downloads.append(source)
-        disk += sum(row.runs * (4 * row.trainable_parameters + TABLES_BYTES_PER_RUN) for row in rows)
-        disk -= sum(4 * _trainable(run) for _, run in runs if not getattr(run.spec, "keeps", True))
+        disk += sum(row.runs * TABLES_BYTES_PER_RUN for row in rows)
+        disk += sum(4 * _trainable(run) for _, run in runs if run.kind.stores_adapter and getattr(run.spec, "keeps", 1))
         trained += sum(run.kind.flops(shape, study, run.spec) > 0 for _, run in runs)
         read += sum(len(run.scores) for _, run in runs)
     return Estimate(
@@ -251,5 +252,6 @@ def _regime_costs(study: Study, model: str, shape: ModelShape, runs: Sequence[tu
 
 
 def _trainable(run: Run) -> int:
-    """Parameters of a run's adapters."""
-    return (0 if run.adapter is None else run.adapter.rank) * sum(c.d_in + c.d_out for c in run.components)
+    """Parameters that a run trains: those of its adapters, or the weights that are tuned themselves."""
+    adapter = run.adapter
+    return sum(c.d_in * c.d_out if adapter is None else adapter.rank * (c.d_in + c.d_out) for c in run.components)

@@ -15,6 +15,10 @@ from ldc.plan.texts import Text
 from ldc.plan.variants import Variant
 from ldc.study.schema import AdapterSpec, Study
 
+SHARE_RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+"""Ranks of which every full run says how much of its update they could hold; a study that later asks for another of
+these trains nothing anew."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class RunId:
@@ -75,7 +79,8 @@ class Full:
         components: those that are tuned.
         rate: peak learning rate, one for all matrices.
         text: what is read.
-        ranks: the ranks of which it is measured how much of the update they could hold.
+        ranks: those of the LoRA it is compared with. Of these and of SHARE_RANKS it is measured how much of the update
+            they could hold.
     """
 
     components: tuple[Component, ...]
@@ -165,7 +170,8 @@ def _full_decides(study: Study, text_of: Callable[[Text], Any], spec: Full) -> d
         "text": text_of(spec.text),
         "components": [c.path for c in spec.components],
         "training": _training(study, spec.rate),
-        "ranks": list(spec.ranks),
+        "seed": spec.text.seed,
+        "ranks": [rank for rank in spec.ranks if rank not in SHARE_RANKS],
     }
 
 

@@ -6,10 +6,11 @@ Measured against: benchmarks/true_shape.py (CPU), benchmarks/gpu_models.py (GPU)
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from ldc.models.shapes import ModelShape
-from ldc.plan.arms import components_of
+from ldc.plan.arms import adapter_of, components_of
 from ldc.plan.banks import BANK_TOKENS
 from ldc.plan.measuring import gradient_bytes
 from ldc.study.regimes import Regime
@@ -36,7 +37,8 @@ _HEAD_NORMS = ("gemma3", "qwen3")
 class Memory:
     """Peak bytes of one model on its device, by what they hold.
 
-    `loading` is a peak of its own, before training; `measuring` (gradient saliency) another, after it, beside adapters.
+    `loading` is a peak of its own, before training; `measuring` (gradient saliency) another, after it, beside adapters;
+    `full` a third, of full fine-tuning, which is done one run at a time.
     """
 
     precision: str
@@ -48,12 +50,18 @@ class Memory:
     activations_bytes: int
     head_bytes: int
     measuring_bytes: int = 0
+    full_bytes: int = 0
 
     @property
-    def total_bytes(self) -> int:
+    def bank_bytes(self) -> int:
         """Libraries and weights, with whichever is larger: loading, or training and scoring a bank, or measuring."""
         work = self.adapters_bytes + max(self.activations_bytes + self.head_bytes, self.measuring_bytes)
         return self.libraries_bytes + self.weights_bytes + max(self.loading_bytes, work)
+
+    @property
+    def total_bytes(self) -> int:
+        """The peak: that of the banks, or full fine-tuning where that takes more."""
+        return max(self.bank_bytes, self.libraries_bytes + self.weights_bytes + self.full_bytes)
 
 
 def memory_of(shape: ModelShape, study: Study, precision: str, on_gpu: bool, runs: int) -> Memory:
@@ -85,7 +93,21 @@ def memory_of(shape: ModelShape, study: Study, precision: str, on_gpu: bool, run
             min(max(tokens, scored), chunk_tokens(shape.vocabulary, on_gpu)) * head_bytes(shape, precision)
         ),
         measuring_bytes=measuring_bytes(shape, study, precision, on_gpu),
+        full_bytes=full_bytes(shape, study, precision, on_gpu),
     )
+
+
+def full_bytes(shape: ModelShape, study: Study, precision: str, on_gpu: bool) -> int:
+    """Full fine-tuning: of each weight its old value and its gradient in the base's precision; the master, its gradient
+    and AdamW's two moments in float32; and one run's batch forward and backward."""
+    regimes = [r for r in study.regimes.values() if r.full]
+    if not regimes or precision == "nf4":
+        return 0
+    tuned = max(sum(c.d_in * c.d_out for c in components_of(r, "", "", shape.components)) for r in regimes)
+    tokens = study.training.batch * study.training.block_length
+    passing = tokens * (activation_bytes(shape, study, precision) + backward_bytes(shape, precision))
+    head = min(tokens, chunk_tokens(shape.vocabulary, on_gpu)) * head_bytes(shape, precision)
+    return round((2 * BYTES[precision] + 16) * tuned + passing + head)
 
 
 def measuring_bytes(shape: ModelShape, study: Study, precision: str, on_gpu: bool) -> int:
@@ -106,10 +128,14 @@ def weights_bytes(shape: ModelShape, precision: str) -> int:
 
 
 def adapter_bytes(shape: ModelShape, study: Study) -> float:
-    """Of one run, the mean over the study's fixed regimes: factors, gradients and AdamW's two moments in float32."""
-    regimes = [r for r in study.regimes.values() if r.choice is None] or [Regime(block="all")]
-    counted = [sum(c.d_in + c.d_out for c in components_of(r, "", "", shape.components)) for r in regimes]
-    return 16.0 * study.adapter.rank * sum(counted) / len(counted)
+    """Of one run: factors, gradients and AdamW's two moments in float32. The mean over the study's fixed regimes of one
+    rank, which share banks; of the rank that takes the most."""
+    regimes = [r for r in study.regimes.values() if r.choice is None and not r.full] or [Regime(block="all")]
+    counted: dict[int, list[int]] = {}
+    for regime in regimes:
+        widths = sum(c.d_in + c.d_out for c in components_of(regime, "", "", shape.components))
+        counted.setdefault(adapter_of(study, regime, shape.components).rank, []).append(widths)
+    return max(16.0 * rank * sum(widths) / len(widths) for rank, widths in counted.items())
 
 
 def activation_bytes(shape: ModelShape, study: Study, precision: str) -> float:
@@ -167,12 +193,14 @@ def bank_size(
     fitting = (
         n
         for n in range(most, 1, -1)
-        if memory_of(shape, study, precision, on_gpu, n).total_bytes <= SHARE_OF_MEMORY * available_bytes
+        if memory_of(shape, study, precision, on_gpu, n).bank_bytes <= SHARE_OF_MEMORY * available_bytes
     )
     return next(fitting, 1)
 
 
 def stage_one_bank(study: Study, per_bank: int) -> int:
-    """Trained runs in a bank of the first stage: its runs of one model in equal shares. All go through every layer."""
-    runs = max(1, len(study.domains) * len(study.seeds) * sum(r.choice is None for r in study.regimes.values()))
+    """Trained runs in a bank of the first stage: the most runs of one model, rank and rate in equal shares."""
+    fixed = [r for r in study.regimes.values() if r.choice is None and not r.full]
+    alike = Counter((r.rank, r.budget, r.learning_rate) for r in fixed)
+    runs = max(1, len(study.domains) * len(study.seeds) * max(alike.values(), default=0))
     return -(-runs // -(-runs // per_bank))

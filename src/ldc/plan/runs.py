@@ -12,6 +12,7 @@ from ldc.errors import StudyError
 from ldc.models.roles import Component
 from ldc.plan.arms import Arm, arms
 from ldc.plan.kinds import KIND_OF, Bare, Full, Graft, Kind, RunId, Spec, Tune
+from ldc.plan.proxy_pairs import pairs
 from ldc.plan.texts import Text, general_domains
 from ldc.plan.variants import own_model
 from ldc.study.schema import AdapterSpec, Study
@@ -187,10 +188,11 @@ def _run_of(
     identity, text = RunId(model, domain, arm.name, seed), Text(domain, seed, arm.regime.text == "shuffled")
     rate = arm.regime.learning_rate or study.training.learning_rate
     if arm.regime.full:
-        return make_run(study, inputs, identity, Full(components, rate, text, lora_ranks(study)))
+        ranks = tuple(dict.fromkeys(pair.rank for pair in pairs(study) if pair.full == arm.name))
+        return make_run(study, inputs, identity, Full(components, rate, text, ranks))
     if not arm.regime.grafted:
         measures = ("effect",) if arm.name == study.measured_regime else ()
-        capped = bool(lora_ranks(study)) and any(min(c.d_in, c.d_out) < arm.adapter.rank for c in components)
+        capped = bool(pairs(study)) and any(min(c.d_in, c.d_out) < arm.adapter.rank for c in components)
         spec = Tune(
             components,
             arm.adapter,
@@ -211,14 +213,6 @@ def _run_of(
 
 def _ranking_runs(study: Study, model: str, domain: str) -> list[RunId]:
     return [RunId(model, domain, study.selection.regime, seed) for seed in study.ranking_seeds]
-
-
-def lora_ranks(study: Study) -> tuple[int, ...]:
-    """The ranks that full fine-tuning is compared with: those of the regimes that adapt all; none without `full`."""
-    if not any(regime.full for regime in study.regimes.values()):
-        return ()
-    adapted = [r for r in study.regimes.values() if r.block == "all" and r.choice is None and not r.full]
-    return tuple(sorted({study.adapter.rank if r.rank is None else r.rank for r in adapted}))
 
 
 def _text(study: Study, inputs: Inputs, text: Text) -> dict[str, Any]:

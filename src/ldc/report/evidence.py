@@ -11,6 +11,7 @@ import pandas as pd
 from ldc.analysis.claims import Claim, claims
 from ldc.analysis.contrasts import contrasts, scored
 from ldc.analysis.decomposition import decomposition
+from ldc.analysis.lora_and_full import proxy_tables
 from ldc.analysis.maps import map_similarity, stability
 from ldc.analysis.nulls import excess
 from ldc.analysis.predictors import Measured, predictors
@@ -41,7 +42,7 @@ class Evidence:
     calibration: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """How often each metric names a known truth, table by table; empty of a study that is no calibration."""
     proxy: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    """How far maps of LoRA and of full fine-tuning agree, table by table; empty of a study without regime `full`."""
+    """How far maps of LoRA and of full fine-tuning agree, table by table; without rows where no regime is full."""
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -81,6 +82,7 @@ def evidence(
         map_similarity=map_similarity(frames.norms, study),
         subspaces=_subspaces(study, adapters),
         ledger=tuple(claims(scores, frames.norms, frames.sizes, found, study)),
+        proxy=proxy_tables(study, frames),
     )
 
 

@@ -30,6 +30,12 @@ EVIDENCE: Mapping[str, str] = {
     "predictors": "which measure tells the gain of every layer alone: tau-b, mean over domains, p and Holm's p; regret "
     "and rank by gain of the layer it would choose; measures from the seeds that rank",
     "decomposition": "shares of layer, domain, interaction and seed in log S_block; a negative estimate counts as 0",
+    "proxy": "every component's update under full fine-tuning and LoRA; share_top_<r>: of S^2 of a full update within "
+    "its best approximation of rank r",
+    "proxy_runs": "bits per byte of held-out text under PT, full fine-tuning and LoRA; loss of the first and last step",
+    "proxy_summary": "how far the maps of full fine-tuning (left) and LoRA (right) agree: tau-b of S_block over units, "
+    "mean over cells (domain, seed); low, high: over seeds; layers_low, layers_high: over layers; across: unlike "
+    "seeds; ceiling: a method with itself under another seed",
     "map_similarity": "tau-b and Pearson's r of log S_block between domains, over pairs of different seeds; where left "
     "and right are the same, between seeds of one domain",
     "subspaces": "likeness of the updates of two runs of the ranked regime: phi of the spaces written to and read "

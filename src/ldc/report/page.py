@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from ldc.domains.embedded import SYNTHETIC_DOMAINS
 from ldc.plan.runs import RunLine
-from ldc.report import charts, facts, grafts, maps, palette, plots, proof_views, subspace_views, summary
+from ldc.report import charts, facts, grafts, maps, palette, plots, proof_views, proxy_views, subspace_views, summary
 from ldc.report.figures import component_means
 from ldc.report.island import island_text, model_data
 from ldc.report.markdown import MEASURES, MISSING, seeds_phrase
@@ -256,6 +256,7 @@ def _model(
         "contrasts": proof_views.contrasts(proof.contrasts, model, study.domains),
         "soloist": proof_views.soloist(proof, model, study.domains, synthetic),
         "subspaces": subspace_views.subspaces(proof.subspaces, model),
+        "proxy": proxy_views.page_view(proof.proxy_summary, model, study.selection.regime),
         "predictors": proof_views.predictors(proof.predictors, model),
         "grafts": grafts.charts(study, frames, model, synthetic),
         "norm_rows": _norm_rows(study, frames, model, synthetic),

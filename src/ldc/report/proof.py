@@ -24,6 +24,10 @@ COLUMNS = {
     "subspaces": _names(
         "model block layer pair side similarity low high random pairs random_deviation start component seeds"
     ),
+    "proxy_summary": _names(
+        "model domain rank block units cells tau low high layers_low layers_high tau_by_kind top1 top3 tau_across "
+        "tau_ceiling_full tau_ceiling_lora chance_top1 chance_top3 s_ratio share_top_rank left right"
+    ),
     "overlap": _names("train_domain eval_domain documents exact_documents ngram_documents"),
 }
 """Columns that the page needs of each table; further ones are left alone."""
@@ -45,6 +49,7 @@ class Proof:
     predictors: pd.DataFrame = field(default_factory=lambda: _none("predictors"))
     planted: pd.DataFrame = field(default_factory=lambda: _none("planted"))
     subspaces: pd.DataFrame = field(default_factory=lambda: _none("subspaces"))
+    proxy_summary: pd.DataFrame = field(default_factory=lambda: _none("proxy_summary"))
     overlap: pd.DataFrame = field(default_factory=lambda: _none("overlap"))
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -18,6 +19,7 @@ from ldc.analysis.claims import Claim
 from ldc.plan.runs import RunLine
 from ldc.report import facts
 from ldc.report.markdown import MISSING, seeds_phrase
+from ldc.report.proxy_views import agreement_tables
 from ldc.report.tables import planned_regimes, validation_table
 from ldc.study.schema import Study
 from ldc.tables import Frames
@@ -134,6 +136,21 @@ def _print_ledger(console: Console, claims: Sequence[Claim]) -> None:
         console.print(Padding(Text(lacking, style="dim"), (0, 0, 0, 2)), highlight=False)
 
 
+def _print_proxy(console: Console, rows: Sequence[Mapping[str, Any]], model: str) -> None:
+    """How far the maps of LoRA and of full fine-tuning agree, a table for each block; the page says what is what."""
+    found = agreement_tables(rows, model)
+    if found:
+        console.print(Text("  LoRA against full fine-tuning; the page says what the columns are", style="dim"))
+    for title, records in found:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for name in records[0]:
+            table.add_column(name, justify="right", no_wrap=True)
+        for record in records:
+            table.add_row(*map(str, record.values()))
+        console.print(Padding(Text(title), (0, 0, 0, 2)), highlight=False)
+        console.print(Padding(table, (0, 0, 1, 2), expand=False), highlight=False)
+
+
 def claim_detail(claim: Claim) -> str:
     """Effect, interval, seeds, p and why, as far as they are known."""
     parts = []
@@ -153,6 +170,7 @@ def print_summary(
     runs: Iterable[RunLine],
     synthetic: Iterable[str] = (),
     ledger: Sequence[Claim] = (),
+    proxy: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Print the map, the validation table and the ledger of every model, what is undone, and where the files are.
 
@@ -164,6 +182,7 @@ def print_summary(
         runs: one line for each planned run.
         synthetic: domains of synthetic text; marked with an asterisk.
         ledger: what the study's sentences come to.
+        proxy: the rows of `proxy_summary`, as plain records.
     """
     lines = list(runs)
     for model in study.models:
@@ -172,6 +191,7 @@ def print_summary(
         _print_map(console, study, frames, model, synthetic)
         console.print()
         _print_validation(console, study, frames, model, synthetic)
+        _print_proxy(console, proxy, model)
         _print_ledger(console, [claim for claim in ledger if claim.model == model])
     if any(d in synthetic for d in study.domains):
         console.print(Text("  * synthetic text", style="dim"))

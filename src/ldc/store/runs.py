@@ -6,7 +6,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -66,11 +66,16 @@ class Store:
 
     def has_runs(self) -> bool:
         """Whether any run is stored, of whatever study."""
-        return next((self.out / "runs").glob(f"*/*/*/*/{MARKER}"), None) is not None
+        return next(self._markers(), None) is not None
+
+    def _markers(self) -> Iterator[Path]:
+        """The marker of every stored run; those of half-written folders, whose names are hidden, are left out."""
+        found = (self.out / "runs").glob(f"*/*/*/*/{MARKER}")
+        return (path for path in found if not path.parent.name.startswith("."))
 
     def used_names(self) -> dict[str, set[str]]:
         """The names of models, domains and regimes of which some run is stored."""
-        found = [path.relative_to(self.out / "runs").parts for path in (self.out / "runs").glob(f"*/*/*/*/{MARKER}")]
+        found = [path.relative_to(self.out / "runs").parts for path in self._markers()]
         named = {axis: {parts[i] for parts in found} for i, axis in enumerate(("models", "domains", "regimes"))}
         return {
             "models": {own_model(name) for name in named["models"]},

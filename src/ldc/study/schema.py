@@ -91,7 +91,8 @@ class DomainSpec(Record):
     loss: Literal["all", "completion"] = "all"
     """Which tokens of a prompt and completion are trained on and scored."""
     characters: Positive | None = None
-    """Reading a split ends with the document that reaches so many; for the Hub 10 million by default, else no end."""
+    """Reading a split ends with the document that reaches so many, and a longer document is cut there; for the Hub 10
+    million by default, for local text none, and then more than 200 million are refused."""
     validation_share: Share = 0.05
     """Share of source documents for validation, where LDC makes the splits."""
     test_share: Share = 0.1

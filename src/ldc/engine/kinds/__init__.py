@@ -25,5 +25,5 @@ Work = Callable[
 """(space, runs of one bank, the trained factors of a run that is done, whether decoder layers are called compiled in
 training, told the number of tokens after each piece of work) -> the results, each as soon as it is there."""
 
-WORK: Mapping[str, Work] = {"bare": bare.work, "tune": tune.work, "full": full.work, "graft": graft.work}
+WORK: dict[str, Work] = {"bare": bare.work, "tune": tune.work, "full": full.work, "graft": graft.work}
 """The work of every kind of `ldc.plan.kinds.KINDS`."""

@@ -15,7 +15,7 @@ from ldc.engine.kinds.tune import norm_table
 from ldc.engine.results import Result
 from ldc.engine.workspace import Workspace
 from ldc.norms import Array, UpdateNorms, dense_norms, top_shares
-from ldc.plan.kinds import Full, RunId
+from ldc.plan.kinds import SHARE_RANKS, Full, RunId
 from ldc.plan.runs import Run
 from ldc.tables import DOCUMENTS, LOSSES, NORMS, SHARES
 
@@ -26,7 +26,8 @@ def work(
     """Tune one run after the other, each over the rows that adapters of the same text and seed read."""
     for run in runs:
         assert isinstance(run.spec, Full)
-        spec = space.study.training.model_copy(update={"learning_rate": run.spec.rate})
+        steps = space.feed.steps_of(run.spec.text)
+        spec = space.study.training.model_copy(update={"learning_rate": run.spec.rate, "steps": steps})
         with tuned(space.base, run.components) as tuning:
             course = fine_tune(tuning, space.feed.steps([run.spec.text]), spec, tell)
             yield _result(space, run, run.spec, tuning, course, tell)
@@ -56,10 +57,11 @@ def _result(
 
 def _shares(spec: Full, spectra: Sequence[Array]) -> Any:
     """The share of S^2 in the best approximation of each rank."""
+    ranks = sorted({*SHARE_RANKS, *spec.ranks})
     rows = [
         (rank, c.layer, c.block, c.name, float(share))
         for c, sigma in zip(spec.components, spectra, strict=True)
-        for rank, share in zip(spec.ranks, top_shares(sigma, spec.ranks), strict=True)
+        for rank, share in zip(ranks, top_shares(sigma, ranks), strict=True)
     ]
     return SHARES.rows(rows)
 

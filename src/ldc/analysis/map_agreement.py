@@ -1,4 +1,4 @@
-"""How far two maps agree, and the ceiling: how far a map agrees with itself under another seed. Arrays in, records out.
+"""How far two maps agree, and the ceiling: how far a map agrees with itself under another seed. Arrays in, numbers out.
 
 A map is S_block over N units: the layers of one block, or all blocks of both kinds. A cell is a (domain, seed).
 """
