@@ -259,7 +259,7 @@ def test_the_figure_holds_its_title_and_legend(domains: int) -> None:
     study = two_ranks()
     table = proxy_tables(study, frames_of(study))["proxy"]
     table = table[(table["model"] == "m") & table["domain"].isin(["math", "cpp"][:domains])]
-    figure = proxy_figure.fig_proxy(table, "m", pairs(study))
+    figure = proxy_figure.fig_proxy(table, "tiny-llama", pairs(study))
     figure.draw_without_rendering()
     assert [axes.get_title(loc="left") for axes in figure.axes[:domains]] == ["math", "cpp"][:domains]
     (legend,) = figure.legends

@@ -305,14 +305,14 @@ def test_other_settings_or_what_is_no_study_are_refused_in_the_same_folder(
         compare(study(folder, birds, **small), tmp_path / "old")
 
 
-def test_what_the_plan_says_of_full_runs(folder: Path, birds: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    cost = estimate(StudyFile(study(folder, birds, ranks=(2, 16)), Path()), "cpu", rate=1e9)
+def test_the_cost_counts_full_runs_and_the_rank_that_takes_the_most(folder: Path, birds: str) -> None:
+    cost = estimate(StudyFile(study(folder, birds, ranks=(2, 32)), Path()), "cpu", rate=1e9)
     sizes = [(c.d_in, c.d_out) for c in read_shape(folder).components]
     trained = {row.regime: row.trainable_parameters for row in cost.regimes}
     assert trained["full"] == sum(a * b for a, b in sizes)
-    assert trained["lora-r16"] == 16 * sum(a + b for a, b in sizes)
+    assert trained["lora-r32"] == 32 * sum(a + b for a, b in sizes)
     of_float32 = cost.memory[0]
-    assert of_float32.adapters_bytes == 2 * 16 * trained["lora-r16"]
+    assert of_float32.adapters_bytes == 2 * 16 * trained["lora-r32"]
     assert of_float32.full_bytes > 24 * trained["full"]
     assert of_float32.bank_runs == 2
 
