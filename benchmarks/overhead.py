@@ -15,7 +15,7 @@ from benchmarks.rows import Row, of_pairs
 
 
 def overhead_row(name: str, grid: Grid, many: int, pairs: int, steps: int) -> Row:
-    """A bank of runs over all projections against the frozen model's own passes, neither compiled nor in lanes.
+    """A bank of runs over all projections against the frozen model's own passes, neither compiled nor in parts.
 
     Args:
         many: how many runs.

@@ -63,7 +63,7 @@ that the two ways trained are compared in the same measurement, which fails if t
 trainers' construction and compilation are in no rate; they stand in the settings. *Cap* is the machine's matmul ceiling
 over the rate of useful products that the baseline achieves: no way of training that needs the same products can gain
 more. **T** is a tuned loop of our own (`benchmarks/tuned.py`), the faster of compiled and not. All arms have all
-processors: the baselines within their products, the bank by lanes (`ldc.engine.lanes`), which only many runs allow."""
+processors: the baselines within their products, the bank in parts on threads, which only many runs allow."""
 
 
 def _table(rows: list[Row]) -> str:

@@ -163,10 +163,10 @@ def run(
     trunk: bool = True,
     disturb: Disturb = lambda _step, _bank: None,
     compiled: bool = False,
-    lanes: int = 1,
+    parts: int = 1,
 ) -> dict[str, Outcome]:
     """Train a bank and return what became of each member, by name. `disturb` is called before gradients are kept."""
-    bank = Bank(base, members, RANK, SCALING, trunk=trunk, compiled=compiled, lanes=lanes)
+    bank = Bank(base, members, RANK, SCALING, trunk=trunk, compiled=compiled, parts=parts)
     first: list[Factors] = []
 
     def watch(step: int, bank: Bank) -> None:

@@ -14,7 +14,7 @@ import torch
 
 import ldc
 from ldc.domains.registry import load_domain
-from ldc.engine import importance
+from ldc.engine import importance, workspace
 from ldc.engine.bank import Bank, Base
 from ldc.engine.feed import Feed
 from ldc.engine.importance import output_effects, saliency, signal_to_noise_ratios
@@ -226,6 +226,6 @@ def test_the_snr_of_a_model_is_taken_once(tmp_path: Path, monkeypatch: pytest.Mo
         asked.extend(paths)
         return signal_to_noise_ratios(base, paths)
 
-    monkeypatch.setattr(importance, "signal_to_noise_ratios", counted)
+    monkeypatch.setattr(workspace, "signal_to_noise_ratios", counted)
     study.run()
     assert len(asked) == len(set(asked)) == 14

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +89,18 @@ class StudyState:
 
     def cases(self, model: str) -> list[CaseRun]:
         """The known truths of a calibration, each with the run that maps it; none of another study."""
-        return [] if self.study.calibration is None else calibration_runs(self.study, self.inputs, model)
+        return self._cases.get(model, [])
+
+    @cached_property
+    def _cases(self) -> dict[str, list[CaseRun]]:
+        models = [] if self.study.calibration is None else self.study.models
+        return {model: calibration_runs(self.study, self.inputs, model) for model in models}
 
     def ranking(self, model: str) -> pd.DataFrame:
-        """The ranking by the fixed runs that are done; empty while there are none."""
+        """The ranking by the fixed runs that are done; empty while there are none, and in a calibration, which chooses
+        no layers."""
+        if self.study.calibration is not None:
+            return pd.DataFrame()
         return rank(self.store.table(self.fixed(model), "norms"), self.study.selection)
 
     def runs(self) -> list[Run]:

@@ -8,16 +8,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ldc import console
-from ldc.commands.options import AsJson, DeviceOption, Model, OutOption, Quiet, Threads, number, settings_of
-from ldc.errors import ExitCode
+from ldc.commands.options import (
+    AsJson,
+    Compile,
+    DeviceOption,
+    DryRun,
+    OutOption,
+    Quiet,
+    Threads,
+    Workers,
+    number,
+    settings_of,
+)
+from ldc.commands.studies import conduct
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ldc.study.reading import StudyFile
+
+STUDY_ENDINGS = (".yaml", ".yml")
+"""An argument that ends so is a study file."""
+
 
 class Kind(StrEnum):
-    """What is planted."""
+    """What is changed."""
 
     DAMAGE = "damage"
     DAMAGE2 = "damage2"
@@ -25,17 +40,28 @@ class Kind(StrEnum):
     NONE = "none"
 
 
+ModelOrStudy = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY_OR_MODEL",
+        help="A study file (.yaml), or tiny-llama, tiny-gemma, a folder, or a Hub id in the cache, org/name.",
+    ),
+]
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer and shorter: minutes on two cores.")]
 Kinds = Annotated[
     list[Kind] | None,
-    typer.Option("--kind", help="What to plant; may be repeated. Default: all four.", show_default=False),
+    typer.Option(
+        "--kind",
+        help="What to change; may be repeated. Default: all four; with a study, what it says, else taught and none.",
+        show_default=False,
+    ),
 ]
 Domains = Annotated[
     list[str] | None,
     typer.Option(
         "--domain",
         metavar="DOMAIN",
-        help="Embedded domain, file or folder that a block is taught; may be repeated.",
+        help="Embedded domain, file or folder (of a study: its name) that a block is taught; may be repeated.",
         show_default=False,
     ),
 ]
@@ -50,7 +76,7 @@ Strengths = Annotated[
     number("--strength", "Noise of the damage in standard deviations; may be repeated.", letter="X"),
 ]
 Lessons = Annotated[list[int] | None, number("--lesson", "Optimiser steps of a teacher; may be repeated.", 1)]
-Blocks = Annotated[int | None, number("--blocks", "Plant in N blocks only, spread evenly.", 1)]
+Blocks = Annotated[int | None, number("--blocks", "Change N blocks only, spread evenly.", 1)]
 Seeds = Annotated[int | None, number("--seeds", "Seeds of each map.", 1)]
 Steps = Annotated[int | None, number("--steps", "Optimiser steps of a map.", 1)]
 Rows = Annotated[int | None, number("--rows", "Rows of each step.", 1)]
@@ -59,7 +85,7 @@ Rate = Annotated[float | None, number("--learning-rate", "Peak learning rate of 
 
 
 def calibrate(
-    model: Model,
+    study_or_model: ModelOrStudy,
     out: OutOption = None,
     quick: Quick = False,
     kind: Kinds = None,
@@ -73,62 +99,49 @@ def calibrate(
     rows: Rows = None,
     length: Length = None,
     learning_rate: Rate = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     device: DeviceOption = "auto",
     threads: Threads = None,
+    workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Plant known truths in a model and say how often each metric of the map finds them.
+    """Change a model in a known way and say how often each metric of the map names the place.
 
-    The same command again continues.
+    With a study file, at the study's own tokens, rank and seeds. The same command again continues.
     """
-    if out is None:
+    if out is None and not dry_run:
         raise typer.BadParameter("give the folder for the results, such as -o out", param_hint="-o")
-    asked = {
+    changes = {
         "kinds": None if kind is None else tuple(dict.fromkeys(k.value for k in kind)),
         "domains": None if domain is None else tuple(dict.fromkeys(domain)),
         "text": text,
         "strengths": None if strength is None else tuple(dict.fromkeys(strength)),
         "lessons": None if lesson is None else tuple(dict.fromkeys(lesson)),
         "blocks": blocks,
-        "seeds": seeds,
-        "steps": steps,
-        "rows": rows,
-        "length": length,
-        "learning_rate": learning_rate,
     }
-    from ldc.calibrate.settings import QUICK, Settings
-
-    settings = settings_of(Settings, asked, QUICK if quick else {})
-    from ldc.calibrate.conduct import calibrate as conduct
-
-    with console.ConsoleProgress(quiet) as progress:
-        summary = conduct(model, out, settings, progress, device, threads)
-    if as_json:
-        console.put_json(summary)
+    maps = {"seeds": seeds, "steps": steps, "rows": rows, "length": length, "learning_rate": learning_rate}
+    if study_or_model.endswith(STUDY_ENDINGS):
+        file = _of_study(Path(study_or_model), changes, {"quick": quick or None, **maps})
     else:
-        _show(summary, out)
-    for sentence in summary["failed"]:
-        console.say(f"failed: {sentence}")
-    if summary["failed"]:
-        raise typer.Exit(ExitCode.FAILED_RUNS)
+        from ldc.study.short_calibration import QUICK, ShortCalibration, calibration_of_model
+
+        asked = settings_of(ShortCalibration, changes | maps, QUICK if quick else {})
+        file = calibration_of_model(study_or_model, asked)
+    conduct(file, out, dry_run, as_json, device, threads, Compile.AUTO, workers, quiet)
 
 
-def _show(summary: Mapping[str, Any], out: Path) -> None:
-    from ldc.calibrate.outputs import paths
-    from ldc.calibrate.shown import confusion_tables, nothing_sentences, recovery_tables, text_sentences
+def _of_study(path: Path, changes: Mapping[str, Any], maps: Mapping[str, Any]) -> StudyFile:
+    """The calibration of a study file, with what the options change of its section.
 
-    for title, rows, sentence in recovery_tables(summary):
-        console.put(title)
-        console.put_table(rows)
-        console.put(f"{sentence}\n")
-    for title, rows in confusion_tables(summary):
-        console.put(title)
-        console.put_table(rows)
-        console.put("")
-    for sentence in nothing_sentences(summary):
-        console.put(sentence)
-    for sentence in text_sentences(summary):
-        console.put(sentence)
-    for name, path in paths(out, summary["model"]).items():
-        console.put(f"{name:<8} {path}")
+    Raises:
+        typer.BadParameter: an option says how maps are trained, which the study says already.
+    """
+    from ldc.study.reading import read_study
+    from ldc.study.short_calibration import calibration_of_study
+
+    for name, value in maps.items():
+        if value is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter("a study file says itself how maps are trained; leave it out", param_hint=option)
+    return calibration_of_study(read_study(path), {name: value for name, value in changes.items() if value is not None})

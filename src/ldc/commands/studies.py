@@ -56,7 +56,12 @@ def run(
     """Run a study, or go on with it, and report. The same command again continues."""
     from ldc.study.reading import read_study
 
-    _study(read_study(study), out, dry_run, as_json, device, threads, compiled, workers, quiet)
+    file = read_study(study)
+    if file.study.calibration is not None:
+        from ldc.study.short_calibration import calibration_of_study
+
+        file = calibration_of_study(file)
+    conduct(file, out, dry_run, as_json, device, threads, compiled, workers, quiet)
 
 
 def demo(
@@ -72,7 +77,7 @@ def demo(
     """Run the embedded study; nothing is downloaded."""
     from ldc.study.example import demo_study
 
-    _study(demo_study(), out, dry_run, as_json, device, threads, compiled, workers, quiet)
+    conduct(demo_study(), out, dry_run, as_json, device, threads, compiled, workers, quiet)
 
 
 def status(out: OutPath, as_json: AsJson = False) -> None:
@@ -100,7 +105,7 @@ def report(out: OutPath, quiet: Quiet = False) -> None:
     console.put(f"{page}")
 
 
-def _study(
+def conduct(
     file: StudyFile,
     out: Path | None,
     dry_run: bool,
@@ -111,8 +116,10 @@ def _study(
     workers: int,
     quiet: bool,
 ) -> None:
-    """Estimate or conduct a study and print what came of it."""
+    """Estimate or conduct a study and print what came of it.
 
+    The banks of a calibration are many and small, so that compiling does not pay: it is done only where asked for.
+    """
     if dry_run:
         put_cost(file, as_json, device)
         return
@@ -120,10 +127,11 @@ def _study(
         raise typer.BadParameter("give the folder for the results, such as -o out", param_hint="-o")
     from ldc.execute.conductor import run_study
 
+    truths = file.study.calibration is not None
     with console.ConsoleProgress(quiet) as progress:
-        asked = {Compile.ON: True, Compile.OFF: False}.get(compiled)
+        asked = {Compile.ON: True, Compile.OFF: False}.get(compiled, False if truths else None)
         outcome = run_study(file, out, progress, device, threads, asked, workers)
-    _print_outcome(outcome, as_json)
+    _print_outcome(outcome, out, as_json, truths)
     if outcome.failed:
         raise typer.Exit(ExitCode.FAILED_RUNS)
 
@@ -142,8 +150,9 @@ def put_cost(file: StudyFile, as_json: bool, device: str) -> None:
         put_record(cost)
 
 
-def _print_outcome(outcome: Any, as_json: bool) -> None:
+def _print_outcome(outcome: Any, out: Path, as_json: bool, truths: bool) -> None:
     """Counts and what is undone on stderr; on stdout the findings, or the path of the page, or JSON."""
+    from ldc.commands.known_truths import known_truths, put_known_truths
 
     asked = outcome.done + len(outcome.failed)
     computed = f"{outcome.computed} computed now" if outcome.computed else "nothing was left to compute"
@@ -154,7 +163,9 @@ def _print_outcome(outcome: Any, as_json: bool) -> None:
     if as_json:
         failed = [record(line) for line in outcome.failed]
         data = {"done": outcome.done, "computed": outcome.computed, "failed": failed, "report": str(outcome.report)}
-        console.put_json(data)
+        console.put_json(data | ({"calibration": known_truths(out)} if truths else {}))
+    elif truths:
+        put_known_truths(out)
     elif show := getattr(outcome, "show", None):
         show(console.stdout)
     else:

@@ -1,7 +1,7 @@
 """The adapters of a bank: for each component one stack of A and one of B, a row for each member that adapts it.
 
-All factors lie in one piece of memory, all gradients in another and, where the base model computes in a lower
-precision, their rounded copies in a third: a step of the optimiser is one pass over each.
+All factors lie in one piece of memory and all their gradients in another, so that a step of the optimiser is one pass
+over each. Where the base model computes in a lower precision, a third piece holds the factors rounded to it.
 
 Shapes: K members of a component, R rank, I and O its input and output dimension.
 """
@@ -64,9 +64,9 @@ class Adapters:
             for component in sorted({c for member in members for c in member.components})
         }
         total = sum(len(ks) * rank * (c.d_in + c.d_out) for c, ks in owners.items())
-        self.values = torch.zeros(total, dtype=dtype, device=device)
-        self.gradients_flat = torch.zeros_like(self.values)
-        self._used = self.values if used in (None, dtype) else torch.zeros_like(self.values, dtype=used)
+        self.values, self.gradients_flat = (_zeros(total, dtype, device) for _ in range(2))
+        self._used = self.values if used in (None, dtype) else _zeros(total, used, device)
+        self._idle = self.values[:0], self.gradients_flat[:0], self._used[:0]
         self.stacks: dict[str, Stack] = {}
         at = 0
         for component, ks in owners.items():
@@ -85,7 +85,7 @@ class Adapters:
         self.refresh()
 
     def refresh(self) -> None:
-        """Round the factors anew to the base model's precision; to be called whenever they moved."""
+        """Round the factors to the base model's precision; to be called after every change of them."""
         if self._used is not self.values:
             self._used.copy_(self.values)
 
@@ -97,12 +97,27 @@ class Adapters:
         """A member's (component, gradient of A, gradient of B): views that share memory."""
         return [(stack.component, stack.grad_a[row], stack.grad_b[row]) for stack, row in self._rows(member)]
 
+    def idle(self, component: Component) -> Stack:
+        """An adapter of zeros that belongs to no member, of a component's shape; all of these share one memory."""
+        shapes = (1, self.rank, component.d_in), (1, component.d_out, self.rank)
+        sizes = [math.prod(shape) for shape in shapes]
+        if self._idle[0].numel() < max(sizes):
+            values, gradients, used = (_zeros(max(sizes), flat.dtype, flat.device) for flat in self._idle)
+            self._idle = values, gradients, used
+        views = [flat[:size].view(shape) for flat in self._idle for size, shape in zip(sizes, shapes)]
+        return Stack(component, (), *views)
+
     def clear_gradients(self) -> None:
         """Set all gradients to zero."""
         self.gradients_flat.zero_()
 
     def _rows(self, member: int) -> list[tuple[Stack, int]]:
         return [(stack, stack.members.index(member)) for stack in self.stacks.values() if member in stack.members]
+
+
+def _zeros(size: int, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """Zeros in a larger storage: torch would compile anew for a tensor that lies at the start of its storage."""
+    return torch.zeros(32 + size, dtype=dtype, device=device)[32:]
 
 
 def initial_a(seed: int, component: Component, rank: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 ANY = "*"
-"""The key of a text that every member reads, whatever its own is: held-out text that is scored."""
+"""The key of a text that every member reads, such as held-out text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,7 @@ class Batch:
         texts: keys of the texts, one for each group of rows.
         tokens: [rows, T] token ids.
         labels: [rows, T] the token that each position is to predict, -100 where none is.
-        positions: [rows, T] positions, begun anew at each document of a row; None where every row is one document.
+        positions: [rows, T] positions, from 0 in each document of a row; None where every row is one document.
     """
 
     texts: tuple[str, ...]
@@ -31,6 +33,19 @@ class Batch:
         """Rows of one text."""
         return self.tokens.shape[0] // len(self.texts)
 
+    def only(self, texts: Collection[str]) -> Batch:
+        """The rows of these texts alone, in the same order; the batch itself where it holds no others."""
+        kept = [i for i, text in enumerate(self.texts) if text in texts]
+        if len(kept) == len(self.texts):
+            return self
+        each = self.rows_per_text
+
+        def rows(tensor: Tensor) -> Tensor:
+            return torch.cat([tensor[i * each : (i + 1) * each] for i in kept])
+
+        positions = None if self.positions is None else rows(self.positions)
+        return Batch(tuple(self.texts[i] for i in kept), rows(self.tokens), rows(self.labels), positions)
+
     def group(self, text: str) -> int:
-        """Which group of rows a member reads whose own text has this key."""
+        """The number of the group of rows that a member with this text reads."""
         return 0 if self.texts == (ANY,) else self.texts.index(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
 from itertools import count
 from types import FunctionType
@@ -23,10 +23,15 @@ def call_layer(layer: nn.Module, state: Tensor, args: Sequence[Any], kwargs: Map
     return out[0] if isinstance(out, tuple) else out
 
 
-def call_compiled(layer: nn.Module, state: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-    """The same by compiled code, where a backward pass will come through the layer's input; else as it is.
+def call_compiled(
+    bank: Hashable, layer: nn.Module, state: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Tensor:
+    """The same by compiled code, if the layer's input wants a gradient; else as it is.
 
-    (The lowest layer of a bank has an input without gradient. It would be a second compilation for one layer.)
+    (The input of the lowest layer of a bank wants none. That one layer would need a compilation of its own.)
+
+    Args:
+        bank: what the code holds of a bank: the rank and scaling of its adapters.
     """
     if not state.requires_grad:
         return call_layer(layer, state, args, kwargs)
@@ -34,7 +39,8 @@ def call_compiled(layer: nn.Module, state: Tensor, args: Sequence[Any], kwargs: 
         if tensor.ndim > 1 and tensor.shape[0] == state.shape[0]:
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
     absent = tuple(name for name, value in kwargs.items() if value is None)
-    kind = type(layer), getattr(layer, "attention_type", None), absent, state.shape[-1], torch.get_num_threads()
+    attention = getattr(layer, "attention_type", None)
+    kind = type(layer), attention, absent, state.shape[-1], torch.get_num_threads(), bank
     return _compiled(kind)(layer, state, args, kwargs)
 
 
@@ -42,11 +48,17 @@ def call_compiled(layer: nn.Module, state: Tensor, args: Sequence[Any], kwargs: 
 def _compiled(kind: tuple[Any, ...]) -> LayerCall:
     """The compiled call of one kind of layer, of a code object of its own.
 
-    torch keeps eight versions of a code object and goes on uncompiled after that; what several models, kinds of
-    attention, absent masks and lanes ask for is more.
+    torch keeps eight versions of a code object and calls it uncompiled after that. Several models, kinds of attention,
+    absent masks and numbers of threads would need more.
     """
     code = call_layer.__code__.replace(co_name=f"call_{kind[0].__name__}_{next(_NUMBERS)}")
     return torch.compile(FunctionType(code, globals()))
+
+
+def let_length_vary(*tensors: Tensor) -> None:
+    """Tell torch that the first dimension of these tensors differs from bank to bank."""
+    for tensor in tensors:
+        torch._dynamo.maybe_mark_dynamic(tensor, 0)
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Held-out text scored: the NLL of every document under each member and under the bare model (PT)."""
+"""Scoring held-out text: the NLL of every document under each member and under the bare model (PT)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ldc.domains.windows import Window
 from ldc.engine.bank import Bank
 from ldc.engine.batches import ANY, Batch
 from ldc.engine.head import IGNORED
-from ldc.engine.lanes import most_lanes
+from ldc.engine.threads import most_parts
 from ldc.engine.train import member_labels
 
 PT = -1
-"""Stands for the bare model where a member's position is expected."""
+"""Takes the place of a member's position for the bare model."""
 TOGETHER = 4
-"""Members of a pass over a group of windows, or more: enough rows of each window's trunk, and of each member's own."""
+"""A group of windows is small enough for so many members in one pass, or for all of them."""
 
 
 @torch.no_grad()
@@ -33,21 +33,21 @@ def score(
 ) -> dict[int, NDArray[np.float64]]:
     """NLL in nats of each document: {member or PT: [documents]}.
 
-    Every window is a row of its own, padded on the right, where a causal model cannot see it; so the value depends
-    neither on its neighbours nor on the size of the batch.
+    Every window is a row of its own, padded on the right, where a causal model cannot look. So a value depends neither
+    on the other windows nor on the size of the batch.
 
     Args:
         windows: pieces of documents 0, 1, ...
         members: positions in the bank.
-        batch_tokens: at most this many tokens, padding included, in all passes that may run side by side. The trunk
-            takes a group of windows through the model once; the members follow a few at a time.
+        batch_tokens: the most tokens, padding included, of all passes that may run side by side. The trunk takes a
+            group of windows through the model once; the members follow, a few at a time.
         pt: score the bare model too.
     """
     documents = 1 + max(w.document for w in windows)
     totals = {k: np.zeros(documents) for k in ([PT] if pt else []) + list(members)}
     order = sorted(range(len(windows)), key=lambda i: (len(windows[i].tokens), i))
     copies = len(members) + (1 if pt else 0)
-    in_a_pass = batch_tokens // most_lanes(bank.base.device)  # the same for any number of threads, as results are
+    in_a_pass = batch_tokens // most_parts(bank.base.device)  # whatever the number of threads, for the same results
     for group in _groups([windows[i] for i in order], max(1, in_a_pass // max(1, min(copies, TOGETHER)))):
         batch = _padded(group, bank.base.device)
         recording = bank.record(batch, members, to_the_end=pt)
@@ -62,7 +62,7 @@ def score(
 
             together = max(1, in_a_pass // batch.tokens.numel())
             chosen = [tuple(members[at : at + together]) for at in range(0, len(members), together)]
-            found = bank.in_lanes(batch, chosen, recording, part_nll)
+            found = bank.in_parts(batch, chosen, recording, part_nll)
             for k, nll in zip(members, np.concatenate(found).reshape(len(members), -1), strict=True):
                 np.add.at(totals[k], [w.document for w in group], nll)
         advance(len(group) * copies, copies * sum(len(w.tokens) for w in group))
@@ -76,7 +76,7 @@ def _nll(bank: Bank, state: Tensor, labels: Tensor) -> NDArray[np.float64]:
 
 
 def _groups(windows: Sequence[Window], tokens: int) -> list[list[Window]]:
-    """Neighbours whose padded rows stay within the number of tokens; at least one window each."""
+    """Windows in groups of neighbours, each of one window or of so many that their padded rows fit into `tokens`."""
     groups: list[list[Window]] = []
     for window in windows:
         if groups and (len(groups[-1]) + 1) * len(window.tokens) <= tokens:

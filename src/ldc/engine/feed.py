@@ -15,7 +15,7 @@ from ldc.domains.windows import HeldOut, held_out
 from ldc.engine.batches import Batch
 from ldc.errors import DataError
 from ldc.plan.measuring import measured_batches
-from ldc.plan.texts import Text
+from ldc.plan.texts import Text, general_domains
 from ldc.study.schema import Study
 
 
@@ -116,8 +116,8 @@ class Feed:
         return self._held_out[domain]
 
     def _mixture(self, but: str) -> list[Document]:
-        """The other domains, a document of each in turn, until the shortest of them ends."""
-        lists = [text.train for name, text in self.domains.items() if name != but]
+        """General text: a document of each of its domains in turn, until the shortest of them ends."""
+        lists = [self.domains[name].train for name in general_domains(self.study, but)]
         return [texts[i] for i in range(min(map(len, lists))) for texts in lists]
 
     def _batch(self, texts: Sequence[Text], streams: Sequence[Iterator[Row]], count: int) -> Batch:

@@ -1,4 +1,4 @@
-"""Next-token loss from hidden states, in chunks: the logits of the whole batch are never held.
+"""Next-token loss from hidden states, a chunk of tokens at a time, so that the logits of a batch are never held.
 
 Shapes: N tokens, D hidden size, V vocabulary, C tokens of a chunk.
 """
@@ -16,7 +16,7 @@ IGNORED = -100
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Loss sum(w * nll), and the gradient of the hidden states in the same pass; none for the head."""
+    """The loss sum(w * nll), and in the same pass the gradient of the hidden states. The head gets no gradient."""
 
     @staticmethod
     def forward(
@@ -65,7 +65,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 class Head:
-    """The frozen output layer of a model: hidden states after the final norm to losses."""
+    """The frozen output layer of a model, from the hidden states after the final norm to losses."""
 
     def __init__(
         self, weight_VD: Tensor, bias_V: Tensor | None, softcap: float | None, chunk: int | None = None
@@ -74,12 +74,12 @@ class Head:
         self.chunk = chunk or chunk_tokens(weight_VD.shape[0], weight_VD.device.type == "cuda")
 
     def loss(self, hidden: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum of weight * NLL over supervised tokens, to be differentiated, and the NLL of each token, in nats.
+        """The sum of weight * NLL over supervised tokens, to be differentiated, and the NLL of each token, in nats.
 
         Args:
             hidden: [..., D] after the final norm.
-            labels: [...] token ids, IGNORED where a token is not supervised; such tokens are never computed, so that
-                nothing that is in them can reach the loss.
+            labels: [...] token ids, IGNORED where a token is not supervised. Such tokens are not computed, so that a
+                NaN in one of them cannot reach the loss.
             weight: [...] weight of each token.
 
         Returns:

@@ -1,21 +1,23 @@
-"""What else may be called the importance of a component, beside the norm S of its update: measured on rows of text.
+"""Other definitions of a component's importance than the norm S of its update, measured on rows of text.
 
 Shapes: M members present, P tokens of one, I and O input and output dimension of a component, C components.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ldc.engine.bank import Bank, Base
+from ldc.engine.adapters import Stack
+from ldc.engine.bank import Bank, Base, Placed
 from ldc.engine.batches import Batch
 from ldc.engine.head import IGNORED
-from ldc.engine.linear import Site
+from ldc.engine.members import Edited, Rows
 from ldc.engine.packed import packed_arguments
 from ldc.engine.train import member_labels
 from ldc.errors import ModelError
@@ -26,10 +28,10 @@ from ldc.spectrum import signal_to_noise
 
 
 class Saliency(NamedTuple):
-    """First-order importance of each component of a model as it is, [C] each, of the mean NLL L per supervised token.
+    """First-order importance of each component of a model, [C] each, for the mean NLL L per supervised token.
 
-    gradient: the Frobenius norm of dL/dW. taylor: the sum over the entries of |W o dL/dW|, what L would change by if
-    each weight were taken away, to first order (Molchanov et al. 2019).
+    gradient: the Frobenius norm of dL/dW. taylor: the sum over the entries of |W o dL/dW|, to first order the change of
+    L if each weight in turn were set to zero (Molchanov et al. 2019).
     """
 
     gradient: Array
@@ -38,10 +40,10 @@ class Saliency(NamedTuple):
 
 @torch.no_grad()
 def output_effects(bank: Bank, batches: Iterable[Batch], members: Sequence[int] | None = None) -> dict[int, Array]:
-    """How much each adapter changes what its component puts out: E norm(s B A x) / E norm(W x), both over tokens.
+    """How much each adapter changes the output of its component: E norm(s B A x) / E norm(W x), both over tokens.
 
-    x is what reaches the component in the adapted model; a bias is not part of W x. Tokens that are not supervised are
-    left out. One pass over the text serves all members.
+    x is the component's input in the adapted model; a bias is not part of W x. Tokens that are not supervised are left
+    out. One pass over the text serves all members.
 
     Args:
         bank: after its training.
@@ -53,47 +55,56 @@ def output_effects(bank: Bank, batches: Iterable[Batch], members: Sequence[int] 
     Returns:
         {member: [its components]}, in the order of `Adapters.factors`.
     """
-    sums = {path: torch.zeros(2, len(stack.members)).double() for path, stack in bank.adapters.stacks.items()}
+    stacks = bank.adapters.stacks
+    sums = {path: torch.zeros(2, len(stack.members), dtype=torch.float64) for path, stack in stacks.items()}
     present = range(len(bank.members)) if members is None else members
     for batch in batches:
         counted_MP = (member_labels(bank, batch, present) != IGNORED).view(len(present), -1)
-        handles = [
-            stand_in.register_forward_hook(_watch(site, stand_in, counted_MP, sums[path]))
-            for path, (stand_in, site) in bank.places.items()
-            if path in sums
-        ]
-        try:
-            bank.hidden(batch, present)
-        finally:
-            for handle in handles:
-                handle.remove()
+        listeners: dict[str, Placed] = {
+            path: (stack.members, _OutputNorms(stack, bank.adapters.scaling, counted_MP, sums[path]))
+            for path, stack in stacks.items()
+        }
+        bank.hidden(batch, present, listeners)
     found: dict[int, list[float]] = {k: [] for k in present}
-    for path, stack in bank.adapters.stacks.items():
+    for path, stack in stacks.items():
         for member, update, output in zip(stack.members, *sums[path].tolist()):
             if member in found:
                 found[member].append(update / output if output else np.nan)
     return {k: np.array(values) for k, values in found.items()}
 
 
-def _watch(site: Site, stand_in: nn.Module, counted_MP: Tensor, sums: Tensor) -> Callable[[Any, Any, Tensor], None]:
-    """A hook that adds, for each row of a stack, the norms of its update's output and of the component's own."""
+@dataclass(frozen=True, slots=True)
+class _OutputNorms:
+    """A listener at a component, which sums the norms of its output and of what each adapter there adds to it.
 
-    def hook(_module: Any, inputs: Any, y: Tensor) -> None:
-        x, seat = inputs[0], site.seat
-        x_MPI, y_MPO = x.reshape(seat.members, -1, x.shape[-1]), y.view(seat.members, -1, y.shape[-1])
-        bias = getattr(getattr(stand_in, "layer", stand_in), "bias", None)
-        for span in seat.spans:
-            assert site.stack is not None
-            rows = slice(span.first, span.first + span.stop - span.start)
-            a_KRI, b_KOR = site.stack.used_a[rows], site.stack.used_b[rows]
-            part = slice(span.start, span.stop)
-            update_KPO = site.scaling * (x_MPI[part].to(a_KRI.dtype) @ a_KRI.mT @ b_KOR.mT)
-            own_KPO = y_MPO[part] - update_KPO - (0 if bias is None else bias)
-            for i, value in enumerate((update_KPO, own_KPO)):
-                norm_KP = torch.linalg.vector_norm(value, dim=-1, dtype=torch.promote_types(value.dtype, torch.float32))
-                sums[i, rows] += (norm_KP * counted_MP[part]).double().sum(dim=1).cpu()
+    Attributes:
+        counted_MP: whether a token counts, for all members of the pass.
+        sums: [2, K]: for each adapter, the sum over tokens of norm(s B A x) and of norm(W x).
+    """
 
-    return hook
+    stack: Stack
+    scaling: float
+    counted_MP: Tensor
+    sums: Tensor
+
+    def around(self, module: nn.Module, rows: Rows) -> nn.Module:
+        """See `Edit`."""
+        bias = getattr(module, "bias", None)
+
+        def listen(x: Tensor, y: Tensor) -> Tensor:
+            for span in rows.spans:
+                counted_KP = self.counted_MP[span.start : span.stop]
+                a_KRI, b_KOR = self.stack.used_a[span.own], self.stack.used_b[span.own]
+                x_KPI = x[rows.of(span, x)].reshape(*counted_KP.shape, -1).to(a_KRI.dtype)
+                y_KPO = y[rows.of(span, y)].reshape(*counted_KP.shape, -1)
+                update_KPO = self.scaling * (x_KPI @ a_KRI.mT @ b_KOR.mT)
+                for i, value in enumerate((update_KPO, y_KPO if bias is None else y_KPO - bias)):
+                    wide = torch.promote_types(value.dtype, torch.float32)
+                    norm_KP = torch.linalg.vector_norm(value, dim=-1, dtype=wide)
+                    self.sums[i, span.own] += (norm_KP * counted_KP).double().sum(dim=1).cpu()
+            return y
+
+        return Edited(module, listen)
 
 
 def saliency(base: Base, batches: Sequence[Batch], group_bytes: int = GROUP_BYTES) -> Saliency:

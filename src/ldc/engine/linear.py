@@ -1,207 +1,210 @@
-"""One frozen linear layer for the rows of many runs, with the adapter of each added to its own rows.
+"""One frozen layer for the rows of many members, with the adapter of each added to its own rows: y = x W' + s x A' B'.
 
-The sums are operators of torch's own kind, so that a decoder layer around them can be compiled: a compiler sees one
-call and fuses what lies between. What an operator must know beside its tensors is looked up by the number of its site,
-a tensor: the same compiled code serves every layer, every bank and every number of runs.
+The sum is an operator of torch, and so is its backward pass, so that a decoder layer around it can be compiled: a
+compiler sees one call. Both are functions of tensors alone. Which rows belong to which adapter is a tensor too, of
+whole numbers, so that the same compiled code serves every layer, every bank and any number of members. The backward
+operator returns the gradients of the factors; autograd adds them to the memory in which `Adapters` keeps all gradients.
 
-Shapes: N tokens of all present members together, M members, P = N / M tokens of one, K adapters in a stack, R rank,
-I and O input and output dimension.
+Shapes: M members present, P tokens of one, K adapters, R rank, I and O input and output dimension, X = K R, Y = K O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 
-from ldc.engine.adapters import Stack
-from ldc.engine.lanes import lane
-from ldc.engine.members import Span
-
-_SITES: WeakValueDictionary[int, Site] = WeakValueDictionary()
-_NUMBERS = count()
+from ldc.engine.adapters import Adapters, Stack
+from ldc.engine.compiled import let_length_vary
+from ldc.engine.members import Rows
+from ldc.models.roles import Component
 
 
-@dataclass(slots=True)
-class Seat:
-    """Who is in the batch of one lane at a site, and what its last pass left for the way back.
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """The edit that the adapters of one component are.
 
     Attributes:
-        spans: the stretches of members present that adapt the component.
-        members: M, the members present.
-        keep: whether x A' is kept for a backward pass.
-        kept: members, spans, and x A' of each span, as they were when the last pass came by.
+        component: what they adapt.
+        adapters: the bank's.
+        compiled: whether the layers around are compiled. The edit is then made at every component, whoever is present,
+            so that all layers have one code.
     """
 
-    spans: Sequence[Span] = ()
-    members: int = 1
-    keep: bool = False
-    kept: tuple[int, Sequence[Span], list[Tensor]] = (1, (), [])
+    component: Component
+    adapters: Adapters
+    compiled: bool
+
+    def around(self, module: nn.Module, rows: Rows) -> nn.Module:
+        """See `Edit`. Gradients of the members present are added to those that `Adapters` keeps."""
+        stack = self.adapters.stacks[self.component.path] if rows.spans else self.adapters.idle(self.component)
+        factors = _factors(stack, rows)
+        if self.compiled:
+            let_length_vary(*factors)
+        return Adapted(module, factors, self.adapters.scaling)
 
 
-class Site:
-    """A component of a bank at work: its stack, None where nobody adapts it, and the seat of each lane."""
+class Adapted(nn.Module):
+    """A layer with adapters: what it gives for all rows, and on the rows of each member what its adapter adds.
 
-    def __init__(self, stack: Stack | None, scaling: float) -> None:
-        self.stack, self.scaling = stack, scaling
-        self.number = next(_NUMBERS)
-        self._seats: dict[int, Seat] = {}
-        _SITES[self.number] = self
+    A plain linear layer is one product for all rows, and no gradient is formed for W. A layer of another kind
+    (quantised, transposed) keeps its own forward and backward pass.
 
-    @property
-    def seat(self) -> Seat:
-        """That of the lane in which this is called."""
-        return self._seats.setdefault(lane(), Seat())
-
-    def add(self, x: Tensor, y: Tensor) -> None:
-        """y[span] += s x[span] A' B', in place; x is [.., I], y [.., O]."""
-        if self.stack is None:
-            return
-        seat = self.seat
-        x_MPI, y_MPO = x.reshape(seat.members, -1, x.shape[-1]), y.view(seat.members, -1, y.shape[-1])
-        hidden = []
-        for span in seat.spans:
-            a_KRI, b_KOR = _rows(self.stack.used_a, span), _rows(self.stack.used_b, span)
-            u_MPR = torch.bmm(x_MPI[span.start : span.stop].to(a_KRI.dtype), a_KRI.transpose(1, 2))
-            _add_product(y_MPO[span.start : span.stop], u_MPR, b_KOR.transpose(1, 2), self.scaling)
-            hidden.append(u_MPR)
-        seat.kept = (seat.members, seat.spans, hidden) if seat.keep else (1, (), [])
-
-    def add_backward(self, dy: Tensor, x: Tensor, dx: Tensor | None) -> None:
-        """Add to the gradients of A and B, each from its member's rows alone, and to dx, where it is wanted."""
-        if self.stack is None:
-            return
-        members, spans, hidden = self.seat.kept
-        x_MPI, dy_MPO = x.reshape(members, -1, x.shape[-1]), dy.reshape(members, -1, dy.shape[-1])
-        dx_MPI = None if dx is None else dx.view(members, -1, dx.shape[-1])
-        for span, u_MPR in zip(spans, hidden, strict=True):
-            a_KRI, b_KOR = _rows(self.stack.used_a, span), _rows(self.stack.used_b, span)
-            part_MPO = dy_MPO[span.start : span.stop].to(b_KOR.dtype)
-            du_MPR = torch.bmm(part_MPO, b_KOR).mul_(self.scaling)
-            _add_product(_rows(self.stack.grad_b, span), part_MPO.transpose(1, 2), u_MPR, self.scaling)
-            part_MPI = x_MPI[span.start : span.stop].to(a_KRI.dtype)
-            _add_product(_rows(self.stack.grad_a, span), du_MPR.transpose(1, 2), part_MPI, 1.0)
-            if dx_MPI is not None:
-                _add_product(dx_MPI[span.start : span.stop], du_MPR, a_KRI, 1.0)
-
-
-class AdaptedLinear(nn.Module):
-    """Stands in for a linear layer: y = x W' + bias for all rows in one product, and each member's adapter on its rows.
-
-    No gradient is formed for W.
+    Args:
+        factors: see `_factors`.
+        scaling: s.
     """
 
-    def __init__(self, linear: nn.Module, site: Site, anchor: Tensor) -> None:
+    def __init__(self, layer: nn.Module, factors: tuple[Tensor, ...], scaling: float) -> None:
         super().__init__()
-        self.weight, self.bias, self.anchor = linear.weight, linear.bias, anchor
-        self.register_buffer("site", torch.tensor(site.number), persistent=False)
+        self.layer, self.factors, self.scaling = layer, factors, scaling
+        self.plain = type(layer) is nn.Linear
 
     def forward(self, x: Tensor) -> Tensor:
         """[.., I] to [.., O]."""
-        return torch.ops.ldc.linear(x, self.weight, self.bias, self.site, self.anchor)
+        layer: Any = self.layer
+        given = (None, layer.weight, layer.bias) if self.plain else (layer(x), None, None)
+        y, _ = torch.ops.ldc.adapted(x, *given, *self.factors, self.scaling)
+        return y
 
 
-class AdaptedLayer(nn.Module):
-    """Stands in for a base layer of any kind (quantised, transposed): the adapters are added to what it gives."""
+def _factors(stack: Stack, rows: Rows) -> tuple[Tensor, ...]:
+    """The adapters of one component for one composition of the batch, as tensors.
 
-    def __init__(self, layer: nn.Module, site: Site, anchor: Tensor) -> None:
-        super().__init__()
-        self.layer, self.anchor = layer, anchor
-        self.register_buffer("site", torch.tensor(site.number), persistent=False)
+    Returns:
+        A [X, I] and B [Y, R] as leaves of autograd, whose gradients are views of those that `Adapters` keeps. The same
+        numbers in the precision in which the base model computes. M and then (start, stop, first) of each span, on
+        the CPU, where `first` counts from the first adapter that is handed over.
+    """
+    low = min((span.first for span in rows.spans), default=0)
+    high = max((span.own.stop for span in rows.spans), default=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[.., I] to [.., O]."""
-        return torch.ops.ldc.add_adapters(x, self.layer(x), self.site, self.anchor)
+    def flat(tensor: Tensor) -> Tensor:
+        return tensor[low:high].flatten(0, 1).detach()
 
+    def leaf(values: Tensor, gradients: Tensor) -> Tensor:
+        found = flat(values).requires_grad_()
+        found.grad = flat(gradients)
+        return found
 
-def adapted(layer: nn.Module, site: Site, anchor: Tensor) -> nn.Module:
-    """What stands in for a layer. `anchor` is a tensor that wants a gradient, so that there is a backward pass."""
-    return (AdaptedLinear if type(layer) is nn.Linear else AdaptedLayer)(layer, site, anchor)
-
-
-@torch.library.custom_op("ldc::linear", mutates_args=())
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, site: Tensor, anchor: Tensor) -> Tensor:
-    y = nn.functional.linear(x, weight, bias)
-    _SITES[int(site)].add(x, y)
-    return y
-
-
-@torch.library.custom_op("ldc::linear_backward", mutates_args=())
-def _linear_backward(dy: Tensor, x: Tensor, weight: Tensor, site: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
-    dx = torch.matmul(dy, weight) if wanted else dy.new_empty(0)
-    _SITES[int(site)].add_backward(dy, x, dx if wanted else None)
-    return dx, dy.new_zeros(())
+    numbers = [n for span in rows.spans for n in (span.start, span.stop, span.first - low)]
+    where = torch.tensor([rows.members, *(numbers or (0, 0, 0))])  # never of length one, for which torch compiles anew
+    return leaf(stack.a, stack.grad_a), leaf(stack.b, stack.grad_b), flat(stack.used_a), flat(stack.used_b), where
 
 
-@torch.library.custom_op("ldc::add_adapters", mutates_args=())
-def _add_adapters(x: Tensor, y: Tensor, site: Tensor, anchor: Tensor) -> Tensor:
-    y = y.clone(memory_format=torch.contiguous_format)
-    _SITES[int(site)].add(x, y)
-    return y
+@torch.library.custom_op("ldc::adapted", mutates_args=())
+def _adapted(
+    x: Tensor,
+    y: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    a: Tensor,
+    b: Tensor,
+    used_a: Tensor,
+    used_b: Tensor,
+    rows: Tensor,
+    scaling: float,
+) -> tuple[Tensor, Tensor]:
+    """The layer's output and what the adapters add to it, [.., O]; and x A', [.., R], on the rows of spans only.
+
+    Args:
+        y: the layer's output; None for x W' + bias, which is then computed here.
+        a, b: the factors that the gradients are of; `used_a` and `used_b` are the same numbers, to compute with.
+    """
+    if weight is not None:
+        y = nn.functional.linear(x, weight, bias)
+    else:
+        assert y is not None, "a layer is given by its weight or by its output"
+        y = y.clone(memory_format=torch.contiguous_format)
+    members, rank = int(rows[0]), used_b.shape[1]
+    u = used_a.new_empty((*x.shape[:-1], rank))
+    x_MPI, y_MPO, u_MPR = (t.reshape(members, -1, t.shape[-1]) for t in (x, y, u))
+    a_KRI, b_KOR = used_a.view(-1, rank, x.shape[-1]), used_b.view(-1, y.shape[-1], rank)
+    for here, own in _spans(rows):
+        torch.bmm(x_MPI[here].to(a_KRI.dtype), a_KRI[own].mT, out=u_MPR[here])
+        _add_product(y_MPO[here], u_MPR[here], b_KOR[own].mT, scaling)
+    return y, u
 
 
-@torch.library.custom_op("ldc::add_adapters_backward", mutates_args=())
-def _add_adapters_backward(dy: Tensor, x: Tensor, site: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
-    dx = torch.zeros_like(x, memory_format=torch.contiguous_format) if wanted else dy.new_empty(0)
-    _SITES[int(site)].add_backward(dy, x, dx if wanted else None)
-    return dx, dy.new_zeros(())
+@torch.library.custom_op("ldc::adapted_backward", mutates_args=())
+def _adapted_backward(
+    dy: Tensor,
+    x: Tensor,
+    u: Tensor,
+    weight: Tensor | None,
+    used_a: Tensor,
+    used_b: Tensor,
+    rows: Tensor,
+    scaling: float,
+    wanted: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x, A and B; those of A and B each come from their member's rows alone.
+
+    Args:
+        weight: W; None where the layer has a backward pass of its own, so that dx is what goes through the adapters.
+        wanted: whether the gradient of x is; if not, it is an empty tensor.
+    """
+    if not wanted:
+        dx = x.new_empty(0)
+    elif weight is None:
+        dx = torch.zeros_like(x, memory_format=torch.contiguous_format)
+    else:
+        dx = torch.matmul(dy, weight)
+    members, rank = int(rows[0]), used_b.shape[1]
+    x_MPI, dy_MPO, u_MPR = (t.reshape(members, -1, t.shape[-1]) for t in (x, dy, u))
+    dx_MPI = dx.view(members, -1, x.shape[-1]) if wanted else None
+    a_KRI, b_KOR = used_a.view(-1, rank, x.shape[-1]), used_b.view(-1, dy.shape[-1], rank)
+    da_KRI, db_KOR = (torch.zeros_like(t, dtype=_trained(t)) for t in (a_KRI, b_KOR))
+    for here, own in _spans(rows):
+        part_MPO = dy_MPO[here].to(b_KOR.dtype)
+        du_MPR = torch.bmm(part_MPO, b_KOR[own]).mul_(scaling)
+        _add_product(db_KOR[own], part_MPO.mT, u_MPR[here], scaling)
+        _add_product(da_KRI[own], du_MPR.mT, x_MPI[here].to(a_KRI.dtype), 1.0)
+        if dx_MPI is not None:
+            _add_product(dx_MPI[here], du_MPR, a_KRI[own], 1.0)
+    return dx, da_KRI.flatten(0, 1), db_KOR.flatten(0, 1)
 
 
-@_linear.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, site: Tensor, anchor: Tensor) -> Tensor:
-    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+@_adapted.register_fake
+def _(x, y, weight, bias, a, b, used_a, used_b, rows, scaling):  # type: ignore[no-untyped-def]
+    width = weight.shape[0] if y is None else y.shape[-1]
+    return x.new_empty((*x.shape[:-1], width)), used_a.new_empty((*x.shape[:-1], used_b.shape[1]))
 
 
-@_linear_backward.register_fake
-def _(dy: Tensor, x: Tensor, weight: Tensor, site: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape if wanted else (0,)), dy.new_empty(())
+@_adapted_backward.register_fake
+def _(dy, x, u, weight, used_a, used_b, rows, scaling, wanted):  # type: ignore[no-untyped-def]
+    dx = x.new_empty(x.shape if wanted else (0,))
+    return dx, *(t.new_empty(t.shape, dtype=_trained(t)) for t in (used_a, used_b))
 
 
-@_add_adapters.register_fake
-def _(x: Tensor, y: Tensor, site: Tensor, anchor: Tensor) -> Tensor:
-    return y.new_empty(y.shape)
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, _, weight, _, _, _, used_a, used_b, rows, ctx.scaling = inputs
+    ctx.save_for_backward(x, output[1], weight, used_a, used_b, rows)
+    ctx.set_materialize_grads(False)
 
 
-@_add_adapters_backward.register_fake
-def _(dy: Tensor, x: Tensor, site: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape if wanted else (0,)), dy.new_empty(())
+def _backward(ctx: Any, dy: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    wanted, through = ctx.needs_input_grad[:2]
+    dx, da, db = torch.ops.ldc.adapted_backward(dy, *ctx.saved_tensors, ctx.scaling, wanted)
+    return (dx if wanted else None), (dy if through else None), None, None, da, db, None, None, None, None
 
 
-def _linear_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, _, site, _ = inputs
-    ctx.save_for_backward(x, weight, site)
+torch.library.register_autograd("ldc::adapted", _backward, setup_context=_save)
 
 
-def _linear_gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight, site = ctx.saved_tensors
-    wanted = ctx.needs_input_grad[0]
-    dx, anchor = torch.ops.ldc.linear_backward(dy, x, weight, site, wanted)
-    return (dx if wanted else None), None, None, None, anchor
+def _spans(rows: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Of each span: its members in the batch, and their adapters."""
+    for start, stop, first in rows[1:].view(-1, 3).tolist():
+        if stop > start:
+            yield slice(start, stop), slice(first, first + stop - start)
 
 
-def _add_adapters_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, _, site, _ = inputs
-    ctx.save_for_backward(x, site)
-
-
-def _add_adapters_gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-    x, site = ctx.saved_tensors
-    wanted = ctx.needs_input_grad[0]
-    dx, anchor = torch.ops.ldc.add_adapters_backward(dy, x, site, wanted)
-    return (dx if wanted else None), (dy if ctx.needs_input_grad[1] else None), None, anchor
-
-
-torch.library.register_autograd("ldc::linear", _linear_gradients, setup_context=_linear_context)
-torch.library.register_autograd("ldc::add_adapters", _add_adapters_gradients, setup_context=_add_adapters_context)
-
-
-def _rows(stack: Tensor, span: Span) -> Tensor:
-    return stack[span.first : span.first + span.stop - span.start]
+def _trained(used: Tensor) -> torch.dtype:
+    """The precision in which factors are trained, given those that are computed with."""
+    return torch.promote_types(used.dtype, torch.float32)
 
 
 def _add_product(into: Tensor, left: Tensor, right: Tensor, scaling: float) -> None:

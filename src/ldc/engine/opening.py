@@ -8,6 +8,7 @@ import torch
 
 from ldc.engine.bank import Base
 from ldc.engine.device import choose_device, keep_freed_memory
+from ldc.engine.reproduction import check_reproduced
 from ldc.models.load import LoadedModel, load
 from ldc.progress import Progress
 from ldc.study.schema import ModelSpec
@@ -16,7 +17,7 @@ from ldc.study.schema import ModelSpec
 def open_model(
     name: str, spec: ModelSpec, near: Path, device: str, threads: int | None, progress: Progress
 ) -> tuple[LoadedModel, Base]:
-    """Load a model, and say where and in which precision it will compute.
+    """Load a model, compare the bank with it, and say where and in which precision it will compute.
 
     It sets torch's threads and current GPU and glibc's allocator (`keep_freed_memory`) for the whole process; they stay
     so afterwards.
@@ -29,7 +30,7 @@ def open_model(
 
     Raises:
         EnvironmentFault: the device cannot be used.
-        ModelError: the model cannot.
+        ModelError: the model cannot, or the bank does not reproduce it.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -38,6 +39,7 @@ def open_model(
     progress.stage(f"loading {name}", 1)
     loaded = load(name, spec, near, chosen)
     base = Base.of(loaded.model, loaded.layout)
+    check_reproduced(base, loaded.layout)
     progress.say(f"{name}: on {why}; {loaded.why_precision}")
     progress.advance(1)
     return loaded, base

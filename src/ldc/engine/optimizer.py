@@ -1,4 +1,4 @@
-"""AdamW for a bank: one pass over all factors, while rate, step, clipping and finite check are each member's own."""
+"""AdamW for a bank: one pass over all factors. Rate, step, clipping and the finite check are each member's own."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StepReport:
 
 
 class BankOptimizer:
-    """AdamW of all members of a bank. The state and the factors of a member move only in a step of its own.
+    """AdamW of all members of a bank. A member's factors and moments change only in its own steps.
 
     Args:
         steps: the number of steps of each member, which its schedule needs.
@@ -53,10 +53,11 @@ class BankOptimizer:
         self.taken = [0] * len(self.steps)
         self.first_moment = torch.zeros_like(adapters.values)
         self.second_moment = torch.zeros_like(adapters.values)
+        self._adapting = {k for stack in adapters.stacks.values() for k in stack.members}
         self._owners = [torch.tensor(s.members, device=adapters.values.device) for s in adapters.stacks.values()]
 
     def step(self, active: Collection[int]) -> dict[int, StepReport]:
-        """Clip each active member's gradient by its own norm and step; one that is not finite moves nothing."""
+        """Clip each active member's gradient to its own norm, and step. A gradient that is not finite moves nothing."""
         norm_M = self._norms()
         norms = norm_M.tolist()
         reports = {
@@ -90,7 +91,7 @@ class BankOptimizer:
     def _move(self, members: Sequence[int], rate: float, taken: int) -> None:
         """One step of members that have taken the same number of steps and have the same rate."""
         parts = [self.adapters.values, self.adapters.gradients_flat, self.first_moment, self.second_moment]
-        pieces = [[part] for part in parts] if len(members) == len(self.steps) else self.pieces(members)
+        pieces = [[part] for part in parts] if self._adapting <= set(members) else self.pieces(members)
         counts = [torch.full((), float(taken), device=parts[0].device) for _ in pieces[0]]
         fused: Any = adamw.adamw
         fused(
@@ -109,8 +110,9 @@ class BankOptimizer:
 
     def pieces(self, members: Sequence[int]) -> list[list[Tensor]]:
         """Values, gradients and both moments of some members, in pieces."""
+        start = self.adapters.values.storage_offset()
         bounds = [
-            (view.storage_offset(), view.numel())
+            (view.storage_offset() - start, view.numel())
             for k in members
             for _, a, b in self.adapters.factors(k)
             for view in (a, b)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ldc.errors import ModelError
+from ldc.models.foreign import refused
+from ldc.models.layout import probe_tokens
 
 
 def packed_arguments(positions: Tensor, masked: bool) -> dict[str, Tensor]:
@@ -30,30 +32,46 @@ def needs_mask(decoder: nn.Module, device: torch.device) -> bool:
     """Whether a decoder must be given `block_mask` to keep documents apart; runs it on a few tokens.
 
     Raises:
-        ModelError: the documents of a row see each other with it too.
+        ModelError: the documents of a row see each other with it too, or no token sees another, so that nothing can be
+            told.
     """
+    name = type(decoder).__name__
+    with refused(f"{name} does not run on token ids alone"):
+        if _second_is_the_same(decoder, device, {}):
+            raise ModelError(
+                f"{name}: the hidden states of a row do not depend on the tokens before them, so that LDC cannot tell "
+                "whether documents that share a row see each other. Are the weights those of a trained model?"
+            )
     for masked in (False, True):
         if _apart(decoder, device, masked):
             return masked
     raise ModelError(
-        f"{type(decoder).__name__}: documents that share a row see each other, with positions that begin anew and with "
+        f"{name}: documents that share a row see each other, with positions that begin anew and with "
         "a mask of four dimensions. LDC cannot train this architecture"
     )
 
 
-@torch.no_grad()
 def _apart(decoder: nn.Module, device: torch.device, masked: bool) -> bool:
-    """Whether the second document of a row is the same to the last bit when the first is another.
+    half = probe_tokens(decoder).shape[1] // 2
+    positions = torch.arange(half, device=device).repeat(2)[None]
+    try:
+        with refused("packed rows"):
+            return _second_is_the_same(decoder, device, packed_arguments(positions, masked))
+    except ModelError:  # it does not take such arguments
+        return False
+
+
+@torch.no_grad()
+def _second_is_the_same(decoder: nn.Module, device: torch.device, arguments: dict[str, Tensor]) -> bool:
+    """Whether the second half of a row is the same to the last bit when the first half is another.
 
     The shapes are the same, so that a token that is not seen adds exactly zero.
     """
-    positions = torch.tensor([[0, 1, 2, 0, 1, 2]], device=device)
+    ids = probe_tokens(decoder).to(device)
+    half = ids.shape[1] // 2
     states = []
-    for first in ([4, 5, 6], [7, 6, 4]):
-        ids = torch.tensor([[*first, 5, 7, 6]], device=device)
-        try:
-            out: Any = decoder(input_ids=ids, use_cache=False, **packed_arguments(positions, masked))
-        except (TypeError, ValueError, RuntimeError, IndexError):
-            return False
-        states.append(out.last_hidden_state[:, 3:])
+    for first in ids[:, :half]:
+        row = torch.cat([first, ids[0, half : 2 * half]])[None]
+        out: Any = decoder(input_ids=row, use_cache=False, **arguments)
+        states.append(out.last_hidden_state[:, half:])
     return torch.equal(*states)

@@ -1,4 +1,4 @@
-"""The training loop of a bank: every member takes its own steps on its own text, side by side."""
+"""The training loop of a bank: all members step together, each on its own text."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def train(
     """Train every member of the bank for its own number of steps; a Course for each, in the bank's order.
 
     Args:
-        windows: the batches of each step; each batch has the text of every member.
+        windows: the batches of each step; each batch has the text of every member. A member without components is
+            not trained, and one that has taken its steps leaves the batch.
         advance: told (steps, tokens of all members) after each step.
         disturb: called after each backward pass, for tests that inject faults.
     """
@@ -63,11 +64,12 @@ def train(
     snapshots = [snapshot_steps(m.steps, spec.trajectory) for m in members]
     _snapshot(bank, 0, range(len(members)), courses)
     for step in range(1, max(m.steps for m in members) + 1):
-        active = [k for k, m in enumerate(members) if step <= m.steps and courses[k].failure is None]
+        present = [k for k, m in enumerate(members) if m.components and step <= m.steps]
+        active = [k for k in present if courses[k].failure is None]
         if not active:
             break
         window = next(windows)
-        nll_M, tokens_M = _accumulate(bank, window)
+        nll_M, tokens_M = _accumulate(bank, window, present)
         disturb(step, bank)
         if step == 1:
             for k in active:
@@ -86,26 +88,37 @@ def train(
     return courses
 
 
-def _accumulate(bank: Bank, window: Window) -> tuple[list[float], list[int]]:
-    """Backward passes of one step. The loss is the sum over members of (their NLL over the window / their tokens)."""
-    counts = [_supervised(bank, batch) for batch in window]
-    tokens_M = torch.stack(counts).sum(dim=0)
-    weight_M = 1.0 / tokens_M.clamp(min=1).double()
-    weights = weight_M.to(bank.base.device, bank.adapters.values.dtype)
-    everyone = range(len(bank.members))
-    nll_M = torch.zeros(len(bank.members), dtype=torch.float64)
+def _accumulate(bank: Bank, window: Window, present: Sequence[int]) -> tuple[list[float], list[int]]:
+    """Backward passes of one step for the members present.
+
+    The loss is the sum over members of (their NLL over the window / their supervised tokens in it). A member that
+    failed stays present: without its rows, the products of the others could be summed in another order.
+
+    Returns:
+        For every member, 0 where it is not present: the mean NLL per supervised token, and the supervised tokens.
+    """
+    texts = {bank.members[k].text for k in present}
+    window = [batch.only(texts) for batch in window]
+    tokens_P = torch.stack([_supervised(bank, batch, present) for batch in window]).sum(dim=0)
+    weight_P = 1.0 / tokens_P.clamp(min=1).double()
+    weights_P = weight_P.to(bank.base.device, bank.adapters.values.dtype)
+    nll_P = torch.zeros(len(present), dtype=torch.float64)
     for batch in window:
 
         def differentiate(part: Sequence[int], state: Tensor, batch: Batch = batch) -> Tensor:
             labels = member_labels(bank, batch, part)
-            weight = weights[part[0] : part[-1] + 1].repeat_interleave(batch.rows_per_text)  # parts are neighbours
+            start = present.index(part[0])  # the members of a part are neighbours
+            weight = weights_P[start : start + len(part)].repeat_interleave(batch.rows_per_text)
             loss, nll = bank.base.head.loss(state, labels, weight[:, None].expand(labels.shape))
             loss.backward()
             return nll.view(len(part), -1).double().sum(dim=1).cpu()
 
-        recording = bank.record(batch, everyone)
-        nll_M += torch.cat(bank.in_lanes(batch, bank.parts(everyone), recording, differentiate))
-    return (nll_M * weight_M).tolist(), tokens_M.tolist()
+        recording = bank.record(batch, present)
+        nll_P += torch.cat(bank.in_parts(batch, bank.parts(present), recording, differentiate))
+    losses, tokens = [0.0] * len(bank.members), [0] * len(bank.members)
+    for k, nll, count in zip(present, (nll_P * weight_P).tolist(), tokens_P.tolist(), strict=True):
+        losses[k], tokens[k] = nll, count
+    return losses, tokens
 
 
 def member_labels(bank: Bank, batch: Batch, present: Sequence[int]) -> Tensor:
@@ -115,15 +128,16 @@ def member_labels(bank: Bank, batch: Batch, present: Sequence[int]) -> Tensor:
     return torch.cat(groups)
 
 
-def _supervised(bank: Bank, batch: Batch) -> Tensor:
+def _supervised(bank: Bank, batch: Batch, present: Sequence[int]) -> Tensor:
+    """How many tokens of a batch each of these members is trained on."""
     per_text = (batch.labels != IGNORED).view(len(batch.texts), -1).sum(dim=1).cpu()
-    return per_text[[batch.group(m.text) for m in bank.members]]
+    return per_text[[batch.group(bank.members[k].text) for k in present]]
 
 
 def _untrained(bank: Bank, member: int) -> str | None:
-    """Why a member cannot be believed: an adapter that got no gradient at the first step, which must be a defect.
+    """Whether an adapter got no gradient at the first step, which must be a defect; as the reason of a failure.
 
-    (B starts at zero, so A's first gradient is zero by construction and B's is the one that tells.)
+    B starts at zero, so that the first gradient of A is zero in any case. That of B tells.
     """
     dead = [c.label for c, _, b in bank.adapters.gradients(member) if not bool((b != 0).any())]
     return f"no gradient reached {', '.join(dead[:5])} at the first step" if dead else None
@@ -135,8 +149,8 @@ def _snapshot(bank: Bank, step: int, chosen: Sequence[int], courses: list[Course
 
 
 def bank_norms(bank: Bank, chosen: Sequence[int]) -> dict[int, UpdateNorms]:
-    """Norms of the updates of some members, a stack at a time: {member: one entry for each of its components}."""
-    found: dict[int, list[tuple[float, ...]]] = {k: [] for k in chosen}
+    """Norms of the updates of those of some members that have adapters: {member: an entry for each component}."""
+    found: dict[int, list[tuple[float, ...]]] = {k: [] for k in chosen if bank.members[k].components}
     for stack in bank.adapters.stacks.values():
         rows = [row for row, k in enumerate(stack.members) if k in found]
         if not rows:

@@ -1,7 +1,7 @@
-"""The frozen layers below the adapters: run once for each distinct batch, recorded where members join.
+"""The trunk: the frozen layers below all edits, run once for the distinct rows of a batch.
 
-The model's own forward pass is used as far as the trunk goes. Above, its layers are replaced by recorders, so that
-whatever the model hands to each layer (masks, position embeddings) is known without knowing the model.
+The model's own forward pass runs as far as the trunk goes. Above that, recorders stand in for its layers. So the bank
+learns what the model hands to each layer (masks, position embeddings) without knowing the architecture.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ldc.engine.packed import packed_arguments
 
 @dataclass(slots=True)
 class Recording:
-    """What one pass over the distinct rows of a batch left behind.
+    """What one pass over the distinct rows of a batch recorded.
 
     Attributes:
         rows: number of distinct rows.
-        hidden: [rows, T, D] before a layer, for the layers at which somebody joins.
+        hidden: [rows, T, D] before each layer at which a member joins; the number of layers stands for behind the last.
         arguments: what the model passes to each layer beside the hidden states.
-        last: [rows, T, D] after the final norm, when the trunk went through all layers; else None.
+        last: [rows, T, D] after the final norm, if the trunk went through all layers; else None.
     """
 
     rows: int
@@ -36,7 +36,7 @@ class Recording:
 
 
 class Trunk:
-    """A frozen model, ready to be run up to some layer."""
+    """A frozen model that can be run up to any layer."""
 
     def __init__(self, decoder: nn.Module, layers: Sequence[nn.Module], returns_tuple: bool, masked: bool) -> None:
         self.decoder, self.layers, self.returns_tuple, self.masked = decoder, layers, returns_tuple, masked
@@ -62,9 +62,12 @@ class Trunk:
                 recording.arguments[index] = (args, kwargs)
                 if index in kept:
                     recording.hidden[index] = hidden
-                if index < through:
-                    return originals[index](hidden, *args, **kwargs)
-                return (hidden,) if self.returns_tuple else hidden
+                if index >= through:
+                    return (hidden,) if self.returns_tuple else hidden
+                out = originals[index](hidden, *args, **kwargs)
+                if index + 1 == len(self.layers) and index + 1 in kept:
+                    recording.hidden[index + 1] = out[0] if isinstance(out, tuple) else out
+                return out
 
             return forward
 
@@ -78,9 +81,10 @@ class Trunk:
 
 
 def spread(value: Any, rows: int, index: Tensor, cache: dict[int, Tensor]) -> Any:
-    """A layer's argument for other rows: tensors with a row for each of `rows` are gathered by `index`, others shared.
+    """A layer's argument for other rows.
 
-    `cache` holds what was gathered already, by the identity of the tensor it came from.
+    Tensors with a row for each of `rows` are gathered by `index`; everything else is shared. `cache` holds what was
+    gathered before, by the identity of the tensor it came from.
     """
     if isinstance(value, Tensor):
         if value.ndim < 2 or value.shape[0] != rows or rows == 1:

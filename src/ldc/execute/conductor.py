@@ -203,7 +203,7 @@ class _Conduct:
     def _record(self) -> None:
         self.state.store.plan.record_inputs(self.state.inputs)
         write_text(self.state.store.out / STUDY, resolved_yaml(self.state.study))
-        for sentence in record_domains(self.state.store.out, self.domains):
+        for sentence in record_domains(self.state.store.out, self.domains, self.state.study.calibration is None):
             self.progress.say(sentence)
         self._recorded = True
 
@@ -264,7 +264,7 @@ def _models(file: StudyFile, device: str, recorded: Mapping[str, str]) -> dict[s
         check_regimes(file.study, name, shape.components)
         check_lengths(file.study, name, shape.context)
         precision = spec.dtype if spec.dtype != "auto" else recorded.get(name) or _precision(shape.model_type, device)
-        weights = fingerprint(folder)
+        weights = fingerprint(folder, spec.trust_remote_code)
         found[name] = ModelInputs(weights, tokenizer_fingerprint(folder), precision, shape.components)
     return found
 

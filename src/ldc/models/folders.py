@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldc.errors import EnvironmentFault, ModelError
+from ldc.models.redirects import check_code, check_config, check_tokenizer
 from ldc.system import expanded
 
 if TYPE_CHECKING:
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 EMBEDDED = Path(__file__).parent / "embedded"
 EMBEDDED_NAMES = ("tiny-gemma", "tiny-llama")
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+_SHARD = re.compile(r"[^./\\][^/\\]*\.safetensors")
+TOKENIZER_CONFIG = "tokenizer_config.json"
 _TOKENIZER = (
     "tokenizer.json",
     "tokenizer.model",
-    "tokenizer_config.json",
+    TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
 )
@@ -90,11 +93,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The configuration of a model folder.
 
     Raises:
-        ModelError: the folder or its config.json is missing or unreadable, or the weights are quantised.
+        ModelError: the folder or its config.json is missing or unreadable, leads to other files, or the weights are
+            quantised.
     """
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder")
-    path = folder / "config.json"
+    path = folder / _CONFIG
     if not path.is_file():
         extra = (
             ". It holds an adapter; name its base model instead" if (folder / "adapter_config.json").is_file() else ""
@@ -103,13 +107,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(path, path.read_bytes())
     if not isinstance(config.get("model_type"), str):
         raise ModelError(f"{path}: no model_type, so the architecture is unknown")
-    if config.get("quantization_config"):
-        method = config["quantization_config"].get("quant_method", "an unnamed method")
-        raise ModelError(
-            f"{path}: the weights are stored quantised ({method}). LDC measures updates of plain weights; "
-            "use the original model in float32, float16 or bfloat16"
-        )
+    text = config.get("text_config")
+    if text is not None and not isinstance(text, dict):
+        raise ModelError(f"{path}: text_config is to be a JSON object, not {text!r:.100}. Fetch the file again")
+    check_config(path, config)
+    for record in (config, text or {}):
+        _check_plain(path, record)
     return config
+
+
+def _check_plain(path: Path, config: dict[str, Any]) -> None:
+    for key in ("quantization_config", "compression_config"):
+        if quantised := config.get(key):
+            method = quantised.get("quant_method") if isinstance(quantised, dict) else None
+            raise ModelError(
+                f"{path}: the weights are stored quantised ({method or 'an unnamed method'!s:.100}). LDC measures "
+                "updates of plain weights; use the original model in float32, float16 or bfloat16"
+            )
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
@@ -133,7 +147,13 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     weight_map = read_json(folder / _INDEX, (folder / _INDEX).read_bytes()).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelError(f"{folder / _INDEX}: no weight_map, so the shards are unknown; fetch this file again")
-    files = tuple(folder / name for name in sorted({Path(str(name)).name for name in weight_map.values()}))
+    for name in weight_map.values():
+        if not isinstance(name, str) or not _SHARD.fullmatch(name):
+            raise ModelError(
+                f"{folder / _INDEX}: the shard {name!r:.100} is not the plain name of a .safetensors file in this "
+                "folder. LDC opens no file elsewhere and no pickled one; fetch this file again"
+            )
+    files = tuple(folder / name for name in sorted(set(weight_map.values())))
     missing = [f.name for f in files if not f.is_file()]
     if missing:
         raise ModelError(
@@ -143,27 +163,72 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     return files
 
 
-def fingerprint(folder: Path) -> str:
-    """Hash of the content of config.json and of every file of weights, in order of name."""
-    return _digest((folder / "config.json", *weight_files(folder)))
+def fingerprint(folder: Path, remote_code: bool = False) -> str:
+    """Hash of config.json and of every file of weights, in order of name.
+
+    Args:
+        folder: the model's.
+        remote_code: whether the folder's own code may run (`trust_remote_code`); it is then part of the hash.
+
+    Raises:
+        ModelError: as `weight_files` and `code_files`.
+    """
+    code = code_files(folder) if remote_code else ()
+    return _digest(folder, (folder / _CONFIG, *weight_files(folder), *code))
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
     """Hash of the content of the tokenizer's files.
 
     Raises:
-        ModelError: the folder has no tokenizer.
+        ModelError: as `tokenizer_files`.
     """
-    files = [folder / name for name in _TOKENIZER if (folder / name).is_file()]
+    return _digest(folder, tokenizer_files(folder))
+
+
+def loaded_files(folder: Path, remote_code: bool) -> tuple[Path, ...]:
+    """What loading a model and its tokenizer may read: the fingerprinted files, and the index that names the shards.
+
+    Raises:
+        ModelError: as `weight_files`, `tokenizer_files` and `code_files`.
+    """
+    weights = weight_files(folder)
+    index = () if weights == (folder / _WEIGHTS,) else (folder / _INDEX,)
+    code = code_files(folder) if remote_code else ()
+    return (folder / _CONFIG, *weights, *index, *tokenizer_files(folder), *code)
+
+
+def tokenizer_files(folder: Path) -> tuple[Path, ...]:
+    """The files of a model's tokenizer.
+
+    Raises:
+        ModelError: the folder has no tokenizer, or its configuration leads to other files.
+    """
+    files = tuple(folder / name for name in _TOKENIZER if (folder / name).is_file())
     if not any(f.stem == "tokenizer" for f in files):
         raise ModelError(f"{folder}: no tokenizer.json. Save the model's fast tokenizer in the same folder")
-    return _digest(files)
+    config = folder / TOKENIZER_CONFIG
+    if config in files:
+        check_tokenizer(config, read_json(config, config.read_bytes()))
+    return files
 
 
-def _digest(files: Iterable[Path]) -> str:
+def code_files(folder: Path) -> tuple[Path, ...]:
+    """The Python files of a model folder, which run under `trust_remote_code`; in order of their paths.
+
+    Raises:
+        ModelError: a configuration names code outside of the folder.
+    """
+    for path in (folder / _CONFIG, folder / TOKENIZER_CONFIG):
+        if path.is_file():
+            check_code(path, read_json(path, path.read_bytes()))
+    return tuple(sorted(p for p in folder.rglob("*.py") if p.is_file()))
+
+
+def _digest(folder: Path, files: Iterable[Path]) -> str:
     state = hashlib.blake2b(digest_size=16)
     for file in files:
-        state.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+        state.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as stream:
             while piece := stream.read(_PIECE_BYTES):
                 state.update(piece)

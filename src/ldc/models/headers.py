@@ -7,15 +7,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ldc.errors import ModelError
 from ldc.models.folders import read_config, read_json, weight_files
 from ldc.models.roles import components_of, is_norm, locate
-from ldc.models.shapes import ModelShape, text_fields, windows
+from ldc.models.shapes import ModelShape, text_fields, whole, windows
+from ldc.models.unsupported import check_supported
 
 HARMLESS = re.compile(r"(rotary_emb\.inv_freq|\.masked_bias|\.(attn|attention)\.bias)$")
-_BASES = ("model", "transformer", "gpt_neox", "biogpt")
-_BASE_OF_TYPE = {"gpt_neox": "gpt_neox"} | dict.fromkeys(
+_BASES = ("model", "transformer", "gpt_neox", "gpt_neox_japanese", "biogpt")
+_BASE_OF_TYPE = {name: name for name in ("gpt_neox", "gpt_neox_japanese", "biogpt")} | dict.fromkeys(
     ("gpt2", "gptj", "gpt_neo", "gpt_bigcode", "bloom", "falcon", "mpt", "codegen"), "transformer"
 )
 TRANSPOSED = ("gpt2", "openai-gpt")
@@ -36,7 +38,8 @@ def read_header(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file by name, from its header: 8 bytes of length, little-endian, then JSON.
 
     Raises:
-        ModelError: the header is cut short or no JSON, or the file is shorter than the header says.
+        ModelError: the header is cut short or no JSON, an entry of it makes no sense, or the file is shorter than the
+            header says.
     """
     size = path.stat().st_size
     again = "The download is incomplete, or a Git LFS pointer stands in its place: fetch the file again"
@@ -53,9 +56,11 @@ def read_header(path: Path) -> dict[str, Tensor]:
             if not 0 <= first <= last:
                 raise ValueError(f"offsets {first} and {last}")
             shape = tuple(int(n) for n in entry["shape"])
+            if any(n < 0 for n in shape):
+                raise ValueError(f"shape {shape}")
             tensors[name] = Tensor(shape, last - first, str(entry["dtype"]), 8 + length + first)
-        except (KeyError, TypeError, ValueError) as cause:
-            raise ModelError(f"{path}: the header's entry {name!r} cannot be read. {again}") from cause
+        except (KeyError, TypeError, ValueError, OverflowError) as cause:
+            raise ModelError(f"{path}: the header's entry {name!r:.100} cannot be read. {again}") from cause
         end = max(end, last)
     if 8 + length + end > size:
         raise ModelError(f"{path}: {size:,} bytes, but its header speaks of {8 + length + end:,}. {again}")
@@ -66,10 +71,19 @@ def read_shape(folder: Path) -> ModelShape:
     """The shape of the model in a folder, without torch.
 
     Raises:
-        ModelError: whatever `read_config`, `weight_files`, `read_header` and `components_of` refuse.
+        ModelError: whatever `read_config`, `weight_files`, `read_header` and `components_of` refuse, fewer layers than
+            the configuration says, a setting of a wrong type, an architecture that is known to be refused at load, or
+            an adapter beside the model.
     """
     config = read_config(folder)
     model_type = config["model_type"]
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{folder}: an adapter lies in this folder (adapter_config.json), and transformers would add it to the "
+            "model. Move the adapter's files elsewhere, or name a folder that holds the base model alone"
+        )
+    text = text_fields(config)
+    check_supported(config, text, str(folder))
     tensors: dict[str, Tensor] = {}
     for file in weight_files(folder):
         tensors.update(read_header(file))
@@ -87,8 +101,8 @@ def read_shape(folder: Path) -> ModelShape:
             others.append(key)
     _, components = components_of(linears, others, str(folder))
     layers = components[-1].layer + 1
-    text = text_fields(config)
-    window, windowed = windows(text, layers)
+    _check_layers(text, layers, str(folder))
+    window, windowed = windows(text, layers, str(folder))
     head = any(re.search(r"(^|\.)(lm_head|embed_out)\.weight$", key) for key in tensors)
     return ModelShape(
         model_type=model_type,
@@ -101,8 +115,19 @@ def read_shape(folder: Path) -> ModelShape:
         tied_head=not head,
         window=window,
         windowed=windowed,
-        context=text.get("max_position_embeddings") or text.get("n_positions"),
+        context=whole(text, "max_position_embeddings", str(folder)) or whole(text, "n_positions", str(folder)),
     )
+
+
+def _check_layers(text: Mapping[str, Any], stored: int, where: str) -> None:
+    """Refuse too many layers here: transformers fills all of them at random before it says that weights are missing."""
+    for key in ("num_hidden_layers", "n_layer", "num_layers", "n_layers"):
+        said = whole(text, key, where)
+        if said is not None and said > stored:
+            raise ModelError(
+                f"{where}: config.json speaks of {said:,} layers ({key}), and the weights hold {stored}: "
+                "they do not belong together, or the files are incomplete. Fetch the model again"
+            )
 
 
 def module_path(key: str, model_type: str) -> str:

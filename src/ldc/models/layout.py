@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from ldc.errors import ModelError
+from ldc.models.foreign import refused
 from ldc.models.roles import Component, components_of, is_norm, locate
 
 # Shapes: B batch, T tokens, D hidden, V vocabulary.
@@ -105,7 +106,8 @@ def probe(model: PreTrainedModel, layout: Layout | None = None) -> None:
     model.eval()
     try:
         ours = logits_of(model, layout, _run(model, layout.decoder, ids))
-        theirs = model(input_ids=ids, use_cache=False).logits
+        with refused(f"{type(model).__name__} does not run on token ids alone"):
+            theirs: Tensor = model(input_ids=ids, use_cache=False).logits
     finally:
         model.train(training)
     scale = max(1.0, float(theirs.abs().max()))
@@ -119,12 +121,16 @@ def probe(model: PreTrainedModel, layout: Layout | None = None) -> None:
         )
 
 
-def probe_tokens(model: PreTrainedModel) -> Tensor:
-    """A batch [2, T] of random token ids, without special ones such as image placeholders; the same at every call."""
-    embeddings = model.get_input_embeddings().get_parameter("weight")
+def probe_tokens(model: nn.Module) -> Tensor:
+    """A batch [2, T] of random token ids, without special ones such as image placeholders; the same at every call.
+
+    `model` is a model of transformers or its decoder.
+    """
+    whole: Any = model
+    embeddings = whole.get_input_embeddings().get_parameter("weight")
     special = {
         value
-        for config in (model.config, _text_config(model))
+        for config in (whole.config, _text_config(whole))
         for key, value in config.to_dict().items()
         if isinstance(value, int) and key.endswith(("token_id", "token_index"))
     }
@@ -135,10 +141,8 @@ def probe_tokens(model: PreTrainedModel) -> Tensor:
 
 
 def _run(model: PreTrainedModel, decoder: str, ids: Tensor) -> Tensor:
-    try:
+    with refused(f"{type(model).__name__}: {decoder} does not run on token ids alone"):
         hidden = model.get_submodule(decoder)(input_ids=ids, use_cache=False).last_hidden_state
-    except (TypeError, ValueError, AttributeError, RuntimeError) as cause:
-        raise ModelError(f"{type(model).__name__}: {decoder} does not run on token ids alone ({cause})") from cause
     if not isinstance(hidden, Tensor) or hidden.shape[:2] != ids.shape:
         raise ModelError(f"{type(model).__name__}: {decoder} gives no last hidden state of one vector for each token")
     return hidden
@@ -166,7 +170,12 @@ def _watch(model: PreTrainedModel, decoder: str, last: str) -> tuple[str | None,
     if last not in order:
         raise ModelError(f"{type(model).__name__}: the forward pass of {decoder} does not go through {last}")
     position = order.index(last)
-    after = [path for path in order[position + 1 :] if all(p.ndim < 2 for p in model.get_submodule(path).parameters())]
+    after = order[position + 1 :]
+    if more := [path for path in after if any(p.ndim > 1 for p in model.get_submodule(path).parameters())]:
+        raise ModelError(
+            f"{type(model).__name__}: after its last layer the hidden states go through {', '.join(more)}, which has "
+            "weights of its own. LDC trains decoders whose layers are followed by a norm and the head alone"
+        )
     return (after[0] if after else None), events[position][1]
 
 
@@ -180,4 +189,11 @@ def _text_config(model: PreTrainedModel) -> Any:
 
 def _softcap(model: PreTrainedModel) -> float | None:
     cap = getattr(_text_config(model), "final_logit_softcapping", None)
-    return None if cap is None else float(cap)
+    if cap is None:
+        return None
+    if not isinstance(cap, (int, float)) or not 0 < cap < 1e6:
+        raise ModelError(
+            f"{type(model).__name__}: final_logit_softcapping is to be a number above zero, not {cap!r:.60}. "
+            "Fetch config.json again"
+        )
+    return float(cap)

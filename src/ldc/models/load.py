@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,22 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
 from ldc.errors import ModelError
-from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint
+from ldc.models.folders import loaded_files, resolve_folder
+from ldc.models.foreign import refused
 from ldc.models.headers import HARMLESS, read_shape
+from ldc.models.isolated import isolated
 from ldc.models.layout import Layout, find_layout, probe
 from ldc.models.quantised import NF4, check_nf4, nf4_arguments
 from ldc.models.roles import Component
-from ldc.models.shapes import check_known
+from ldc.models.shapes import ModelShape, check_known
 from ldc.study.schema import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A frozen base model in evaluation mode, with its tokenizer, its layout, and what identifies it.
+    """A frozen base model in evaluation mode, with its tokenizer, its layout, and where it comes from.
 
     `dtype` is what it computes in; `precision` names how its weights are kept: that dtype, or nf4.
     """
@@ -36,8 +44,6 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerFast
     layout: Layout
     folder: Path
-    fingerprint: str
-    tokenizer_fingerprint: str
     source: str
     revision: str | None
     dtype: torch.dtype
@@ -69,10 +75,10 @@ def load(name: str, spec: ModelSpec, base: Path, device: torch.device, dtype: to
     chosen = dtype or automatic
     if chosen == torch.float16 and shape.model_type.startswith("gemma3"):
         raise ModelError(f"models.{name}: float16 overflows on Gemma 3; use bfloat16 or float32")
-    identity = tokenizer_fingerprint(folder)
-    with _quiet():
-        tokenizer = _load_tokenizer(folder, spec)
-        model = _load_model(folder, spec, chosen, device)
+    files = loaded_files(folder, spec.trust_remote_code)
+    with _quiet(), isolated(folder, files) as shown:
+        tokenizer = _load_tokenizer(folder, shown, spec)
+        model = _load_model(folder, shown, spec, shape, chosen, device)
     rows = model.get_input_embeddings().get_parameter("weight").shape[0]
     if len(tokenizer) > rows:
         raise ModelError(
@@ -91,8 +97,6 @@ def load(name: str, spec: ModelSpec, base: Path, device: torch.device, dtype: to
         tokenizer=tokenizer,
         layout=layout,
         folder=folder,
-        fingerprint=fingerprint(folder),
-        tokenizer_fingerprint=identity,
         source=spec.source,
         revision=folder.name if hub else None,
         dtype=chosen,
@@ -117,27 +121,58 @@ def choose_dtype(spec_dtype: str, model_type: str, device: torch.device) -> tupl
     return torch.float32, f"float32: the safe choice on {device.type}"
 
 
-def _load_model(folder: Path, spec: ModelSpec, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    quantised = nf4_arguments(dtype, device) if spec.dtype == NF4 else {}
-    try:
+def _load_model(
+    folder: Path, shown: Path, spec: ModelSpec, shape: ModelShape, dtype: torch.dtype, device: torch.device
+) -> PreTrainedModel:
+    with refused(f"{folder}: transformers cannot load this model", str(shown), str(folder)):
+        config = AutoConfig.from_pretrained(shown, local_files_only=True, trust_remote_code=spec.trust_remote_code)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
+            shown,
+            config=config,  # where config.json asks for an attention, it would win over the argument
             dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=spec.trust_remote_code,
-            attn_implementation="sdpa",
+            attn_implementation=_attention(folder, config, spec, shape),
             ignore_mismatched_sizes=True,  # so that they are listed, and refused below
             output_loading_info=True,
-            **quantised,
+            **(nf4_arguments(dtype, device) if spec.dtype == NF4 else {}),
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError) as cause:
-        if isinstance(cause, torch.OutOfMemoryError):
-            raise
-        raise ModelError(f"{folder}: transformers cannot load this model: {_first_lines(cause)}") from cause
-    model, info = loaded
-    _check_whole(folder, info)
+        model, info = loaded
+        _check_whole(folder, info)
+        model.config._name_or_path = model.name_or_path = str(folder)
     return model
+
+
+def _attention(folder: Path, config: PreTrainedConfig, spec: ModelSpec, shape: ModelShape) -> str:
+    """How attention is computed: by sdpa, or eagerly where the architecture does not offer it (Gemma 2: its soft cap).
+
+    The answer comes from the model built without memory. What transformers finds missing or of another shape it fills
+    at random before it says so, which for a wrong number in the configuration may be more than any memory holds;
+    therefore the size is compared here too.
+
+    Raises:
+        ModelError: the configuration describes more than twice the weights that there are.
+    """
+
+    def built(attention: str) -> PreTrainedModel:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(
+                config, attn_implementation=attention, trust_remote_code=spec.trust_remote_code
+            )
+
+    attention = "sdpa"
+    try:
+        model = built(attention)
+    except ValueError:
+        model = built(attention := "eager")
+    described = sum(p.numel() for p in model.parameters())
+    if described > 2 * shape.parameters:
+        raise ModelError(
+            f"{folder}: config.json describes {described:,} weights, and the files hold {shape.parameters:,}: they do "
+            "not belong together, or the files are incomplete"
+        )
+    return attention
 
 
 def _check_whole(folder: Path, info: dict[str, Any]) -> None:
@@ -168,18 +203,15 @@ def _check_plan(folder: Path, planned: tuple[Component, ...], found: tuple[Compo
     )
 
 
-def _load_tokenizer(folder: Path, spec: ModelSpec) -> PreTrainedTokenizerFast:
-    try:
+def _load_tokenizer(folder: Path, shown: Path, spec: ModelSpec) -> PreTrainedTokenizerFast:
+    with refused(f"{folder}: transformers cannot load the tokenizer", str(shown), str(folder)):
         tokenizer: Any = AutoTokenizer.from_pretrained(
-            folder, use_fast=True, local_files_only=True, trust_remote_code=spec.trust_remote_code
+            shown, use_fast=True, local_files_only=True, trust_remote_code=spec.trust_remote_code
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError) as cause:
-        raise ModelError(f"{folder}: transformers cannot load the tokenizer: {_first_lines(cause)}") from cause
-    if not tokenizer.is_fast:
-        raise ModelError(
-            f"{folder}: {type(tokenizer).__name__} is a slow tokenizer; save the fast one as tokenizer.json"
-        )
-    return tokenizer
+        if tokenizer.is_fast:
+            tokenizer.name_or_path = str(folder)
+            return tokenizer
+    raise ModelError(f"{folder}: {type(tokenizer).__name__} is a slow tokenizer; save the fast one as tokenizer.json")
 
 
 @contextmanager
@@ -196,8 +228,3 @@ def _quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def _first_lines(cause: BaseException) -> str:
-    text = re.sub(r"\s+", " ", str(cause)).strip() or type(cause).__name__
-    return text[:300] + ("..." if len(text) > 300 else "")

@@ -11,6 +11,11 @@ from ldc.errors import ModelError
 
 BLOCKS = ("attn", "mlp")
 LAYER_LISTS = ("layers", "h", "blocks", "block", "layer")
+MOST_LAYERS = 10_000
+"""A list with more layers is no model's; the limit keeps a damaged name from costing time and memory."""
+_NUMBER = re.compile(r"0|[1-9][0-9]*")
+_DIGITS = 9
+"""As many digits of a layer's number as are read: more than enough to see that there are too many layers."""
 _FOREIGN = re.compile(r"vision|visual|image|video|audio|speech|encoder|tower|projector")
 _ATTENTION = re.compile(r"attn|attention")
 _OTHER_ATTENTION = re.compile(r"cross|encoder|linear_at")
@@ -56,8 +61,8 @@ def locate(path: str) -> Place | None:
     for i, part in enumerate(parts[:-2]):
         if _FOREIGN.search(part.lower()):
             return None
-        if part in LAYER_LISTS and parts[i + 1].isdigit():
-            return Place(".".join(parts[: i + 1]), int(parts[i + 1]), ".".join(parts[i + 2 :]))
+        if part in LAYER_LISTS and _NUMBER.fullmatch(parts[i + 1]):
+            return Place(".".join(parts[: i + 1]), int(parts[i + 1][:_DIGITS]), ".".join(parts[i + 2 :]))
     return None
 
 
@@ -116,8 +121,10 @@ def components_of(
     for path, place in places.items():
         if place.stack == stack:
             layers[place.layer][place.below] = path
-    if sorted(layers) != list(range(len(layers))):
-        gaps = sorted(set(range(max(layers) + 1)) - set(layers))
+    last = max(layers)
+    if last >= MOST_LAYERS:
+        raise ModelError(f"{where}: {stack} holds weights of a layer {last:,} or beyond; no model has that many layers")
+    if gaps := sorted(set(range(last + 1)) - set(layers)):
         raise ModelError(
             f"{where}: {stack} has no weights for the layers {_some(map(str, gaps))}: the model is incomplete"
         )

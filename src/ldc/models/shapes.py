@@ -9,7 +9,7 @@ from typing import Any
 
 from ldc.errors import ModelError
 from ldc.models.known import KNOWN
-from ldc.models.roles import Component, components_of
+from ldc.models.roles import MOST_LAYERS, Component, components_of
 
 _GEMMA_3 = {
     "vocab_size": 262_208,
@@ -33,6 +33,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 _NORMS_PER_LAYER = {"llama": 2, "mistral": 2, "qwen2": 2, "qwen3": 2, "gemma2": 4, "gemma3_text": 4, "gemma3": 4}
 """Gains as wide as the hidden state in each layer; also the list of types whose shape follows from arithmetic here."""
 _HEAD_NORMS = ("qwen3", "gemma3_text", "gemma3")
+_LARGEST = 10**12
 _STORED_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -75,17 +76,35 @@ def text_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def windows(text: Mapping[str, Any], layers: int) -> tuple[int | None, tuple[int, ...]]:
-    """The reach of sliding attention in tokens, and the layers that slide; (None, ()) where none does."""
-    window = text.get("sliding_window")
+def whole(text: Mapping[str, Any], key: str, where: str) -> int | None:
+    """A whole number of a configuration, None where it is not set.
+
+    Raises:
+        ModelError: it is set to something else.
+    """
+    value = text.get(key)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST):
+        return value
+    raise ModelError(f"{where}: config.json: {key} is to be a whole number, not {value!r:.60}. Fetch the file again")
+
+
+def windows(text: Mapping[str, Any], layers: int, where: str) -> tuple[int | None, tuple[int, ...]]:
+    """The reach of sliding attention in tokens, and the layers that slide; (None, ()) where none does.
+
+    Raises:
+        ModelError: the settings of the windows are not of their type.
+    """
+    window = whole(text, "sliding_window", where)
     if not window or text.get("use_sliding_window") is False:
         return None, ()
     kinds = text.get("layer_types")
     if kinds is None:
-        pattern = text.get("sliding_window_pattern") or layers + 1
+        pattern = whole(text, "sliding_window_pattern", where) or layers + 1
         kinds = ["full_attention" if (i + 1) % pattern == 0 else "sliding_attention" for i in range(layers)]
+    if not isinstance(kinds, list):
+        raise ModelError(f"{where}: config.json: layer_types is to be a list, not {kinds!r:.60}. Fetch the file again")
     windowed = tuple(i for i, kind in enumerate(kinds) if kind == "sliding_attention")
-    return (int(window), windowed) if windowed else (None, ())
+    return (window, windowed) if windowed else (None, ())
 
 
 def shape_of(config: Mapping[str, Any], where: str) -> ModelShape:
@@ -105,10 +124,10 @@ def shape_of(config: Mapping[str, Any], where: str) -> ModelShape:
             f"LDC knows {', '.join(_NORMS_PER_LAYER)}. Fetch the model first"
         )
     text = text_fields(config)
-    try:
-        return _shape(config, text, model_type, where)
-    except (KeyError, TypeError) as cause:
-        raise ModelError(f"{where}: config.json lacks or garbles {cause}; fetch it again") from cause
+    vision = config.get("vision_config")
+    if vision is not None and not isinstance(vision, dict):
+        raise ModelError(f"{where}: config.json: vision_config is to be a JSON object, not {vision!r:.60}")
+    return _shape(config, text, vision, model_type, where)
 
 
 def check_known(source: str, shape: ModelShape, where: str) -> None:
@@ -128,18 +147,29 @@ def check_known(source: str, shape: ModelShape, where: str) -> None:
         )
 
 
-def _shape(config: Mapping[str, Any], text: Mapping[str, Any], model_type: str, where: str) -> ModelShape:
-    layers, hidden, vocabulary = (int(text[key]) for key in ("num_hidden_layers", "hidden_size", "vocab_size"))
-    heads = int(text["num_attention_heads"])
-    head = int(text.get("head_dim") or hidden // heads)
-    linears = _linears(text, model_type, head)
+def _needed(text: Mapping[str, Any], key: str, where: str, limit: int = _LARGEST) -> int:
+    """A whole number above zero that a configuration must have."""
+    value = whole(text, key, where)
+    if value is None or not 0 < value <= limit:
+        raise ModelError(f"{where}: config.json lacks or garbles {key!r}; fetch it again")
+    return value
+
+
+def _shape(
+    config: Mapping[str, Any], text: Mapping[str, Any], vision: Mapping[str, Any] | None, model_type: str, where: str
+) -> ModelShape:
+    layers = _needed(text, "num_hidden_layers", where, MOST_LAYERS)
+    hidden, vocabulary = (_needed(text, key, where) for key in ("hidden_size", "vocab_size"))
+    heads = _needed(text, "num_attention_heads", where)
+    head = whole(text, "head_dim", where) or hidden // heads
+    linears = _linears(text, model_type, head, where)
     _, components = components_of(linears, [], where)
     tied = bool(text.get("tie_word_embeddings", False))
     gains = layers * (_NORMS_PER_LAYER[model_type] * hidden + (2 * head if model_type in _HEAD_NORMS else 0)) + hidden
     parameters = sum(math.prod(widths) for widths in linears.values()) + gains + _biases(text, model_type, linears)
-    parameters += vocabulary * hidden * (1 if tied else 2) + _vision(config.get("vision_config"), hidden)
+    parameters += vocabulary * hidden * (1 if tied else 2) + _vision(vision, hidden, where)
     stored = str(config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or "float32")
-    window, windowed = windows(text, layers)
+    window, windowed = windows(text, layers, where)
     return ModelShape(
         model_type=model_type,
         layers=layers,
@@ -151,16 +181,17 @@ def _shape(config: Mapping[str, Any], text: Mapping[str, Any], model_type: str, 
         tied_head=tied,
         window=window,
         windowed=windowed,
-        context=text.get("max_position_embeddings"),
+        context=whole(text, "max_position_embeddings", where),
     )
 
 
-def _linears(text: Mapping[str, Any], model_type: str, head: int) -> dict[str, tuple[int, int]]:
+def _linears(text: Mapping[str, Any], model_type: str, head: int, where: str) -> dict[str, tuple[int, int]]:
     """Module path -> (d_in, d_out) of every projection."""
     stack = "model.language_model.layers" if model_type == "gemma3" else "model.layers"
-    hidden, wide = int(text["hidden_size"]), int(text["intermediate_size"])
-    queries = int(text["num_attention_heads"]) * head
-    keys = int(text.get("num_key_value_heads") or text["num_attention_heads"]) * head
+    hidden, wide, heads = (
+        _needed(text, key, where) for key in ("hidden_size", "intermediate_size", "num_attention_heads")
+    )
+    queries, keys = heads * head, (whole(text, "num_key_value_heads", where) or heads) * head
     widths = {
         "self_attn.q_proj": (hidden, queries),
         "self_attn.k_proj": (hidden, keys),
@@ -170,7 +201,7 @@ def _linears(text: Mapping[str, Any], model_type: str, head: int) -> dict[str, t
         "mlp.up_proj": (hidden, wide),
         "mlp.down_proj": (wide, hidden),
     }
-    return {f"{stack}.{n}.{path}": w for n in range(int(text["num_hidden_layers"])) for path, w in widths.items()}
+    return {f"{stack}.{n}.{path}": w for n in range(text["num_hidden_layers"]) for path, w in widths.items()}
 
 
 def _biases(text: Mapping[str, Any], model_type: str, linears: Mapping[str, tuple[int, int]]) -> int:
@@ -186,14 +217,16 @@ def _biases(text: Mapping[str, Any], model_type: str, linears: Mapping[str, tupl
     return sum(d_out for path, (_, d_out) in linears.items() if biased(path))
 
 
-def _vision(vision: Mapping[str, Any] | None, hidden: int) -> int:
+def _vision(vision: Mapping[str, Any] | None, hidden: int, where: str) -> int:
     """Parameters of Gemma 3's SigLIP tower and of the projection of its states to the text's width; 0 without one."""
     if not vision:
         return 0
-    width, wide = int(vision["hidden_size"]), int(vision["intermediate_size"])
-    patch, side = int(vision["patch_size"]), int(vision["image_size"])
+    width, wide, patch, side, layers = (
+        _needed(vision, key, where)
+        for key in ("hidden_size", "intermediate_size", "patch_size", "image_size", "num_hidden_layers")
+    )
     embeddings = 3 * patch**2 * width + width + (side // patch) ** 2 * width
     attention, mlp = 4 * (width**2 + width), 2 * width * wide + wide + width
     layer = attention + mlp + 4 * width
     pooling = attention + mlp + 3 * width if vision.get("vision_use_head", True) else 0
-    return embeddings + int(vision["num_hidden_layers"]) * layer + 2 * width + pooling + width * hidden + width
+    return embeddings + layers * layer + 2 * width + pooling + width * hidden + width

@@ -7,13 +7,15 @@ one is compared with.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 
+from ldc.models.roles import Component
+from ldc.models.shapes import ModelShape
 from ldc.plan.arms import adapter_of, components_of
-from ldc.plan.kinds import RunId, Tune
+from ldc.plan.kinds import RunId, Tune, forward_flops
 from ldc.plan.runs import Inputs, Run, make_run
-from ldc.plan.texts import OWN, Text
+from ldc.plan.texts import OWN, Text, general_domains
 from ldc.plan.variants import Unit, Variant, pairs, spread, units_of, variant_name
 from ldc.study.schema import CalibrationSpec, Study
 
@@ -21,7 +23,6 @@ GENERAL, SHUFFLED = "general", "shuffled"
 """Texts of references: the study's other domains mixed, and a text whose tokens are shuffled within each document."""
 FRESH = 1_000
 """Added to the seed of the samples on which the unchanged model is mapped as if it were changed (`none`)."""
-MEASURES = ("effect", "saliency", "snr", "weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def seeds_of(case: Case, study: Study) -> tuple[int, ...]:
 
 def calibration_runs(study: Study, inputs: Inputs, model: str) -> list[CaseRun]:
     """All runs of a calibration of one model, references first."""
-    changed = cases(study, units_of(inputs.components(model)))
+    changed = cases(study, units_of(_ranked(study, inputs, model)))
     paired = {pair_of(case) for case in changed}
     return [
         CaseRun(case, seed, _run(study, inputs, model, case, seed, keeps=case in paired))
@@ -133,26 +134,42 @@ def calibration_runs(study: Study, inputs: Inputs, model: str) -> list[CaseRun]:
     ]
 
 
+def sampling_flops(shape: ModelShape, study: Study, runs: Sequence[Run]) -> float:
+    """What the texts of runs cost that models write themselves: each is drawn once, token by token, and each teacher is
+    taught once, forward and backward. None where no run reads such text."""
+    spec, tokens = study.calibration, study.training.total_steps * study.training.tokens_per_step
+    texts = {run.spec.text for run in runs if isinstance(run.spec, Tune) and run.spec.text.source == "samples"}
+    drawn = {replace(text, shuffled=False) for text in texts}
+    teachers = {(text.teacher.units, text.teacher.domain) for text in texts if text.teacher is not None}
+    taught = 0 if spec is None else len(teachers) * max(spec.lessons) * study.training.tokens_per_step
+    return forward_flops(shape) * (len(drawn) * tokens + 3 * taught)
+
+
 def _run(study: Study, inputs: Inputs, model: str, case: Case, seed: int, keeps: bool) -> Run:
     regime = study.regimes[study.selection.regime]
-    components = inputs.components(model)
-    chosen = components_of(regime, study.selection.regime, model, components)
     pair = pair_of(case)
     against = None if pair is None else _identity(study, model, pair, seed)
     damaged = case.variant if case.kind != "taught" else None
+    measures = (*study.selection.measures, "weight", *([] if against is None else ["shift"]))
     spec = Tune(
-        chosen,
-        adapter_of(study, regime, components),
+        _ranked(study, inputs, model),
+        adapter_of(study, regime, inputs.components(model)),
         regime.learning_rate or study.training.learning_rate,
         seed,
         _text_of(case, seed),
         variant=damaged,
         against=against,
-        measures=MEASURES if against is None else (*MEASURES, "shift"),
+        measures=measures,
         keeps=keeps,
     )
     identity = _identity(study, model, case, seed)
     return make_run(study, inputs, identity, spec, [] if against is None else [against], scored=False)
+
+
+def _ranked(study: Study, inputs: Inputs, model: str) -> tuple[Component, ...]:
+    """The components that the ranked regime adapts: blocks without any are not ranked, and so are not changed."""
+    name = study.selection.regime
+    return components_of(study.regimes[name], name, model, inputs.components(model))
 
 
 def _identity(study: Study, model: str, case: Case, seed: int) -> RunId:
@@ -176,7 +193,7 @@ def _text_of(case: Case, seed: int) -> Text:
 
 def _general(study: Study, text: str) -> list[str]:
     """The general reference of a text; none where the study has no other domain."""
-    return [f"{GENERAL}:{text}"] if any(name != text for name in study.domains) else []
+    return [f"{GENERAL}:{text}"] if general_domains(study, text) else []
 
 
 def _spec(study: Study) -> CalibrationSpec:

@@ -9,7 +9,7 @@ from ldc.models.roles import Component
 from ldc.models.shapes import ModelShape
 from ldc.models.sources import ModelSource, plan_shape
 from ldc.plan.arms import arms, check_regimes
-from ldc.plan.calibration import calibration_runs
+from ldc.plan.calibration import calibration_runs, sampling_flops
 from ldc.plan.kinds import forward_flops
 from ldc.plan.machine import Machine, find_machine
 from ldc.plan.measuring import measuring_flops
@@ -131,9 +131,8 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         ]
         regimes += rows
         downloads.append(source)
-        kept = {regime for regime, run in runs if run.kind.stores_adapter}
         disk += sum(row.runs * TABLES_BYTES_PER_RUN for row in rows)
-        disk += sum(row.runs * 4 * row.trainable_parameters for row in rows if row.regime in kept)
+        disk += sum(4 * _trainable(run) for _, run in runs if run.kind.stores_adapter and getattr(run.spec, "keeps", 1))
         trained += sum(run.kind.flops(shape, study, run.spec) > 0 for _, run in runs)
         read += sum(len(run.scores) for _, run in runs)
     return Estimate(
@@ -166,7 +165,9 @@ def _model_cost(study: Study, name: str, shape: ModelShape, runs: Sequence[Run],
     precision = machine.precision(study.models[name].dtype)
     flops = sum(run.kind.flops(shape, study, run.spec) for run in runs)
     flops += sum(len(run.scores) for run in runs) * scored_tokens(study) * forward_flops(shape)
-    flops += measuring_flops(shape, study, precision, BYTES[precision], forward_flops(shape))
+    measured = None if study.calibration is None else len(runs)
+    flops += measuring_flops(shape, study, precision, BYTES[precision], forward_flops(shape), measured)
+    flops += sampling_flops(shape, study, runs)
     memory = _memory(study, shape, precision, machine)
     seconds = flops / (SHARE_OF_MATMUL_RATE * machine.flops)
     return ModelCost(
@@ -244,9 +245,13 @@ def _regime_costs(study: Study, model: str, shape: ModelShape, runs: Sequence[tu
     rows = []
     for name, of_regime in found.items():
         flops = sum(run.kind.flops(shape, study, run.spec) for run in of_regime) / max(1, len(of_regime))
-        one = of_regime[0].components if of_regime else ()
-        adapter = of_regime[0].adapter if of_regime else None
-        sizes = [c.d_in * c.d_out if adapter is None else adapter.rank * (c.d_in + c.d_out) for c in one]
-        trainable = sum(sizes)
-        rows.append(RegimeCost(model, name, len(one), trainable, len(of_regime), flops))
+        components = of_regime[0].components if of_regime else ()
+        trainable = _trainable(of_regime[0]) if of_regime else 0
+        rows.append(RegimeCost(model, name, len(components), trainable, len(of_regime), flops))
     return rows
+
+
+def _trainable(run: Run) -> int:
+    """Parameters that a run trains: those of its adapters, or the weights that are tuned themselves."""
+    adapter = run.adapter
+    return sum(c.d_in * c.d_out if adapter is None else adapter.rank * (c.d_in + c.d_out) for c in run.components)

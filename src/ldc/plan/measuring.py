@@ -48,7 +48,9 @@ def gradient_bytes(shape: ModelShape, number_bytes: float) -> int:
     return max(sum(sizes[i] for i in group) for group in groups(sizes))
 
 
-def measuring_flops(shape: ModelShape, study: Study, precision: str, number_bytes: float, forward: float) -> float:
+def measuring_flops(
+    shape: ModelShape, study: Study, precision: str, number_bytes: float, forward: float, measured: int | None = None
+) -> float:
     """What the measures of one model cost, beside its runs.
 
     A pass forward of each ranked run; for each domain and group of weights one forward and backward, taken as three
@@ -60,15 +62,17 @@ def measuring_flops(shape: ModelShape, study: Study, precision: str, number_byte
         precision: of the base; quantised weights have no gradient.
         number_bytes: of a number that is computed with.
         forward: FLOPs of a token through the whole model.
+        measured: runs that each take all measures, where it is not the ranked ones and the domains: of a calibration.
     """
     measures = study.selection.measures
     training = study.training
     tokens = measured_batches(study) * training.batch * training.block_length
     flops = 0.0
     if "effect" in measures and study.measured_regime is not None:
-        flops += len(study.domains) * len(study.seeds) * tokens * forward
+        flops += (measured or len(study.domains) * len(study.seeds)) * tokens * forward
     if "saliency" in measures and precision != "nf4":
-        flops += len(study.domains) * len(groups(gradient_sizes(shape, number_bytes))) * 3 * tokens * forward
+        passes = 3 * len(groups(gradient_sizes(shape, number_bytes)))
+        flops += (measured or len(study.domains)) * passes * tokens * forward
     if "snr" in measures:
         flops += sum(4.0 * c.d_in * c.d_out * min(c.d_in, c.d_out) for c in shape.components)
     return flops

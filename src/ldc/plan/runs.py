@@ -13,7 +13,7 @@ from ldc.models.roles import Component
 from ldc.plan.arms import Arm, arms
 from ldc.plan.kinds import KIND_OF, Bare, Full, Graft, Kind, RunId, Spec, Tune
 from ldc.plan.proxy_pairs import pairs
-from ldc.plan.texts import Text
+from ldc.plan.texts import Text, general_domains
 from ldc.plan.variants import own_model
 from ldc.study.schema import AdapterSpec, Study
 
@@ -221,7 +221,8 @@ def _text(study: Study, inputs: Inputs, text: Text) -> dict[str, Any]:
     if text.source == "domain":
         return what | {"of": (inputs.domains[text.domain], study.domains[text.domain].loss)}
     if text.source == "general":
-        return what | {"of": {name: mark for name, mark in inputs.domains.items() if name != text.domain}}
+        return what | {"of": [(name, inputs.domains[name]) for name in general_domains(study, text.domain)]}
+    what["seed"] = text.seed  # of the random numbers, which need not be that of the adapters
     if text.teacher is not None:
         spec = study.calibration
         assert spec is not None

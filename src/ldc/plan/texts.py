@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ldc.plan.variants import Variant
+from ldc.study.schema import Study
 
 OWN = "own"
 """The name of the text that a model itself writes, where a domain's name is expected."""
@@ -20,7 +21,7 @@ class Text:
         domain: the domain; of `general` text the one that is left out of the mixture; of `samples` `own`.
         seed: of the order of documents; of samples of their random numbers.
         shuffled: whether the tokens of each document are in random order.
-        source: a domain of the study, the study's other domains mixed, or samples of a model.
+        source: a domain of the study, other domains mixed (`general_domains`), or samples of a model.
         teacher: the taught variant that writes the samples; None for the study's own model.
     """
 
@@ -39,3 +40,11 @@ class Text:
 
     def __str__(self) -> str:
         return f"{self.name}#{self.seed}" + ("~" if self.shuffled else "")
+
+
+def general_domains(study: Study, but: str) -> tuple[str, ...]:
+    """The domains of which general text is mixed, beside one: those that are marked as references, where another than
+    that one is, else all others."""
+    others = [name for name in study.domains if name != but]
+    marked = [name for name in others if study.domains[name].reference]
+    return tuple(marked or others)

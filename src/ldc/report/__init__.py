@@ -8,7 +8,7 @@ from pathlib import Path
 from ldc.analysis.subspace_pairs import Adapters
 from ldc.plan.calibration import CaseRun
 from ldc.plan.runs import RunLine
-from ldc.report import evidence, figures, page, proxy_figure, proxy_views, summary, tables
+from ldc.report import evidence, figures, page, proxy_figure, proxy_views, summary, tables, truth_figures, truth_summary
 from ldc.report.proof import read_proof
 from ldc.report.proof_views import overlap as overlap_rows
 from ldc.store.atomic import write_text
@@ -54,16 +54,20 @@ def write_report(
     tidied = tidy_frames(frames)
     tables.write_tables(out, study, tidied.norms, tidied.evaluation, tidied.ranking, synthetic)
     tables.write_optional(out, "importance", tidied.importance)
-    figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic)
     found = evidence.evidence(study, tidied, adapters, cases)
     evidence.write_evidence(out, found)
+    known = truth_summary.sections(study, found.calibration, cases or (lambda _: []), runs, synthetic)
+    if known:
+        truth_figures.write_truth_figures(out, study, found.calibration, synthetic)
+    else:
+        figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic)
     proxy_figure.write_proxy_figures(out, study, found.proxy["proxy"], synthetic)
     proof = read_proof(out)
     shared = overlap_rows(proof.overlap, study.domains)
-    content = summary.summary(study, tidied, runs, versions, synthetic, found.ledger, shared)
+    content = summary.summary(study, tidied, runs, versions, synthetic, found.ledger, shared, known)
     if proxy := proxy_views.proxy_summary(study, found.proxy):
         content["proxy"] = proxy
     write_text(out / "summary.json", summary.summary_text(content))
     path = out / "report.html"
-    write_text(path, page.render(study, tidied, runs, versions, synthetic, proof))
+    write_text(path, page.render(study, tidied, runs, versions, synthetic, proof, known))
     return path

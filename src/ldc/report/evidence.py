@@ -15,6 +15,7 @@ from ldc.analysis.lora_and_full import proxy_tables
 from ldc.analysis.maps import map_similarity, stability
 from ldc.analysis.nulls import excess
 from ldc.analysis.predictors import Measured, predictors
+from ldc.analysis.recovery import calibration_tables
 from ldc.analysis.soloist import soloist, soloist_summary, solos
 from ldc.analysis.subspace_pairs import COLUMNS as SUBSPACES
 from ldc.analysis.subspace_pairs import Adapters, subspaces
@@ -28,16 +29,16 @@ from ldc.tables import Frames
 class Evidence:
     """One frame for each table of the same name below `tables/`, and the ledger; any may be empty."""
 
-    contrasts: pd.DataFrame
-    stability: pd.DataFrame
-    excess: pd.DataFrame
-    soloist: pd.DataFrame
-    soloist_summary: pd.DataFrame
-    predictors: pd.DataFrame
-    decomposition: pd.DataFrame
-    map_similarity: pd.DataFrame
-    subspaces: pd.DataFrame
-    ledger: tuple[Claim, ...]
+    contrasts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    stability: pd.DataFrame = field(default_factory=pd.DataFrame)
+    excess: pd.DataFrame = field(default_factory=pd.DataFrame)
+    soloist: pd.DataFrame = field(default_factory=pd.DataFrame)
+    soloist_summary: pd.DataFrame = field(default_factory=pd.DataFrame)
+    predictors: pd.DataFrame = field(default_factory=pd.DataFrame)
+    decomposition: pd.DataFrame = field(default_factory=pd.DataFrame)
+    map_similarity: pd.DataFrame = field(default_factory=pd.DataFrame)
+    subspaces: pd.DataFrame = field(default_factory=pd.DataFrame)
+    ledger: tuple[Claim, ...] = ()
     calibration: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """How often each metric names a known truth, table by table; empty of a study that is no calibration."""
     proxy: Mapping[str, pd.DataFrame] = field(default_factory=dict)
@@ -57,7 +58,7 @@ def evidence(
     adapters: Callable[[str], Adapters] | None = None,
     cases: Callable[[str], list[CaseRun]] | None = None,
 ) -> Evidence:
-    """All statistics of a study; what its runs do not allow is empty.
+    """All statistics of a study; what its runs do not allow is empty. Of a calibration these are its own tables alone.
 
     Args:
         study: the study.
@@ -65,6 +66,8 @@ def evidence(
         adapters: of a model, the stored ones of the ranked regime; without them nothing is said of subspaces.
         cases: of a model, the known truths of a calibration and their runs.
     """
+    if study.calibration is not None:
+        return Evidence(calibration=calibration_tables(study, frames, cases or (lambda _: [])))
     scores = scored(frames.documents, study)
     found = {model: solos(scores, frames.ranking, study, model) for model in study.models}
     measured = Measured(frames.norms, frames.importance, frames.sizes)

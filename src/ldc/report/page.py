@@ -10,7 +10,7 @@ import base64
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ldc.domains.embedded import SYNTHETIC_DOMAINS
 from ldc.plan.runs import RunLine
 from ldc.report import charts, facts, grafts, maps, palette, plots, proof_views, proxy_views, subspace_views, summary
 from ldc.report.figures import component_means
@@ -25,6 +26,7 @@ from ldc.report.island import island_text, model_data
 from ldc.report.markdown import MEASURES, MISSING, seeds_phrase
 from ldc.report.proof import Proof
 from ldc.report.tables import ORIGIN_COLUMNS, norm_summary, planned_regimes, regime_order, validation_table
+from ldc.report.truth_words import nothing_sentences, power_sentence
 from ldc.study.reading import resolved_yaml
 from ldc.study.regimes import family_of
 from ldc.study.schema import Study
@@ -271,6 +273,12 @@ def _island(study: Study, data: list[dict[str, Any]]) -> str:
     )
 
 
+def _known(model: str, section: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page tells first of a model's known truths."""
+    nothing = [f"N{line[1:]}.".replace("\n ", "") for line in nothing_sentences(section["nothing"])]
+    return {"model": model, "power": power_sentence(section), "nothing": nothing, "runs": section["runs"]}
+
+
 def render(
     study: Study,
     frames: Frames,
@@ -278,15 +286,20 @@ def render(
     versions: dict[str, str],
     synthetic: frozenset[str] = frozenset(),
     proof: Proof | None = None,
+    calibration: Mapping[str, Any] | None = None,
 ) -> str:
-    """The page as HTML, the same to the byte from the same input; parts without numbers are left out."""
+    """The page as HTML, the same to the byte from the same input; parts without numbers are left out.
+
+    With `calibration` (`truth_summary.sections`) it is the page of known truths, without maps and scores.
+    """
     proof = proof or Proof()
     lines = sorted(runs, key=lambda r: (r.model, r.domain, r.regime, r.seed))
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     validating = [k for k in study.seeds if k not in study.selection.seeds] or list(study.seeds)
-    data = {m: model_data(study, frames, m) for m in study.models}
+    shown = [] if calibration else list(study.models)
+    data = {m: model_data(study, frames, m) for m in shown}
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.jinja").render(
         study=study,
@@ -299,9 +312,10 @@ def render(
         signed={"light": palette.signed_ramp(), "dark": palette.signed_ramp(dark=True)},
         levels=palette.LEVELS,
         ledger=proof_views.ledger(proof.claims, study.models),
-        planted=proof_views.planted(proof),
+        planted=proof_views.planted(proof, synthetic if calibration else SYNTHETIC_DOMAINS),
+        calibration=[_known(m, section) for m, section in (calibration or {}).items()],
         overlap=proof_views.overlap(proof.overlap, study.domains),
-        models=[_model(study, frames, lines, m, synthetic, proof, data[m]) for m in study.models],
+        models=[_model(study, frames, lines, m, synthetic, proof, data[m]) for m in shown],
         counts=Counter(line.status for line in lines),
         planned=len(lines),
         undone=sorted((line for line in lines if line.status != "done"), key=lambda r: r.status),

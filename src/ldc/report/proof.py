@@ -56,7 +56,7 @@ class Proof:
 def read_proof(out: Path) -> Proof:
     """The evidence in a study's folder: `tables/<name>.parquet`, else `.csv`.
 
-    Planted truths also come from `calibration/<model>/tables`, where `ldc calibrate -o` was told to write there.
+    Known truths also come from `calibration/<model>/tables`, where `ldc calibrate -o` was told to write there.
 
     Raises:
         StoreError: a table cannot be read, lacks columns, or holds a verdict that is none.

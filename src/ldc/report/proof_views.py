@@ -1,18 +1,20 @@
-"""What the page shows of the evidence: ledger, contrasts, every layer alone, planted truths. Frames in, records out."""
+"""What the page shows of the evidence: ledger, contrasts, every layer alone, known truths. Frames in, records out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import pandas as pd
 
 from ldc.analysis.predictors import MEASURES
 from ldc.analysis.statistics import wilson
+from ldc.analysis.truth_metrics import OVER
+from ldc.domains.embedded import SYNTHETIC_DOMAINS
 from ldc.report import facts, plots
-from ldc.report.planted_words import label, title_of
 from ldc.report.proof import VERDICTS, Proof
+from ldc.report.truth_words import label, title_of
 
 CONTRASTS = {
     "top-random": "top layers against random ones",
@@ -179,17 +181,17 @@ def _predictor(row: Any) -> dict[str, str]:
     }
 
 
-def recovery(planted: pd.DataFrame) -> pd.DataFrame:
+def recovery(planted: pd.DataFrame, synthetic: Collection[str] = SYNTHETIC_DOMAINS) -> pd.DataFrame:
     """Shares of what was found: model, kind, metric, strength, plants, share, low, high, top3, mrr, astray.
 
-    A plant is a block at a strength; its seeds are averaged first, as they are no plants of their own, and the
-    interval is Wilson's over plants. `astray` is the share in which a block of the other kind was named, NaN where the
-    table does not say what was named. A domain, where the table has one, is part of the kind.
+    A plant is a changed block at a strength; its seeds are averaged first, as they are no plants of their own, and
+    the interval is Wilson's over plants. `astray` is the share in which a block of the other kind was named, NaN where
+    the table does not say what was named. A domain, where the table has one, is part of the kind.
     """
     named = planted["named_block"] if "named_block" in planted else pd.Series(math.nan, index=planted.index)
     kind = planted["kind"].astype("str")
     if "domain" in planted:
-        words = {key: title_of(*key) for key in set(zip(kind, planted["domain"].astype("str")))}
+        words = {key: title_of(*key, synthetic) for key in set(zip(kind, planted["domain"].astype("str")))}
         kind = pd.Series([words[key] for key in zip(kind, planted["domain"].astype("str"))], index=planted.index)
     table = planted.assign(
         kind=kind,
@@ -206,13 +208,13 @@ def recovery(planted: pd.DataFrame) -> pd.DataFrame:
     return found.assign(low=[low for low, _ in ends], high=[high for _, high in ends])
 
 
-def planted(proof: Proof) -> list[dict[str, Any]]:
-    """For each model and kind of plant: curves over strength, and the table of recovery, the best metric first."""
+def planted(proof: Proof, synthetic: Collection[str] = SYNTHETIC_DOMAINS) -> list[dict[str, Any]]:
+    """For each model and kind of change: curves over strength, and the table of recovery, the best metric first."""
     ranked = proof.planted.dropna(subset=["rank"])
     if ranked.empty:
         return []
     found = []
-    for (model, kind), rows in recovery(ranked).groupby(["model", "kind"], sort=False):
+    for (model, kind), rows in recovery(ranked, synthetic).groupby(["model", "kind"], sort=False):
         best = rows.groupby("metric", sort=False)["share"].mean().sort_values(ascending=False, kind="stable")
         metrics = [str(m) for m in best.index]
         looks = _looks(metrics)
@@ -228,7 +230,7 @@ def planted(proof: Proof) -> list[dict[str, Any]]:
                 "drawn": plots.curves(shown, names) if shown["strength"].nunique() > 1 else None,
                 "looks": names,
                 "places": int(rows["plants"].max()),
-                "alt": f"{model}, {kind}: share of plants named first, over strength; best on average: {best_name}.",
+                "alt": f"{model}, {kind}: share of blocks named first, over strength; best on average: {best_name}.",
                 "astray": bool(rows["astray"].notna().any()),
             }
         )
@@ -237,8 +239,8 @@ def planted(proof: Proof) -> list[dict[str, Any]]:
 
 def _looks(metrics: list[str]) -> list[str]:
     """What is drawn and shown first: the best variant of each measure (`s` of `s`, `s-over-others`, ...), and raw S."""
-    best = {metric.partition("-over-")[0]: metric for metric in reversed(metrics)}
-    chosen = [m for m in metrics if best[m.partition("-over-")[0]] == m][:LOOKS]
+    best = {metric.partition(OVER)[0]: metric for metric in reversed(metrics)}
+    chosen = [m for m in metrics if best[m.partition(OVER)[0]] == m][:LOOKS]
     if "s" in metrics and "s" not in chosen:
         chosen = [*chosen[: LOOKS - 1], "s"]
     return chosen

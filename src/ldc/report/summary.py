@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -63,6 +63,10 @@ def _domain_summary(study: Study, frames: Frames, model: str, domain: str) -> di
     }
 
 
+def _model_summary(study: Study, frames: Frames, model: str) -> dict[str, Any]:
+    return {domain: _domain_summary(study, frames, model, domain) for domain in study.domains}
+
+
 def summary(
     study: Study,
     frames: Frames,
@@ -71,8 +75,10 @@ def summary(
     synthetic: Iterable[str],
     ledger: Iterable[Claim] = (),
     overlap: Iterable[dict[str, Any]] = (),
+    calibration: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What `summary.json` holds; see `SCHEMA_VERSION`. `overlap` is as `proof_views.overlap` gives it."""
+    """What `summary.json` holds; see `SCHEMA_VERSION`. `overlap` is as `proof_views.overlap` gives it, `calibration` as
+    `truth_summary.sections` does: a study without known truths has none, one with them has no more than them."""
     lines = sorted(runs, key=lambda r: (r.model, r.domain, r.regime, r.seed))
     states = Counter(line.status for line in lines)
     return {
@@ -86,12 +92,12 @@ def summary(
             "runs": {"planned": len(lines), **{s: states.get(s, 0) for s in ("done", "failed", "missing")}},
         },
         "synthetic_domains": sorted(d for d in study.domains if d in set(synthetic)),
-        "models": {m: {d: _domain_summary(study, frames, m, d) for d in study.domains} for m in study.models},
+        "models": {} if calibration else {m: _model_summary(study, frames, m) for m in study.models},
         "claims": [_record(claim) for claim in ledger],
         "overlap": list(overlap),
         "missing_runs": [vars(line) for line in lines if line.status != "done"],
         "versions": versions,
-    }
+    } | ({"calibration": dict(calibration)} if calibration else {})
 
 
 def summary_text(content: dict[str, Any]) -> str:

@@ -158,7 +158,8 @@ def write_tables(
     ranking: pd.DataFrame,
     synthetic: frozenset[str] = frozenset(),
 ) -> list[Path]:
-    """Write `out/tables`, byte for byte the same from the same frames; returns the paths written."""
+    """Write `out/tables`, byte for byte the same from the same frames; returns the paths written. A calibration scores
+    nothing and chooses no layers, so it has no validation and no norm summary."""
     folder = out / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
@@ -170,7 +171,7 @@ def write_tables(
     for frame, table in ((norms, NORMS), (evaluation, EVALUATION), (ranking, RANKING)):
         written += write_table(folder, table.name, tidy(frame, table))
     domains, regimes = list(study.domains), planned_regimes(study, evaluation)
-    for model in study.models:
+    for model in study.models if study.calibration is None else ():
         tables = {
             measure: validation_table(evaluation, model, measure, domains, regimes)
             for measure in ("bits_per_byte", "inverse_perplexity", "recovery")

@@ -65,27 +65,7 @@ def adapter_card(
         study: the study.
         base_model, revision: what the adapter calls its base.
     """
-    spec = study.domains.get(run.domain)
-    synthetic = spec is not None and is_synthetic(run.domain, spec)
-    assert isinstance(trained.spec, Tune)
-    adapter = trained.spec.adapter
-    parameters = adapter.rank * sum(c.d_in + c.d_out for c in trained.components)
-    published = HUB_ID.fullmatch(base_model) is not None and (revision is not None or "/" in base_model)
-    front: dict[str, Any] = {"base_model": base_model} if published else {}
-    front |= {"library_name": "peft", "tags": ["lora", "layer-domain-control"]}
-    text = f"{run.domain}, synthetic text (made by a generator of the package)" if synthetic else run.domain
-    at = f" at revision `{revision}`" if revision else ""
-    facts = {
-        "Base model": f"`{base_model}`{at}",
-        "Study": study.name,
-        "Domain": text + (", its tokens in random order" if trained.spec.text.shuffled else ""),
-        "Regime": f"{run.regime}: {_where(trained.components)}",
-        "Seed": run.seed,
-        "Trainable parameters": f"{parameters:,}",
-        "Adapter": _settings(adapter.model_dump()),
-        "Training": _settings(study.training.model_dump(exclude_none=True) | {"learning_rate": trained.spec.rate}),
-        "Held-out bits per byte": _held_out(documents, synthetic),
-    }
+    front, facts = _front(base_model, revision), _facts(trained, run, documents, study, base_model, revision)
     lines = [
         "---",
         yaml.safe_dump(front, sort_keys=False).strip(),
@@ -101,7 +81,7 @@ def adapter_card(
         "## Loading",
         "",
         _LOADING.format(
-            base=f'"{base_model}"' if published else '"path/to/the/base/model"',
+            base=f'"{base_model}"' if "base_model" in front else '"path/to/the/base/model"',
             revision=f', revision="{revision}"' if revision else "",
         ),
         "",
@@ -110,6 +90,39 @@ def adapter_card(
         *(f"- `{component.path}`" for component in trained.components),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _front(base_model: str, revision: str | None) -> dict[str, Any]:
+    """What the Hub reads of a card; it names the base where that is published."""
+    published = HUB_ID.fullmatch(base_model) is not None and (revision is not None or "/" in base_model)
+    return ({"base_model": base_model} if published else {}) | {
+        "library_name": "peft",
+        "tags": ["lora", "layer-domain-control"],
+    }
+
+
+def _facts(
+    trained: Run, run: RunId, documents: pd.DataFrame, study: Study, base_model: str, revision: str | None
+) -> dict[str, Any]:
+    """What a card says of the run."""
+    assert isinstance(trained.spec, Tune)
+    spec, adapter = study.domains.get(run.domain), trained.spec.adapter
+    synthetic = spec is not None and is_synthetic(run.domain, spec)
+    text = f"{run.domain}, synthetic text (made by a generator of the package)" if synthetic else run.domain
+    at = f" at revision `{revision}`" if revision else ""
+    parameters = adapter.rank * sum(c.d_in + c.d_out for c in trained.components)
+    training = study.training.model_dump(exclude_none=True) | {"learning_rate": trained.spec.rate}
+    return {
+        "Base model": f"`{base_model}`{at}",
+        "Study": study.name,
+        "Domain": text + (", its tokens in random order" if trained.spec.text.shuffled else ""),
+        "Regime": f"{run.regime}: {_where(trained.components)}",
+        "Seed": run.seed,
+        "Trainable parameters": f"{parameters:,}",
+        "Adapter": _settings(adapter.model_dump()),
+        "Training": _settings(training),
+        "Held-out bits per byte": _held_out(documents, synthetic),
+    }
 
 
 def _where(components: Sequence[Component]) -> str:

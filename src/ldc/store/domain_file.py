@@ -17,8 +17,11 @@ from ldc.store.records import opened, sealed
 DOMAINS = "domains.json"
 
 
-def record_domains(out: Path, domains: Mapping[str, DomainText]) -> list[str]:
+def record_domains(out: Path, domains: Mapping[str, DomainText], scored: bool = True) -> list[str]:
     """Record where the text is from, and its overlap, which is measured anew only where the text is new.
+
+    Args:
+        scored: whether any test text is scored; otherwise its overlap is of no interest.
 
     Returns:
         What the user should hear of the overlap; nothing where it was recorded before.
@@ -43,7 +46,7 @@ def record_domains(out: Path, domains: Mapping[str, DomainText]) -> list[str]:
             return []
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    rows = measure(domains)
+    rows = measure(domains) if scored else []
     write_text(path, sealed({"domains": texts, "overlap": [asdict(r) for r in rows]}, indent=2))
     return sentences(rows)
 

@@ -27,6 +27,9 @@ def check_same_study(recorded: Path, study: Study, used: Mapping[str, Collection
     if not recorded.exists():
         return
     before = read_study(recorded).study
+    kinds = ["study" if one.calibration is None else "calibration" for one in (before, study)]
+    if kinds[0] != kinds[1]:
+        raise StoreError(f"{recorded.parent}: holds a {kinds[0]}; give the {kinds[1]} a folder of its own")
     differing = _differences(before, study, used)
     if differing:
         raise StoreError(

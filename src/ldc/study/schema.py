@@ -228,7 +228,10 @@ class SelectionSpec(Record):
 
 
 class CalibrationSpec(Record):
-    """Known truths: what is changed in a model before it is mapped, to ask whether the map names it."""
+    """Known truths: what is changed in a model before it is mapped, to ask whether the map names it.
+
+    A study that has this section makes only these maps, with the regime, training, seeds and measures of `selection`.
+    """
 
     kinds: tuple[Literal["damage", "damage2", "taught", "none"], ...] = ("damage", "damage2", "taught", "none")
     """Noise on one block, on two, a block taught a domain, nothing."""
@@ -296,7 +299,7 @@ class Study(Record):
     selection: SelectionSpec = SelectionSpec()
     """What the targeted regimes choose by."""
     calibration: CalibrationSpec | None = None
-    """Known truths that the maps of this study are tested with; `ldc calibrate` makes only these maps."""
+    """Known truths that the maps of this study are tested with; with them only these maps are made."""
 
     @model_validator(mode="after")
     def _ranked_regime_exists(self) -> Study:
@@ -325,7 +328,8 @@ class Study(Record):
         for name in self.regimes:
             if "." in name:
                 raise fault("a dot is kept for the members of a family; use a dash", "regimes", name)
-        if all(d.reference for d in self.domains.values()):
+        taught = self.calibration is not None and self.calibration.domains
+        if all(d.reference for d in self.domains.values()) and not taught:
             raise ValueError("every domain is only a reference; at least one must be studied")
         return self
 
@@ -356,6 +360,8 @@ class Study(Record):
         if spec is None:
             return self
         known = set(self.domains)
+        if quantised := [name for name, model in self.models.items() if model.dtype == "nf4"]:
+            raise fault("a calibration changes weights, which nf4 does not allow", "models", quantised[0], "dtype")
         if "own" in known:
             raise fault("`own` stands for a model's own samples in a calibration; rename the domain", "domains", "own")
         if unknown := sorted({*spec.domains, *({spec.text} - {"own"})} - known):

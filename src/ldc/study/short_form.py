@@ -9,6 +9,7 @@ from ldc.domains.embedded import EMBEDDED_DOMAINS
 from ldc.errors import DataError
 from ldc.models.folders import EMBEDDED_NAMES
 from ldc.study.schema import DomainSpec, ModelSpec
+from ldc.system import expanded
 
 LONGEST = 64
 """Characters of a name in a study, at most."""
@@ -18,7 +19,7 @@ def named_model(text: str) -> tuple[str, ModelSpec]:
     """A model's short name and record, from an embedded name, a folder or a Hub id."""
     if text in EMBEDDED_NAMES and not Path(text).is_dir():
         return text, ModelSpec(source="embedded")
-    folder = Path(text).expanduser()
+    folder = expanded(text)
     return slug(folder.resolve().name if folder.is_dir() else text.rpartition("/")[2]), ModelSpec(source=text)
 
 
@@ -30,7 +31,7 @@ def named_domain(text: str) -> tuple[str, DomainSpec]:
     """
     if text in EMBEDDED_DOMAINS:
         return text, DomainSpec(source="embedded")
-    if not Path(text).expanduser().exists():
+    if not expanded(text).exists():
         raise DataError(f"{text}: neither an embedded domain ({', '.join(EMBEDDED_DOMAINS)}) nor a file or folder")
     return slug(Path(text).stem), DomainSpec(source=text)
 

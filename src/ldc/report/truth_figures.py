@@ -1,9 +1,10 @@
-"""The figures of a calibration: the share of planted blocks found, against how strongly they were planted and against
-what S is held."""
+"""The figures of a calibration: the share of changed blocks found, by how strongly they were changed and by what S is
+compared with."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -11,10 +12,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ldc.calibrate.recovery import best
-from ldc.report.figures import STYLE
+from ldc.analysis.recovery import best
+from ldc.analysis.truth_metrics import OVER
+from ldc.report.figures import STYLE, save
 from ldc.report.palette import INK, MUTED, RULE
-from ldc.report.planted_words import axis_of, label, title_of
+from ldc.report.truth_words import axis_of, label, title_of
+from ldc.study.schema import Study
 
 LINES: dict[str, tuple[str, str, str]] = {
     "s": (INK, "dotted", "o"),
@@ -27,7 +30,7 @@ LINES: dict[str, tuple[str, str, str]] = {
 }
 """Colour (Okabe and Ito), dash and marker of the metrics that are drawn; `best` where none of the others is it."""
 REFERENCES = tuple(
-    "s" + (f"-over-{name}" if name else "")
+    "s" + (f"{OVER}{name}" if name else "")
     for name in (
         *("", "shuffled", "general", "domain", "untouched", "several"),
         *("others_1", "others_2", "others_4", "others", "others_z"),
@@ -40,13 +43,31 @@ COLUMNS = 3
 """Panels side by side, at most."""
 
 
+def write_truth_figures(
+    out: Path, study: Study, tables: Mapping[str, pd.DataFrame], synthetic: Collection[str] = ()
+) -> list[Path]:
+    """Write `out/figures`: both figures of every model of which some changed block was mapped."""
+    folder, written = out / "figures", list[Path]()
+    folder.mkdir(parents=True, exist_ok=True)
+    for model in study.models:
+        summary = tables["planted_summary"]
+        summary = summary[summary["model"] == model]
+        if summary.empty:
+            continue
+        written += save(fig_recovery(summary, model, synthetic), folder / f"fig_planted_{model}")
+        compared = fig_references(summary, model, synthetic)
+        if compared is not None:
+            written += save(compared, folder / f"fig_references_{model}")
+    return written
+
+
 def fig_recovery(summary: pd.DataFrame, model: str, synthetic: Collection[str] = ()) -> Figure:
     """Small multiples, one for each kind and domain: top-1 recovery of a few metrics and of the best.
 
-    The band is Wilson's 95 % interval over plants of the best metric; the thin line is chance.
+    The band is Wilson's 95 % interval over blocks of the best metric; the thin line is chance.
 
     Args:
-        summary: as `recovery.summary_table` gives it; at least one row.
+        summary: one model's rows of `analysis.recovery.summary_table`; at least one.
         model: the model's short name.
         synthetic: domains of synthetic text.
     """
@@ -58,17 +79,17 @@ def fig_recovery(summary: pd.DataFrame, model: str, synthetic: Collection[str] =
             if axes.get_subplotspec().is_first_col():
                 axes.set_ylabel("top-1 recovery among all blocks")
         _legend(figure, 3)
-        plants = int(summary["plants"].max())
-        figure.suptitle(f"{model} · planted blocks found, of at most {plants} a point", x=0.01, ha="left", fontsize=10)
+        most = int(summary["plants"].max())
+        figure.suptitle(f"{model} · changed blocks found, of at most {most} a point", x=0.01, ha="left", fontsize=10)
         return figure
 
 
 def fig_references(summary: pd.DataFrame, model: str, synthetic: Collection[str] = ()) -> Figure | None:
     """Small multiples, one for each kind and domain: top-1 recovery of raw S and of S over each of its references, with
-    Wilson's 95 % interval over plants; the thin line is chance. None where nothing has a reference.
+    Wilson's 95 % interval over blocks; the thin line is chance. None where nothing has a reference.
 
     Args:
-        summary: as `recovery.summary_table` gives it.
+        summary: one model's rows of `analysis.recovery.summary_table`.
         model: the model's short name.
         synthetic: domains of synthetic text.
     """
@@ -82,7 +103,7 @@ def fig_references(summary: pd.DataFrame, model: str, synthetic: Collection[str]
             _against(axes, rows, shown, "steps" if kind == "taught" else "deviations")
             axes.set_xlabel("top-1 recovery among all blocks")
         _legend(figure, 4)
-        figure.suptitle(f"{model} · what S is held against", x=0.01, ha="left", fontsize=10)
+        figure.suptitle(f"{model} · what S is compared with", x=0.01, ha="left", fontsize=10)
         return figure
 
 
@@ -131,7 +152,9 @@ def _against(axes: Axes, rows: pd.DataFrame, shown: Sequence[str], unit: str) ->
         part = own.loc[metrics]
         axes.hlines(y, part["low"].tolist(), part["high"].tolist(), color=RULE, linewidth=2.5, zorder=1)
         style: Any = {"color": INK, "linestyle": "none", "marker": MARKERS[i % len(MARKERS)], "markersize": 3.5}
-        axes.plot(part["top1"].tolist(), y, label=f"{strength:g} {unit}", **style)
+        axes.plot(
+            part["top1"].tolist(), y, label=f"{strength:g} {unit if strength != 1 else unit.removesuffix('s')}", **style
+        )
     axes.set_yticks(range(len(shown)), [label(metric) for metric in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.04)

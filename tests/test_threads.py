@@ -1,4 +1,4 @@
-"""Lanes: the members of a bank in parts that run side by side, and nothing to be seen of it in any result."""
+"""The members of a bank in parts that run side by side in threads, and nothing to be seen of it in any result."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from ldc.domains.windows import Window
 from ldc.engine.bank import Bank
 from ldc.engine.compiled import can_compile
 from ldc.engine.evaluate import PT, score
-from ldc.engine.lanes import MOST, lane, lanes_for, parts, side_by_side
-from ldc.engine.linear import Site
+from ldc.engine.threads import MOST, parts_for, side_by_side, split, within_part
 
 NAMES = ("math/attn/0", "math/mlp/0", "cpp/all/0", "cpp/all/1", "cpp/attn/1", "math/mlp-2/0", "cpp/all-3/0")
 
@@ -25,7 +24,7 @@ NAMES = ("math/attn/0", "math/mlp/0", "cpp/all/0", "cpp/all/1", "cpp/attn/1", "m
 @pytest.fixture(autouse=True)
 def _always(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "unequal" not in request.node.name:
-        monkeypatch.setattr("ldc.engine.lanes.WORTH", 0.0)
+        monkeypatch.setattr("ldc.engine.threads.WORTH", 0.0)
 
 
 @pytest.fixture(params=["llama", "gemma3_text"])
@@ -33,18 +32,18 @@ def given(request: pytest.FixtureRequest) -> Setup:
     return setup(request.param, torch.float64)
 
 
-@pytest.mark.parametrize("lanes", [2, 3, 7])
-def test_members_in_lanes_train_to_the_same_adapters_as_in_one(given: Setup, lanes: int) -> None:
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_members_in_parts_train_to_the_same_adapters_as_in_one(given: Setup, parts: int) -> None:
     members = [member(given.layout, name) for name in NAMES]
     one = run(given.base, members)
-    several = run(given.base, members, lanes=lanes)
+    several = run(given.base, members, parts=parts)
     for name, outcome in several.items():
         assert difference(outcome.factors, one[name].factors) <= 1e-10
         assert difference(outcome.gradients, one[name].gradients) <= 1e-10
         assert [row[1] for row in outcome.course.losses] == pytest.approx([row[1] for row in one[name].course.losses])
 
 
-def test_a_member_that_breaks_in_its_lane_disturbs_no_other(given: Setup) -> None:
+def test_a_member_that_breaks_in_its_part_disturbs_no_other(given: Setup) -> None:
     members = [member(given.layout, name) for name in NAMES]
 
     def poison(step: int, bank: Bank) -> None:
@@ -53,18 +52,18 @@ def test_a_member_that_breaks_in_its_lane_disturbs_no_other(given: Setup) -> Non
             for _, a, _ in bank.adapters.gradients(broken):
                 a.fill_(torch.nan)
 
-    sound = run(given.base, members, lanes=2)
-    poisoned = run(given.base, members, lanes=2, disturb=poison)
+    sound = run(given.base, members, parts=2)
+    poisoned = run(given.base, members, parts=2, disturb=poison)
     assert poisoned[NAMES[2]].course.failure is not None
     assert all(same_bits(poisoned[n].factors, sound[n].factors) for n in NAMES if n != NAMES[2])
 
 
-def test_held_out_text_scores_the_same_in_lanes(given: Setup) -> None:
+def test_held_out_text_scores_the_same_in_parts(given: Setup) -> None:
     members = [member(given.layout, name) for name in NAMES]
     windows = [Window(d, tuple(range(3, 9 + d)), tuple(i > 0 for i in range(6 + d))) for d in range(5)]
     found = []
-    for lanes in (1, 3):
-        bank = Bank(given.base, members, RANK, SCALING, lanes=lanes)
+    for parts in (1, 3):
+        bank = Bank(given.base, members, RANK, SCALING, parts=parts)
         randomise(bank)
         found.append(score(bank, windows, range(len(members)), 200, pt=True))
     assert found[0].keys() == {PT, *range(len(members))}
@@ -74,40 +73,40 @@ def test_held_out_text_scores_the_same_in_lanes(given: Setup) -> None:
 
 @pytest.mark.skipif(not can_compile(torch.device("cpu"))[0], reason="no compiler")
 @pytest.mark.filterwarnings("default")
-def test_compiled_layers_are_compiled_once_for_all_lanes() -> None:
+def test_compiled_layers_are_compiled_once_for_all_parts() -> None:
     given = setup("llama", torch.float32)
     members = [member(given.layout, name) for name in NAMES]
     training = spec(epsilon=1e-5)
     plain = run(given.base, members, training)
     torch._dynamo.reset()
     counters.clear()
-    together = run(given.base, members, training, compiled=True, lanes=2)
+    together = run(given.base, members, training, compiled=True, parts=2)
     assert counters["stats"]["unique_graphs"] == 1
-    run(given.base, members[:4], training, compiled=True, lanes=2)
+    run(given.base, members[:4], training, compiled=True, parts=2)
     assert counters["stats"]["unique_graphs"] == 1
     assert all(difference(together[n].factors, plain[n].factors) <= 1e-4 for n in NAMES)
 
 
 def test_parts_are_of_about_equal_cost_and_lose_nobody() -> None:
-    assert parts([1.0] * 18, 2) == [range(9), range(9, 18)]
-    assert parts([4.0, 1.0, 1.0, 1.0, 1.0], 2) == [range(1), range(1, 5)]
-    assert parts([1.0] * 8, 3) == [range(3), range(3, 5), range(5, 8)]
+    assert split([1.0] * 18, 2) == [range(9), range(9, 18)]
+    assert split([4.0, 1.0, 1.0, 1.0, 1.0], 2) == [range(1), range(1, 5)]
+    assert split([1.0] * 8, 3) == [range(3), range(3, 5), range(5, 8)]
     generator = np.random.default_rng(0)
     for _ in range(200):
         costs = generator.uniform(0.5, 3.0, generator.integers(1, 30)).tolist()
-        found = parts(costs, int(generator.integers(1, 5)))
+        found = split(costs, int(generator.integers(1, 5)))
         assert [k for part in found for k in part] == list(range(len(costs)))
         assert all(len(part) for part in found)
 
 
 def test_members_stay_together_where_the_parts_would_be_too_unequal() -> None:
-    assert parts([1.0] * 3, 2) == [range(3)]
-    assert parts([1.0], 4) == [range(1)]
-    assert len(parts([1.0] * 5, 2)) == 2
-    assert parts([], 2) == [range(0)]
+    assert split([1.0] * 3, 2) == [range(3)]
+    assert split([1.0], 4) == [range(1)]
+    assert len(split([1.0] * 5, 2)) == 2
+    assert split([], 2) == [range(0)]
 
 
-def test_what_a_lane_raises_is_raised_when_all_have_ended() -> None:
+def test_what_a_part_raises_is_raised_when_all_have_ended() -> None:
     ended = threading.Event()
 
     def fail() -> None:
@@ -122,7 +121,7 @@ def test_what_a_lane_raises_is_raised_when_all_have_ended() -> None:
     assert ended.is_set()
 
 
-def test_an_interrupted_caller_leaves_no_lane_at_work() -> None:
+def test_an_interrupted_caller_leaves_no_thread_at_work() -> None:
     began: list[int] = []
 
     def task(number: int) -> None:
@@ -139,21 +138,18 @@ def test_an_interrupted_caller_leaves_no_lane_at_work() -> None:
     assert len(began) == ended
 
 
-def test_lanes_have_the_callers_gradient_mode_and_numbers_of_their_own() -> None:
+def test_threads_have_the_callers_gradient_mode_and_know_that_they_are_parts() -> None:
     with torch.no_grad():
         assert side_by_side([torch.is_grad_enabled] * 2, 2) == [False, False]
     assert side_by_side([torch.is_grad_enabled] * 2, 2) == [True, True]
-    assert side_by_side([lane, lane], 2, at_once=False) == [1, 2]
-    assert side_by_side([lane, lane], 1) == [0, 0]
+    assert side_by_side([within_part] * 2, 2, at_once=False) == [True, True]
+    assert side_by_side([within_part] * 2, 1) == [False, False]
     assert side_by_side([lambda n=n: n * n for n in range(50)], 3) == [n * n for n in range(50)]
-    assert lane() == 0
-    site = Site(None, 1.0)
-    seats = [site.seat, *side_by_side([lambda: site.seat, lambda: site.seat], 2, at_once=False)]
-    assert len({id(seat) for seat in seats}) == 3
+    assert not within_part()
 
 
-def test_a_lane_keeps_its_threads_when_it_computes() -> None:
-    """A thread takes the process's number of threads when it first works, which would undo the lane's own."""
+def test_a_part_keeps_its_processors_when_it_computes() -> None:
+    """A thread takes the process's number of threads when it first works, which would undo the part's own."""
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -168,10 +164,10 @@ def test_a_lane_keeps_its_threads_when_it_computes() -> None:
         torch.set_num_threads(before)
 
 
-def test_there_are_lanes_for_threads_and_one_on_a_gpu_and_within_a_lane(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lanes_for(torch.device("cuda")) == 1
+def test_there_are_parts_for_processors_and_one_on_a_gpu_and_within_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parts_for(torch.device("cuda")) == 1
     for threads, expected in ((1, 1), (2, 2), (16, MOST)):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert lanes_for(torch.device("cpu")) == expected
+        assert parts_for(torch.device("cpu")) == expected
     monkeypatch.undo()
-    assert side_by_side([lambda: lanes_for(torch.device("cpu"))] * 2, 2) == [1, 1]
+    assert side_by_side([lambda: parts_for(torch.device("cpu"))] * 2, 2) == [1, 1]

@@ -1,18 +1,20 @@
-"""A calibration in words and small tables, fit for 80 columns."""
+"""A calibration in words and small tables, fit for 80 columns.
+
+Each takes one model's part of `calibration` in `summary.json` (`truth_summary.sections`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ldc.calibrate.scores import HALF, PAIRED
-from ldc.domains.embedded import SYNTHETIC_DOMAINS
-from ldc.report.planted_words import OVER, axis_of, label, title_of
+from ldc.analysis.truth_metrics import HALF, OVER, PAIRED
+from ldc.report.truth_words import axis_of, label, title_of
 
 Record = Mapping[str, Any]
 SHOWN = ("s", "relative", "rms", "effect", "gradient", "taylor", "snr", "weight")
 ENOUGH = 0.9
-"""Below this share of taught blocks found by the best metric, longer maps are advised: see docs/results/planted."""
+"""Below this share of taught blocks found by the best metric, more steps are advised: see docs/results/planted."""
 REFERENCES = ("untouched", "general", "shuffled", "domain", "several", "others_1", "others_2", "others_4", "others")
 
 
@@ -23,10 +25,9 @@ def recovery_tables(summary: Record) -> list[tuple[str, list[dict[str, object]],
         groups.setdefault((row["kind"], row["domain"]), []).append(row)
     found = []
     for (kind, domain), rows in groups.items():
-        plants, seeds = max(r["plants"] for r in rows), max(r["seeds"] for r in rows)
-        how = summary["settings"]
-        tokens = how["steps"] * how["rows"] * how["length"]
-        counted = f"{plants} plants, {seeds} seed{'s' if seeds != 1 else ''}, maps of {tokens:,} tokens"
+        blocks, seeds = max(r["plants"] for r in rows), max(r["seeds"] for r in rows)
+        tokens = summary["settings"]["tokens"]
+        counted = f"{blocks} blocks changed, {seeds} seed{'s' if seeds != 1 else ''}, maps of {tokens:,} tokens"
         title = f"{title_of(kind, domain, summary['synthetic'])}: share found first of {summary['blocks']} blocks"
         title += f"\n  by {axis_of(kind)}; {counted}"
         strengths = sorted({r["strength"] for r in rows}, reverse=kind != "taught")
@@ -39,7 +40,7 @@ def recovery_tables(summary: Record) -> list[tuple[str, list[dict[str, object]],
         tops = [b for b in summary["best"] if (b["kind"], b["domain"]) == (kind, domain)]
         sentences = [best_sentence(top) for top in sorted(tops, key=lambda b: -b["strength"])]
         if kind == "taught" and any(top["top1"] < ENOUGH for top in tops):
-            sentences.append("what was taught wants longer maps than damage does: --steps")
+            sentences.append("what was taught wants longer maps than damage does: more steps")
         found.append((title, table, "\n".join(sentences)))
     return found
 
@@ -53,7 +54,7 @@ def best_sentence(row: Record) -> str:
 
 
 def confusion_tables(summary: Record) -> list[tuple[str, list[dict[str, object]]]]:
-    """Which half raw S named first where which was planted, of each kind and domain, over all strengths."""
+    """Which half raw S named first where which was changed, of each kind and domain, over all strengths."""
     groups: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
     for row in summary["confusion"]:
         cells = groups.setdefault((row["kind"], row["domain"]), {})
@@ -62,29 +63,17 @@ def confusion_tables(summary: Record) -> list[tuple[str, list[dict[str, object]]
     tables = []
     for (kind, domain), cells in groups.items():
         rows: list[dict[str, object]] = [
-            {"planted in": planted, **{f"{named} named": cells.get((planted, named), 0) for named in ("attn", "mlp")}}
-            for planted in ("attn", "mlp")
+            {"changed": changed, **{f"{named} named": cells.get((changed, named), 0) for named in ("attn", "mlp")}}
+            for changed in ("attn", "mlp")
         ]
         tables.append((f"raw S, {title_of(kind, domain, summary['synthetic'])}: the half named first", rows))
     return tables
 
 
-def nothing_sentences(summary: Record) -> list[str]:
-    """What stands out where nothing is planted."""
-    return [
-        f"nothing planted, {label(row['metric'])}: largest excess over\n  the median block, in log units: "
-        f"{row['median']:.2f} (median of {row['seeds']} seeds), at most {row['largest']:.2f}"
-        for row in summary["nothing"]
-        if row["metric"] in ("s" + OVER + "untouched", PAIRED, HALF)
-    ]
-
-
 def text_sentences(summary: Record) -> list[str]:
-    """Which of the texts are synthetic, those that general text is mixed from among them."""
-    found = [f"synthetic text: {', '.join(summary['synthetic'])}"] if summary["synthetic"] else []
-    if {"damage", "damage2", "taught"} & set(summary["settings"]["kinds"]):
-        found.append(f"synthetic within general text: {', '.join(SYNTHETIC_DOMAINS)}")
-    return found
+    """Which of the texts are synthetic, those that general text is mixed of among them."""
+    texts = {"synthetic text": summary["synthetic"], "synthetic within general text": summary["synthetic_in_general"]}
+    return [f"{what}: {', '.join(names)}" for what, names in texts.items() if names]
 
 
 def _wanted(rows: Sequence[Record]) -> list[str]:

@@ -1,0 +1,53 @@
+"""A calibration's findings on standard output, from the `summary.json` of its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+from ldc import console
+
+WIDTH = 80
+
+
+def known_truths(out: Path) -> dict[str, Any]:
+    """What the summary of a folder says of known truths, model by model."""
+    return dict(json.loads((out / "summary.json").read_text(encoding="utf-8"))["calibration"])
+
+
+def put_known_truths(out: Path) -> None:
+    """The shares found, the halves that raw S named, what stands out where nothing was changed, and where it all is."""
+    sections = known_truths(out)
+    for model, section in sections.items():
+        if len(sections) > 1:
+            console.put(f"{model}\n")
+        _put_section(section)
+    files = {"page": "report.html", "table": "tables/planted.csv", "json": "summary.json"}
+    for model in sections:
+        files |= {f"figure of {model}" if len(sections) > 1 else "figure": f"figures/fig_planted_{model}.png"}
+        files |= {f"references of {model}" if len(sections) > 1 else "against": f"figures/fig_references_{model}.png"}
+    for name, path in files.items():
+        if (out / path).exists():
+            console.put(f"{name:<8} {out / path}")
+
+
+def _put_section(section: Mapping[str, Any]) -> None:
+    from ldc.report.truth_text import confusion_tables, recovery_tables, text_sentences
+    from ldc.report.truth_words import nothing_sentences, power_sentence
+
+    for title, rows, sentence in recovery_tables(section):
+        console.put(title)
+        console.put_table(rows)
+        console.put(f"{sentence}\n")
+    for title, rows in confusion_tables(section):
+        console.put(title)
+        console.put_table(rows)
+        console.put("")
+    for sentence in nothing_sentences(section["nothing"]):
+        console.put(sentence)
+    for sentence in [power_sentence(section), *text_sentences(section)]:
+        if sentence:
+            console.put(fill(sentence, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
