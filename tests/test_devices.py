@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from ldc.conduct import run_study
 
 from gpu_setup import H200, T4, driver_shows, no_driver, torch_sees
 from ldc.access.doctor import doctor
 from ldc.cli import main
 from ldc.engine.device import choose_device, is_out_of_memory, memory_of_device
 from ldc.errors import EnvironmentFault, StudyError
+from ldc.execute.conductor import run_study
 from ldc.plan import machine as machines
 from ldc.plan.cost import estimate
 from ldc.plan.machine import find_machine, host_memory

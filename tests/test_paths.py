@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from ldc.conduct import run_study
 
 from hub_setup import FakeHub
 from ldc.access.needs import needs
 from ldc.cli import main
 from ldc.errors import StudyError
+from ldc.execute.conductor import run_study
 from ldc.progress import Silent
 from ldc.study.reading import StudyFile, read_study
 from ldc.study.schema import Study

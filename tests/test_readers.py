@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from ldc.access.needs import needs
-from ldc.calibrate.sources import read_domain
 from ldc.domains.document import Document, DomainText
 from ldc.domains.readers import local_path, read_documents
 from ldc.domains.registry import load_domain
 from ldc.errors import DataError
 from ldc.study.reading import StudyFile
 from ldc.study.schema import DomainSpec, Study
+from ldc.study.short_form import named_domain
 
 MEGABYTE = 2**20
 LONGEST_MESSAGE = 2_000
@@ -210,7 +210,7 @@ def test_a_path_that_leads_nowhere_is_told_before_the_study_begins(case: str, tm
     (need,) = (n for n in needs(StudyFile(study, tmp_path)) if n.key == "domains.notes")
     assert re.search(message, str(need.problem))
     with pytest.raises(DataError, match="neither an embedded domain"):
-        read_domain(path)
+        named_domain(path)
 
 
 def peak(work: Callable[[], Any]) -> int:

@@ -13,11 +13,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from ldc import state
 from ldc.cli import main
+from ldc.engine.kinds import tune
+from ldc.execute import conductor
 from ldc.plan import memory
 from ldc.report import figures
 from ldc.store import atomic
@@ -106,10 +110,10 @@ def command_line(words: list[str], messages: Path) -> None:
 class Stoppable:
     """A study in a process of its own, forked from one that has the libraries loaded."""
 
-    def __init__(self, study: MiniStudy) -> None:
+    def __init__(self, study: MiniStudy, *more: str) -> None:
         self._file = study.folder / "messages.txt"
         self._file.write_text("")
-        self._process = FORKS.Process(target=command_line, args=(study.command(), self._file))
+        self._process = FORKS.Process(target=command_line, args=(study.command(*more), self._file))
         self._process.start()
 
     @property
@@ -145,13 +149,13 @@ def stored(study: MiniStudy) -> int:
     return sum(1 for _ in (study.out / "runs").glob("*/*/*/*/run.json"))
 
 
-def kill_and_compare(study: MiniStudy, kills: int, seed: int) -> list[int]:
+def kill_and_compare(study: MiniStudy, kills: int, seed: int, *more: str) -> list[int]:
     """Kill the study at random moments of its work, then let it end; how many runs were stored after each kill.
 
     A moment is a random number of stored runs, and then a random time up to that of two runs: so the kills fall all
-    over the work, however fast or loaded the machine is.
+    over the work, however fast or loaded the machine is. `more` are words of the command.
     """
-    process = Stoppable(study)
+    process = Stoppable(study, *more)
     seconds = -process.reaches(AT_WORK) + process.reaches("report: 0 of ")
     assert process.end() == 0, process.messages
     runs, undisturbed, shared = stored(study), results(study.out), banks(study.out)
@@ -159,14 +163,14 @@ def kill_and_compare(study: MiniStudy, kills: int, seed: int) -> list[int]:
     moments = random.Random(seed)
     seen: list[int] = []
     for target in sorted(moments.randrange(runs) for _ in range(kills)):
-        process = Stoppable(study)
+        process = Stoppable(study, *more)
         process.reaches(AT_WORK)
         while stored(study) < target and process.alive:
             time.sleep(0.002)
         if process.end(timeout=moments.uniform(0, 2 * seconds / runs)) == -signal.SIGKILL:
             seen.append(stored(study))
     assert seen, "no kill came before the end"
-    process = Stoppable(study)
+    process = Stoppable(study, *more)
     assert process.end() == 0, process.messages
     assert stored(study) == runs
     assert results(study.out) == undisturbed
@@ -183,11 +187,12 @@ def test_killed_four_times_a_study_ends_with_the_same_files(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_killed_twenty_times_a_study_ends_with_the_same_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_twenty_times_a_study_ends_with_the_same_files(tmp_path: Path, workers: int) -> None:
     study = mini_study(tmp_path)
     study.settings["training"]["steps"] = 60
     study.settings["seeds"] = [0, 1, 2]
-    seen = kill_and_compare(study.write(), kills=20, seed=2)
+    seen = kill_and_compare(study.write(), 20, 2, "--workers", str(workers))
     assert seen == sorted(seen)
     assert len(seen) > 10
     assert len(set(seen)) > 4
@@ -249,6 +254,66 @@ def test_growing_a_study_computes_only_the_new_runs(tmp_path: Path, grown: str) 
     outcome = study.run()
     assert outcome.computed == outcome.done - 3 == {"domain": 3, "seed": 2, "regime": 2, "model": 3}[grown]
     assert {name: trace for name, trace in traces(study.out).items() if name in before} == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_new_domain_is_scored_with_the_adapters_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All evaluated texts were in the key of every run, so that a new domain trained everything anew."""
+    study = mini_study(tmp_path, ("birds",), ("mlp", "all", "top1-mlp", "keep-mlp"))
+    study.settings["evaluation"]["domains"] = "all"
+    study.run()
+    trained: list[str] = []
+    train = tune.train
+
+    def counted(bank: Any, *rest: Any) -> Any:
+        trained.extend(member.name for member in bank.members)
+        return train(bank, *rest)
+
+    monkeypatch.setattr(tune, "train", counted)
+    study.add_domain("brooks")
+    outcome = study.run()
+    assert outcome.failed == []
+    assert {name.split("/")[1] for name in trained} == {"brooks"}
+    study.run(tmp_path / "at-once")
+    tables = [pd.read_parquet(out / "tables" / "evaluation.parquet") for out in (study.out, tmp_path / "at-once")]
+    assert len(tables[0]) == 2 * 2 * (1 + 3 + 2)
+    pd.testing.assert_frame_equal(*tables, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_folder_keeps_the_precision_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` was in the key as the word: a study begun on a CPU and continued on a GPU mixed two precisions."""
+    study = mini_study(tmp_path, ("birds",), ("mlp",))
+    study.run()
+    before = results(study.out)
+    monkeypatch.setattr(conductor, "_precision", lambda *_: "bfloat16")
+    assert study.run().computed == 0
+    study.add_domain("brooks")
+    study.run()
+    dtypes = {read(marker)["dtype"] for marker in study.out.rglob("run.json")}
+    assert dtypes == {"float32"}
+    assert {n: d for n, d in results(study.out).items() if n.startswith("runs/") and n in before}.items() <= (
+        before.items()
+    )
+    study.run(tmp_path / "elsewhere")
+    assert {read(marker)["dtype"] for marker in (tmp_path / "elsewhere").rglob("run.json")} == {"bfloat16"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_weight_of_zeros_costs_no_run(tmp_path: Path) -> None:
+    """It was a ZeroDivisionError after the bank had trained, and all of its runs were lost."""
+    study = mini_study(tmp_path, ("birds",), ("mlp", "all"))
+    weights = load_file(tmp_path / "llama" / "model.safetensors")
+    name = next(name for name in weights if name.endswith("layers.1.mlp.up_proj.weight"))
+    save_file(
+        weights | {name: np.zeros_like(weights[name])}, tmp_path / "llama" / "model.safetensors", {"format": "pt"}
+    )
+    assert study.run().failed == []
+    norms = pd.read_csv(study.out / "tables" / "norms.csv")
+    odd = norms[norms["relative"].isna()]
+    assert set(zip(odd["layer"], odd["component"])) == {(1, "up_proj")}
 
 
 @pytest.mark.usefixtures("quick")

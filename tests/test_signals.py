@@ -26,9 +26,9 @@ def run_study(*_):
     finally:
         {cleaning}
 
-fake = ModuleType("ldc.conduct")
+fake = ModuleType("ldc.execute.conductor")
 fake.run_study = run_study
-sys.modules["ldc.conduct"] = fake
+sys.modules["ldc.execute.conductor"] = fake
 sys.argv = ["ldc", "run", "study.yaml", "-o", "out", "-q"]
 from ldc.cli import main
 sys.exit(main())

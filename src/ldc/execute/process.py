@@ -60,7 +60,7 @@ class Server:
         self.state = StudyState.of(out)
         domains = {name: load_domain(name, spec, base) for name, spec in self.state.study.domains.items()}
         for name, text in domains.items():
-            _same(f"the text of {name}", text.fingerprint, self.state.inputs.domains[name])
+            _same(f"the text of {name} differs", text.fingerprint, self.state.inputs.domains[name])
         self.worker = Worker(self.state, base, domains, compute, Silent())
         self._checked: set[str] = set()
 
@@ -70,8 +70,8 @@ class Server:
         if model not in self._checked:
             spec, planned = self.state.study.models[model], self.state.inputs.models[model]
             folder = resolve_folder(model, spec, self.base)
-            _same(f"the weights of {model}", fingerprint(folder, spec.trust_remote_code), planned.weights)
-            _same(f"the tokenizer of {model}", tokenizer_fingerprint(folder), planned.tokenizer)
+            _same(f"the weights of {model} differ", fingerprint(folder, spec.trust_remote_code), planned.weights)
+            _same(f"the tokenizer of {model} differs", tokenizer_fingerprint(folder), planned.tokenizer)
             self._checked.add(model)
         names = names_of([*self.state.fixed(model), *self.state.later(model)])
         absent = [key for key in task.bank.keys if key not in names]
@@ -94,7 +94,7 @@ def _tell(events: TextIO, event: Event) -> None:
 
 def _same(what: str, found: str, planned: str) -> None:
     if found != planned:
-        raise StoreError(f"{what} is not what the study was planned by; run the study again from its own folder")
+        raise StoreError(f"{what} from what the runs were planned by; run the study again where its files are")
 
 
 if __name__ == "__main__":

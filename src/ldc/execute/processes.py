@@ -12,6 +12,7 @@ import selectors
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,12 @@ class Processes:
     def close(self) -> None:
         """End the workers. What they have stored stays."""
         for worker in self._workers:
-            worker.process.kill() if worker.task is not None else worker.process.stdin and worker.process.stdin.close()
+            if worker.task is not None:
+                worker.process.kill()
+            for pipe in (worker.process.stdin, worker.process.stdout):
+                if pipe is not None:
+                    with suppress(BrokenPipeError):
+                        pipe.close()
             worker.process.wait()
         self._workers = []
 

@@ -41,14 +41,14 @@ EVIDENCE: Mapping[str, str] = {
     "subspaces": "likeness of the updates of two runs of the ranked regime: phi of the spaces written to and read "
     "from, cosine of the whole (update); random: of random directions; low, high: over seeds; no component: mean over "
     "the block's, no layer: over layers; domains: pairs of one seed, whose A started alike, so mostly not learned",
-    "planted": "of a calibration: the rank of every changed block by every metric, and the block put first in its place; "
+    "planted": "of a calibration: rank of every changed block by every metric, and the block put first in its place; "
     "strength: standard deviations of noise, or optimiser steps of a teacher",
     "planted_summary": "shares of changed blocks (plants) found first and among three, over seeds, with intervals over "
     "blocks, and the mean reciprocal rank; chance is a metric",
     "planted_confusion": "which half of a layer was named where which was changed",
     "planted_nothing": "nothing changed: the block that stands out most from the median block, in nats",
     "planted_above": "share of cases that stand out more than anything does where nothing is changed (bound)",
-    "planted_power": "cases in which the score that the study ranks by, mean over the seeds that rank, puts the changed "
+    "planted_power": "cases in which the score that the study ranks by, mean over ranking seeds, puts the changed "
     "block first of all, and first of its half",
 }
 """What the tables of statistics hold."""
