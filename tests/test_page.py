@@ -42,7 +42,7 @@ SECTIONS = (
     "Controls",
     "Every layer alone",
     "Which measure foretells the gain",
-    "Planted truths",
+    "Known truths",
 )
 
 
@@ -409,8 +409,8 @@ def test_the_best_variant_of_each_measure_and_raw_s_are_shown_first() -> None:
     table = first.assign(metric=first["metric"].map(names))
     worse = table[table["metric"] == "s"].assign(metric="s-over-untouched", rank=9, hit=False)
     (found,) = views_of_planted(Proof(planted=pd.concat([table, worse])))
-    assert found["looks"] == ["S over all other plants", "output effect", "S"]
-    assert {row["metric"] for row in found["more"]} == {"S over undamaged model"}
+    assert found["looks"] == ["S over all other variants", "output effect", "S"]
+    assert {row["metric"] for row in found["more"]} == {"S over unchanged model"}
     assert found["drawn"] is not None
     (single,) = views_of_planted(Proof(planted=table[table["strength"] == 0.1]))
     assert single["drawn"] is None
@@ -461,7 +461,7 @@ def test_evidence_is_read_from_the_studys_tables_and_from_its_calibrations(
     assert "What the study says" in page_of(found)
     study = make_study(models=("alpha",))
     page = write_report(tmp_path, study, make_frames(study), run_lines(study), {}).read_text()
-    assert "Planted truths" in page
+    assert "Known truths" in page
 
 
 @pytest.mark.parametrize(

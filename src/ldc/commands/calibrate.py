@@ -13,6 +13,7 @@ from ldc.commands.options import (
     Compile,
     DeviceOption,
     DryRun,
+    ModelOrStudy,
     OutOption,
     Quiet,
     Threads,
@@ -40,13 +41,6 @@ class Kind(StrEnum):
     NONE = "none"
 
 
-ModelOrStudy = Annotated[
-    str,
-    typer.Argument(
-        metavar="STUDY_OR_MODEL",
-        help="A study file (.yaml), or tiny-llama, tiny-gemma, a folder, or a Hub id in the cache, org/name.",
-    ),
-]
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer and shorter: minutes on two cores.")]
 Kinds = Annotated[
     list[Kind] | None,
@@ -85,7 +79,7 @@ Rate = Annotated[float | None, number("--learning-rate", "Peak learning rate of 
 
 
 def calibrate(
-    study_or_model: ModelOrStudy,
+    model: ModelOrStudy,
     out: OutOption = None,
     quick: Quick = False,
     kind: Kinds = None,
@@ -121,13 +115,13 @@ def calibrate(
         "blocks": blocks,
     }
     maps = {"seeds": seeds, "steps": steps, "rows": rows, "length": length, "learning_rate": learning_rate}
-    if study_or_model.endswith(STUDY_ENDINGS):
-        file = _of_study(Path(study_or_model), changes, {"quick": quick or None, **maps})
+    if model.endswith(STUDY_ENDINGS):
+        file = _of_study(Path(model), changes, {"quick": quick or None, **maps})
     else:
         from ldc.study.short_calibration import QUICK, ShortCalibration, calibration_of_model
 
         asked = settings_of(ShortCalibration, changes | maps, QUICK if quick else {})
-        file = calibration_of_model(study_or_model, asked)
+        file = calibration_of_model(model, asked)
     conduct(file, out, dry_run, as_json, device, threads, Compile.AUTO, workers, quiet)
 
 

@@ -55,8 +55,14 @@ def _device(asked: str) -> str:
     return asked
 
 
-Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="tiny-llama, tiny-gemma, a folder, or a Hub id in the cache, org/name.")
+ModelOrStudy = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL|STUDY",
+        help="tiny-llama, tiny-gemma, a folder, a Hub id in the cache, org/name; or a study file, whose settings are "
+        "then taken.",
+        show_default=False,
+    ),
 ]
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="The study file.", show_default=False)]
 OutOption = Annotated[

@@ -13,6 +13,7 @@ from ldc.commands.options import (
     AsJson,
     DeviceOption,
     DryRun,
+    ModelOrStudy,
     OutOption,
     Quiet,
     Threads,
@@ -27,15 +28,6 @@ if TYPE_CHECKING:
 
     from ldc.study.reading import StudyFile
 
-ModelOrStudy = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL|STUDY",
-        help="tiny-llama, tiny-gemma, a folder, a Hub id in the cache, org/name; or a study file, whose settings are "
-        "then taken.",
-        show_default=False,
-    ),
-]
 Domains = Annotated[
     list[str] | None,
     typer.Option(

@@ -132,7 +132,8 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         regimes += rows
         downloads.append(source)
         disk += sum(row.runs * TABLES_BYTES_PER_RUN for row in rows)
-        disk += sum(4 * _trainable(run) for _, run in runs if run.kind.stores_adapter and getattr(run.spec, "keeps", 1))
+        kept = [run for _, run in runs if run.kind.stores_adapter and getattr(run.spec, "keeps", True)]
+        disk += sum(4 * _trainable(run) for run in kept)
         trained += sum(run.kind.flops(shape, study, run.spec) > 0 for _, run in runs)
         read += sum(len(run.scores) for _, run in runs)
     return Estimate(

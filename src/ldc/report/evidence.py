@@ -67,7 +67,8 @@ def evidence(
         cases: of a model, the known truths of a calibration and their runs.
     """
     if study.calibration is not None:
-        return Evidence(calibration=calibration_tables(study, frames, cases or (lambda _: [])))
+        truths = calibration_tables(study, frames, cases or (lambda _: []))
+        return Evidence(calibration=truths, proxy=proxy_tables(study, frames))
     scores = scored(frames.documents, study)
     found = {model: solos(scores, frames.ranking, study, model) for model in study.models}
     measured = Measured(frames.norms, frames.importance, frames.sizes)
