@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ldc.commands.options import (
+    STUDY_ENDINGS,
     AsJson,
     Compile,
     DeviceOption,
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ldc.study.reading import StudyFile
-
-STUDY_ENDINGS = (".yaml", ".yml")
-"""An argument that ends so is a study file."""
 
 
 class Kind(StrEnum):

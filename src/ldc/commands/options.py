@@ -55,6 +55,8 @@ def _device(asked: str) -> str:
     return asked
 
 
+STUDY_ENDINGS = (".yaml", ".yml")
+"""An argument that ends so is a study file."""
 ModelOrStudy = Annotated[
     str,
     typer.Argument(

@@ -10,6 +10,7 @@ import typer
 
 from ldc import console
 from ldc.commands.options import (
+    STUDY_ENDINGS,
     AsJson,
     DeviceOption,
     DryRun,
@@ -92,7 +93,7 @@ def proxy(
         "learning_rate": learning_rate,
     }
     both = {"ranks": None if rank is None else tuple(sorted(set(rank))), "full_rate": full_rate}
-    file = _of_study(model, asked, both) if Path(model).suffix in (".yaml", ".yml") else _of_model(model, asked | both)
+    file = _of_study(model, asked, both) if model.endswith(STUDY_ENDINGS) else _of_model(model, asked | both)
     if dry_run or out is None:
         from ldc.commands.studies import put_cost
 
