@@ -177,8 +177,8 @@ def workspace(study: Study, folder: Path) -> tuple[Workspace, list[Run]]:
     """A loaded model with text, and the full runs of the study."""
     loaded = load("m", ModelSpec(source=str(folder)), Path(), torch.device("cpu"), torch.float32)
     base = es.Base.of(loaded.model, loaded.layout)
-    documents = [Document(f"{i}", " ".join(es.WORDS[i % 5 : i % 5 + 8])) for i in range(12)]
-    text = DomainText("math", documents, [], documents[:4], "f")
+    documents = tuple(Document(f"{i}", " ".join(es.WORDS[i % 5 : i % 5 + 8])) for i in range(12))
+    text = DomainText("math", documents, (), documents[:4], "f")
     inputs = Inputs({"m": ModelInputs("w", "t", "float32", loaded.layout.components)}, {"math": "f"})
     runs = [run for run in fixed_runs(study, inputs, "m") if run.kind.name == "full"]
     return Workspace(loaded, base, study, {"math": text}), runs
