@@ -11,6 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from ldc.proxy import conduct
+from ldc.proxy.agreement import agreement, by_kind, ceiling, interval, summary_row
+from ldc.proxy.conduct import capped, compare, texts_of
+from ldc.proxy.measure import Bench, cap_ranks
+from ldc.proxy.settings import Settings
+from ldc.proxy.trials import Trial, plan
 from scipy import stats
 
 import engine_setup as es
@@ -30,12 +36,6 @@ from ldc.errors import ModelError, StoreError
 from ldc.models.load import load
 from ldc.norms import dense_norms, top_shares, update_norms
 from ldc.progress import Silent
-from ldc.proxy import conduct
-from ldc.proxy.agreement import agreement, by_kind, ceiling, interval, summary_row
-from ldc.proxy.conduct import capped, compare, texts_of
-from ldc.proxy.measure import Bench, cap_ranks
-from ldc.proxy.settings import Settings
-from ldc.proxy.trials import Trial, plan
 from ldc.study.schema import ModelSpec
 
 SMALL: dict[str, Any] = {
