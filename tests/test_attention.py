@@ -28,8 +28,10 @@ _PLAIN = {"hidden_size": 32, "intermediate_size": 72, "num_hidden_layers": LAYER
 _HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
 _GEMMA = {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8, "attn_logit_softcapping": 0.5}
 _NEO = {"hidden_size": 32, "num_layers": LAYERS, "num_heads": 4, "max_position_embeddings": 128, "window_size": 8}
+_JAPANESE = {"hidden_size": 32, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "max_position_embeddings": 128}
 EAGER: dict[str, Callable[[], hf.PreTrainedConfig]] = {
     "gemma2": lambda: hf.Gemma2Config(**_GPT, **_PLAIN, **_HEADS, **_GEMMA),
+    "gpt_neox_japanese": lambda: hf.GPTNeoXJapaneseConfig(**_GPT, **_JAPANESE),
     "gptj": lambda: hf.GPTJConfig(**_GPT, **_SMALL),
     "codegen": lambda: hf.CodeGenConfig(**_GPT, **_SMALL),
     "gpt_neo": lambda: hf.GPTNeoConfig(**_GPT, **_NEO, attention_types=[[["global", "local"], LAYERS // 2]]),
@@ -44,7 +46,7 @@ def model_of(kind: str) -> hf.PreTrainedModel:
     model = hf.AutoModelForCausalLM.from_config(EAGER[kind](), attn_implementation="eager").eval()
     with torch.no_grad():
         for path, weight in model.named_parameters():
-            if any(part in path for part in ("q_proj", "k_proj", "qkv_proj")):
+            if any(part in path for part in ("q_proj", "k_proj", "qkv_proj", "query_key_value.weight")):
                 weight.mul_(20)
     return model
 

@@ -81,6 +81,14 @@ def test_errors_of_tokenizers_are_told_in_one_message(changes: dict[str, Any], m
         load_folder(model)
 
 
+def test_a_tokenizer_that_loads_and_cannot_encode_is_refused(model: Path) -> None:
+    content = json.loads((model / "tokenizer.json").read_text())
+    content["model"] |= {"vocab": {"a": 0}, "merges": [], "unk_token": "<unk>"}
+    (model / "tokenizer.json").write_text(json.dumps(content | {"added_tokens": [], "post_processor": None}))
+    with pytest.raises(ModelError, match=r"cannot load the tokenizer: Exception: Unk token `<unk>` not found"):
+        load_folder(model)
+
+
 @pytest.mark.parametrize("changes", [{"dtype": "F7"}, {"data_offsets": [0, 4 * 320 * 32]}])
 def test_errors_of_safetensors_are_told_in_one_message(changes: dict[str, Any], model: Path) -> None:
     edit_header(model / "model.safetensors", "model.norm.weight", **changes)

@@ -490,7 +490,7 @@ def test_a_verdict_that_is_none_is_refused(tmp_path: Path) -> None:
         read_proof(tmp_path)
     assert set(COLUMNS) == {
         *("claims", "contrasts", "soloist", "soloist_summary", "predictors"),
-        *("planted", "subspaces", "overlap", "proxy_summary"),
+        *("planted", "subspaces", "proxy_summary", "overlap"),
     }
 
 

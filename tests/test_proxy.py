@@ -1,42 +1,32 @@
-"""`ldc proxy`: full fine-tuning against a plain reference, LoRA against a study, agreement of maps, and the command."""
+"""`ldc proxy` is a study: its settings, its runs and banks, resuming, what it says, and the command."""
 
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from ldc.proxy import conduct
-from ldc.proxy.agreement import agreement, by_kind, ceiling, interval, summary_row
-from ldc.proxy.conduct import capped, compare, texts_of
-from ldc.proxy.measure import Bench, cap_ranks
-from ldc.proxy.settings import Settings
-from ldc.proxy.trials import Trial, plan
-from scipy import stats
 
-import engine_setup as es
 import ldc
 import study_setup
 import tiny_models
-from ldc.analysis.statistics import kendall, spearman, t_interval
 from ldc.cli import main
-from ldc.engine.bank import Bank
-from ldc.engine.feed import Feed, TextKey
-from ldc.engine.full import fine_tune, tuned
-from ldc.engine.importance import mean_loss
-from ldc.engine.members import Member
-from ldc.engine.optimizer import learning_rate
-from ldc.engine.train import train
-from ldc.errors import ModelError, StoreError
-from ldc.models.load import load
-from ldc.norms import dense_norms, top_shares, update_norms
+from ldc.errors import StoreError, StudyError
+from ldc.execute import conductor
+from ldc.execute.conductor import Outcome, run_study
+from ldc.models.headers import read_shape
+from ldc.plan.cost import estimate
 from ldc.progress import Silent
-from ldc.study.schema import ModelSpec
+from ldc.report import figures, proxy_figure
+from ldc.state import StudyState
+from ldc.store.runs import Store
+from ldc.study.proxy_study import ProxySettings, study_of_model, study_of_study
+from ldc.study.reading import StudyFile, read_study
+from ldc.study.regimes import Regime
+from ldc.study.schema import DomainSpec, ModelSpec, Study
 
 SMALL: dict[str, Any] = {
     "seeds": 2,
@@ -48,6 +38,7 @@ SMALL: dict[str, Any] = {
     "characters": 64,
     "window": 32,
 }
+TABLES = ("proxy", "proxy_runs", "proxy_summary")
 
 
 @pytest.fixture(scope="module")
@@ -56,168 +47,200 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_models.save_tiny(tmp_path_factory.mktemp("model") / "m", "llama", layers=2)
 
 
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("text") / "birds.jsonl"
+    return str(study_setup.write_lines(path, study_setup.records("birds")))
+
+
 @pytest.fixture
-def birds(tmp_path: Path) -> str:
-    return str(study_setup.write_lines(tmp_path / "birds.jsonl", study_setup.records("birds")))
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figures: they take most of the time."""
+    monkeypatch.setattr(figures, "write_figures", lambda *_: [])
+    monkeypatch.setattr(proxy_figure, "write_proxy_figures", lambda *_: [])
 
 
-def settings(domain: str, **changes: Any) -> Settings:
-    return Settings.model_validate(SMALL | {"domains": (domain,)} | changes)
+def study(folder: Path, birds: str, **changes: Any) -> Study:
+    shape = read_shape(folder)
+    settings = ProxySettings.model_validate(SMALL | changes)
+    widest = max(min(c.d_in, c.d_out) for c in shape.components)
+    model, domain = ("m", ModelSpec(source=str(folder))), ("birds", DomainSpec(source=birds))
+    return study_of_model(model, [domain], settings, widest, shape.context)
 
 
-def weights_of(model: Any) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
+def compare(study: Study, out: Path) -> Outcome:
+    return run_study(StudyFile(study, Path()), out, Silent(), "cpu", 1)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_full_fine_tuning_moves_the_components_alone_and_gives_the_base_back_to_the_bit(dtype: torch.dtype) -> None:
-    model = es.fresh_model("llama", dtype)
-    layout = es.setup("llama", torch.float32).layout
-    base = es.Base.of(model, layout)
-    before = weights_of(model)
-    batch = next(es.windows(["math#0"], es.Reading(rows=4, length=16)))
-    start = float(mean_loss(base, batch[0]))
-    with tuned(base, layout.components) as tuning:
-        course = fine_tune(tuning, iter([batch] * 20), es.spec(steps=20, learning_rate=2e-3))
-        after = weights_of(model)
-        assert float(mean_loss(base, batch[0])) < start
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {f"{c.path}.weight" for c in layout.components}
-    assert course.failure is None
-    assert [row[0] for row in course.losses] == list(range(1, 21))
-    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
-    assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
+# The study
 
 
-def test_the_base_is_whole_again_after_an_interruption() -> None:
-    model = es.fresh_model("llama", torch.float32)
-    base = es.Base.of(model, es.setup("llama", torch.float32).layout)
-    before = weights_of(model)
-
-    def cut(_tokens: int) -> None:
-        raise KeyboardInterrupt
-
-    def train_and_cut() -> None:
-        with tuned(base, es.setup("llama", torch.float32).layout.components) as tuning:
-            fine_tune(tuning, es.windows(["math#0"], es.Reading()), es.spec(), cut)
-
-    with pytest.raises(KeyboardInterrupt):
-        train_and_cut()
-    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
-
-
-def test_full_fine_tuning_is_adamw_with_clipping_over_the_mean_of_all_tokens() -> None:
-    """Against AdamW written out (Loshchilov and Hutter 2019) on transformers' own loss, in float64: 1e-9 leaves room
-    for another order of sums, and is far below what any wrong constant would move."""
-    model = es.fresh_model("llama", torch.float64)
-    layout = es.setup().layout
-    base = es.Base.of(model, layout)
-    spec = es.spec(steps=3, learning_rate=1e-3, clip=0.5, weight_decay=0.1, warmup=0.4)
-    reading = es.Reading(rows=2, length=20, accumulation=2)
-    windows = es.windows(["math#0"], reading)
-    taken = [next(windows) for _ in range(3)]
-    with tuned(base, layout.components) as tuning:
-        fine_tune(tuning, iter(taken), spec)
-        ours = [w.detach().clone() for w in tuning.weights]
-    weights = [model.get_submodule(c.path).weight.requires_grad_(True) for c in layout.components]
-    first = [torch.zeros_like(w) for w in weights]
-    second = [torch.zeros_like(w) for w in weights]
-    for step, window in enumerate(taken, 1):
-        losses, tokens = [], 0
-        for batch in window:
-            logits = model(input_ids=batch.tokens, position_ids=batch.positions, use_cache=False).logits
-            losses.append(
-                torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), reduction="sum")
-            )
-            tokens += int((batch.labels != -100).sum())
-        gradients = torch.autograd.grad(sum(losses) / tokens, weights)
-        norm = math.sqrt(sum(float((g**2).sum()) for g in gradients))
-        rate = learning_rate(spec, step, 3)
-        for i, (weight, gradient) in enumerate(zip(weights, gradients, strict=True)):
-            g = gradient * min(1.0, spec.clip / (norm + 1e-6))
-            first[i] = spec.beta1 * first[i] + (1 - spec.beta1) * g
-            second[i] = spec.beta2 * second[i] + (1 - spec.beta2) * g**2
-            m, v = first[i] / (1 - spec.beta1**step), second[i] / (1 - spec.beta2**step)
-            weight.data = (1 - rate * spec.weight_decay) * weight.data - rate * m / (v.sqrt() + spec.epsilon)
-    for mine, theirs in zip(ours, weights, strict=True):
-        assert float((mine - theirs).detach().norm() / theirs.detach().norm()) < 1e-9
+def test_the_short_form_is_a_study_of_full_and_the_ranks_and_of_nothing_else(folder: Path, birds: str) -> None:
+    made = study(folder, birds, ranks=(4, 16), full_rate=1e-4, alpha=8)
+    assert made.regimes == {
+        "full": Regime(block="all", full=True, learning_rate=1e-4),
+        "lora-r4": Regime(block="all", rank=4),
+        "lora-r16": Regime(block="all", rank=16),
+    }
+    assert made.seeds == (0, 1)
+    assert (made.selection.regime, made.selection.measures) == ("lora-r16", ())
+    assert made.adapter.alpha == 8
+    training = made.training
+    assert (training.steps, training.batch, training.accumulation, training.block_length) == (3, 2, 1, 16)
+    assert (training.learning_rate, training.trajectory) == (2e-3, 1)
+    evaluation = made.evaluation
+    assert (evaluation.documents, evaluation.characters, evaluation.window) == (3, 64, 32)
 
 
-def test_a_run_that_diverges_stops_and_says_where() -> None:
-    model = es.fresh_model("llama", torch.float32)
-    layout = es.setup("llama", torch.float32).layout
-    with tuned(es.Base.of(model, layout), layout.components) as tuning:
-        course = fine_tune(tuning, es.windows(["math#0"], es.Reading()), es.spec(steps=5, learning_rate=1e30))
-    assert course.failure is not None
-    assert course.failure.startswith("diverged at step 2: loss nan")
-    assert len(course.losses) == 2
+def test_the_defaults_are_those_of_the_first_version() -> None:
+    settings = ProxySettings()
+    made = study_of_model(("m", ModelSpec(source="x")), [("python", DomainSpec(source="embedded"))], settings, 512, 128)
+    assert (settings.domains, made.seeds) == (("python", "medical"), (0, 1, 2))
+    assert list(made.regimes) == ["full", *(f"lora-r{rank}" for rank in (4, 8, 16, 32, 64, 128))]
+    assert made.regimes["full"].learning_rate == 4e-4
+    assert (made.training.steps, made.training.batch, made.training.block_length) == (40, 4, 64)
+    assert (made.training.learning_rate, made.adapter.alpha) == (2e-3, 32)
+    assert (made.evaluation.documents, made.evaluation.characters, made.evaluation.window) == (24, 800, 128)
 
 
-def test_quantised_weights_cannot_be_tuned_in_full() -> None:
-    setup = es.setup()
-    component = setup.layout.components[0]
-    module: Any = setup.model.get_submodule(component.path)
-    own = module.weight
-    try:
-        module.weight = torch.nn.Parameter(torch.zeros(4, dtype=torch.uint8), requires_grad=False)
-        with (
-            pytest.raises(ModelError, match="its weights are quantised and cannot be tuned in full"),
-            tuned(setup.base, [component]),
-        ):
-            pass
-    finally:
-        module.weight = own
+def test_ranks_not_asked_for_are_those_that_fit(folder: Path, birds: str) -> None:
+    assert list(study(folder, birds, ranks=()).regimes) == ["full", "lora-r4", "lora-r8", "lora-r16", "lora-r32"]
+    assert study(folder, birds, ranks=(4, 8)).selection.regime == "lora-r4"
 
 
-def test_norms_and_shares_of_a_dense_update_are_those_of_its_singular_values() -> None:
-    generator = np.random.default_rng(0)
-    a, b = generator.normal(size=(3, 20)), generator.normal(size=(12, 3))
-    dense = b @ a
-    found = dense_norms(np.linalg.svd(dense, compute_uv=False))
-    for name, value in update_norms(a, b)._asdict().items():
-        assert getattr(found, name) == pytest.approx(float(value), rel=1e-6), name
-    assert found.frobenius == pytest.approx(np.linalg.norm(dense))
-    shares = top_shares(np.linalg.svd(dense, compute_uv=False), (1, 3, 100))
-    assert shares[0] == pytest.approx(np.linalg.norm(dense, 2) ** 2 / np.linalg.norm(dense) ** 2)
-    assert shares[1:] == pytest.approx([1.0, 1.0])
-    assert top_shares(np.zeros(4), (1, 2)).tolist() == [0.0, 0.0]
+def whole_study(**more: Any) -> Study:
+    return Study.model_validate(
+        {
+            "name": "where",
+            "models": {"m": "x"},
+            "domains": {"math": "embedded", "cpp": "embedded", "general": {"source": "embedded", "reference": True}},
+            "seeds": [3, 5],
+            "adapter": {"rank": 8, "alpha": 4},
+            "training": {"tokens": 1e5, "learning_rate": 1e-3},
+            "evaluation": {"domains": "all"},
+            **more,
+        }
+    )
 
 
-def test_what_is_stored_of_a_full_run_is_the_norm_of_the_difference_of_the_weights(
+def test_of_a_study_its_own_settings_are_taken_and_its_regimes_reduced() -> None:
+    made = study_of_study(whole_study())
+    assert made.regimes == {
+        "full": Regime(block="all", full=True, learning_rate=2e-4),
+        "lora-r8": Regime(block="all", rank=8),
+    }
+    assert (made.name, made.seeds, list(made.domains)) == ("where-proxy", (3, 5), ["math", "cpp"])
+    assert made.training == whole_study().training
+    assert made.selection.regime == "lora-r8"
+    assert made.evaluation.domains == "own"
+    assert list(study_of_study(whole_study(), (32, 4, 32)).regimes) == ["full", "lora-r4", "lora-r32"]
+
+
+def test_the_rate_of_full_fine_tuning_is_the_one_given_or_the_studys_or_a_fifth_of_loras() -> None:
+    regimes = {"all": {"block": "all", "learning_rate": 5e-3, "rank": 2}}
+    assert study_of_study(whole_study(regimes=regimes)).regimes["full"].learning_rate == pytest.approx(1e-3)
+    assert study_of_study(whole_study(regimes=regimes)).regimes["lora-r2"].learning_rate == 5e-3
+    regimes |= {"whole": {"block": "all", "full": True, "learning_rate": 7e-5}}
+    assert study_of_study(whole_study(regimes=regimes)).regimes["full"].learning_rate == 7e-5
+    assert study_of_study(whole_study(regimes=regimes), full_rate=1e-6).regimes["full"].learning_rate == 1e-6
+
+
+def test_the_components_of_the_ranked_regime_are_tuned_in_full() -> None:
+    ranked = {"regimes": {"early": {"block": "mlp", "layers": "0-1"}}, "selection": {"regime": "early"}}
+    made = study_of_study(whole_study(**ranked))
+    assert {(r.block, r.layers) for r in made.regimes.values()} == {("mlp", (0, 1))}
+    shuffled = {"regimes": ["all-shuffled"], "selection": {"regime": "all-shuffled"}}
+    with pytest.raises(StudyError, match="all-shuffled is no LoRA of fixed layers on a domain's own text"):
+        study_of_study(whole_study(**shuffled))
+
+
+# Its runs
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_full_run_is_a_bank_of_its_own_and_the_runs_of_a_rank_share_one(
     folder: Path, birds: str, tmp_path: Path
 ) -> None:
-    wanted = settings(birds)
-    bench, model = bench_of(folder, wanted)
-    before = weights_of(model)
-    (outcome,) = bench.outcomes([Trial("full", "birds", 1)])
-    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
-    with tuned(bench.base, bench.components) as tuning:
-        windows = bench.feed.steps([TextKey("birds", 1)])
-        fine_tune(tuning, windows, wanted.training(wanted.full_rate))
-        moved = weights_of(model)
-    for i, component in enumerate(bench.components):
-        name = f"{component.path}.weight"
-        difference = moved[name].double() - before[name].double()
-        assert outcome.norms["frobenius"][i] == pytest.approx(float(difference.norm()), rel=1e-12)
-        stable = float(difference.norm() ** 2 / torch.linalg.matrix_norm(difference, 2) ** 2)
-        assert outcome.norms["stable_rank"][i] == pytest.approx(stable, rel=1e-9)
+    compare(study(folder, birds), tmp_path / "out")
+    state = StudyState.of(tmp_path / "out")
+    regimes = {run.key: run.id.regime for run in state.runs()}
+    banks = [[regimes[key] for key in bank.keys] for bank in state.store.plan.banks()]
+    assert banks == [["pt"], ["full"], ["full"], ["lora-r2", "lora-r2"], ["lora-r16", "lora-r16"]]
+    record = state.store.record(next(run.id for run in state.runs() if run.id.regime == "full"))
+    assert record is not None
+    assert record["kind"] == "full"
+    assert sorted(record["files"]) == [f"{name}.parquet" for name in ("evaluation", "losses", "norms", "shares")]
 
 
-def bench_of(folder: Path, wanted: Settings) -> tuple[Bench, Any]:
-    spec = ModelSpec(source=str(folder))
-    loaded = load("m", spec, Path(), torch.device("cpu"), torch.float32)
-    base = es.Base.of(loaded.model, loaded.layout)
-    feed = Feed(wanted.study("m", spec), texts_of(wanted), loaded.tokenizer, base.device)
-    return Bench(base, feed, loaded.layout.components, wanted), loaded.model
+@pytest.mark.usefixtures("quick")
+def test_stopped_anywhere_and_started_again_it_ends_with_the_same_bytes(
+    folder: Path, birds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = study(folder, birds)
+    compare(made, tmp_path / "whole")
+    undisturbed = study_setup.results(tmp_path / "whole")
+    assert any("share" in path for path in undisturbed)
+    write = Store.write
+    for stop in (1, 2, 4, 6):
+        out, count = tmp_path / f"stopped{stop}", [0]
+
+        def stopping(self: Store, *rest: Any, stop: int = stop, count: list[int] = count) -> None:
+            if count[0] == stop:
+                raise KeyboardInterrupt
+            count[0] += 1
+            write(self, *rest)
+
+        monkeypatch.setattr(Store, "write", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            compare(made, out)
+        monkeypatch.setattr(Store, "write", write)
+        assert compare(made, out).computed == 7 - stop
+        assert study_setup.results(out) == undisturbed, stop
+        assert compare(made, out).computed == 0
+        assert study_setup.results(out) == undisturbed, stop
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_comparison_grows_by_ranks_and_seeds_and_makes_only_what_is_new(
+    folder: Path, birds: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert compare(study(folder, birds, seeds=1, ranks=(2,)), out).computed == 3
+    assert compare(study(folder, birds, seeds=1, ranks=(2, 8)), out).computed == 1
+    assert compare(study(folder, birds, seeds=2, ranks=(2, 8)), out).computed == 3
+    summary = pd.read_csv(out / "tables" / "proxy_summary.csv")
+    assert summary["share_top_rank"].between(0, 1).all()
+    assert summary["rank"].tolist() == [2, 2, 2, 8, 8, 8]
+
+
+@pytest.mark.usefixtures("quick")
+def test_two_names_of_one_training_are_trained_once_and_shown_under_both(
+    folder: Path, birds: str, tmp_path: Path
+) -> None:
+    made = study(folder, birds, ranks=(4,))
+    regimes = {**made.regimes, "again": made.regimes["full"], "all": Regime(block="all")}
+    both = made.model_copy(update={"regimes": regimes, "adapter": made.adapter.model_copy(update={"rank": 4})})
+    outcome = compare(both, tmp_path / "out")
+    assert (outcome.done, outcome.shared) == (9, 4)
+    assert len({run.key for run in StudyState.of(tmp_path / "out").runs()}) == 5
+    summary = pd.read_csv(tmp_path / "out" / "tables" / "proxy_summary.csv")
+    assert summary[["left", "right"]].drop_duplicates().values.tolist() == [
+        ["full", "lora-r4"],
+        ["full", "all"],
+        ["again", "lora-r4"],
+        ["again", "all"],
+    ]
+    numbers = summary.drop(columns=["left", "right"]).groupby("block").nunique(dropna=False)
+    assert (numbers == 1).all().all()
+
+
+@pytest.mark.usefixtures("quick")
 def test_the_lora_runs_are_the_all_runs_of_a_study_with_the_same_settings(
     folder: Path, birds: str, tmp_path: Path
 ) -> None:
     """Not to the bit: the banks have other members."""
-    wanted = settings(birds, ranks=(4,))
-    compare(str(folder), tmp_path / "out", wanted, Silent(), "cpu", 1)
-    study = {
+    compare(study(folder, birds, ranks=(4,)), tmp_path / "out")
+    settings = {
         "models": {"m": {"source": str(folder)}},
         "domains": {"birds": birds},
         "regimes": ["all"],
@@ -226,167 +249,179 @@ def test_the_lora_runs_are_the_all_runs_of_a_study_with_the_same_settings(
         "training": {"steps": 3, "batch": 2, "accumulation": 1, "block_length": 16, "learning_rate": 2e-3},
         "evaluation": {"documents": 3, "characters": 64, "window": 32},
     }
-    results = study_setup.MiniStudy(tmp_path, study)
-    results.run(tmp_path / "study-out")
-    norms = ldc.load(tmp_path / "study-out").norms
-    last = norms[norms["step"] == norms["step"].max()]
+    study_setup.MiniStudy(tmp_path, settings).run(tmp_path / "study-out")
+    theirs = ldc.load(tmp_path / "study-out")
+    last = theirs.norms[theirs.norms["step"] == theirs.norms["step"].max()]
     ours = pd.read_parquet(tmp_path / "out" / "tables" / "proxy.parquet")
     key = ["seed", "layer", "block", "component"]
     both = ours[ours["method"] == "lora"].merge(last, on=key, suffixes=("", "_study"))
     assert len(both) == 28
     for name in ("frobenius", "spectral", "stable_rank", "effective_rank"):
         assert both[name].to_numpy() == pytest.approx(both[f"{name}_study"].to_numpy(), rel=1e-4), name
-    evaluation = ldc.load(tmp_path / "study-out").evaluation
     runs = pd.read_parquet(tmp_path / "out" / "tables" / "proxy_runs.parquet")
     for method, regime in (("pt", "pt"), ("lora", "all")):
-        bits = evaluation[evaluation["regime"] == regime].sort_values("seed")["bits_per_byte"]
-        assert runs[runs["method"] == method]["bits_per_byte"].to_numpy() == pytest.approx(bits.to_numpy(), rel=1e-5)
+        rows = theirs.evaluation[theirs.evaluation["regime"] == regime].sort_values("seed")
+        bits = runs[runs["method"] == method]["bits_per_byte"].to_numpy()
+        assert bits == pytest.approx(rows["bits_per_byte"].to_numpy(), rel=1e-5)
 
 
-def test_a_rank_above_a_components_own_is_exactly_the_adapter_of_the_lower_rank() -> None:
-    setup = es.setup()
-    narrow = [c for c in setup.layout.components if min(c.d_in, c.d_out) < 20]
-    assert narrow
-    member = Member("a", "math#0", 0, tuple(setup.layout.components), 3)
-    bank = Bank(setup.base, [member], 20, 1.0)
-    cap_ranks(bank)
-    train(bank, es.windows(["math#0"], es.Reading()), es.spec())
-    for component, a, b in bank.adapters.factors(0):
-        held = min(component.d_in, component.d_out)
-        assert bool((a[:held] != 0).any(dim=1).all())
-        assert not bool(a[held:].any())
-        assert not bool(b[:, held:].any())
-    assert capped((4, 20), setup.layout.components) == [
-        "rank 20 is capped where a projection is narrower: k_proj at 16, v_proj at 16"
-    ]
+class Listening(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.told.append(message)
 
 
-def test_identical_maps_agree_wholly_and_reversed_ones_not_at_all() -> None:
-    x = np.array([3.0, 1.0, 2.0, 5.0, 4.0, 6.0])
-    assert agreement(x, 10 * x) == (1.0, 1.0, 1.0, 1.0)
-    assert agreement(x, -x) == (-1.0, -1.0, 0.0, 0.0)
-    maps = {("a", seed): x for seed in range(3)}
-    row = summary_row(maps, maps, ["attn"] * 6)
-    assert row["tau_by_kind"] == 0.0
-    assert row["tau"] == row["tau_across"] == row["tau_ceiling_full"] == row["tau_of_means"] == 1.0
-    assert (row["cells"], row["units"], row["chance_top1"], row["chance_top3"]) == (3, 6, 1 / 6, 0.5)
-
-
-def test_what_the_kinds_alone_give_is_the_mean_tau_of_maps_interchanged_within_kinds() -> None:
-    generator = np.random.default_rng(3)
-    kinds = ["attn", "mlp"] * 5
-    x = generator.normal(size=10) + [0.0, 1.5] * 5
-    y = generator.normal(size=10) + [0.0, 2.5] * 5
-
-    def interchanged(values: Any) -> Any:
-        out = values.copy()
-        for first in (0, 1):
-            out[first::2] = generator.permutation(values[first::2])
-        return out
-
-    taus = [kendall(interchanged(x), interchanged(y)) for _ in range(4000)]
-    assert by_kind(x, y, kinds) == pytest.approx(np.mean(taus), abs=0.01)  # 4,000 draws: standard error 0.003
-
-
-def test_the_ceiling_compares_unlike_seeds_of_one_domain_only() -> None:
-    up, down = np.arange(6.0), -np.arange(6.0)
-    assert ceiling({("a", 0): up, ("a", 1): up, ("b", 0): down, ("b", 1): down}).tau == 1.0
-    assert ceiling({("a", 0): up, ("a", 1): down}).tau == -1.0
-    assert math.isnan(ceiling({("a", 0): up, ("b", 0): up}).tau)
-
-
-def test_the_interval_is_over_seeds_whose_domains_are_averaged_and_stays_a_correlation() -> None:
-    cells = {
-        (d, k): value for d, row in {"a": (0.2, 0.4, 0.9), "b": (0.4, 0.6, 0.7)}.items() for k, value in enumerate(row)
-    }
-    found, wanted = interval(cells), t_interval([0.3, 0.5, 0.8])
-    assert (found.effect, found.low) == pytest.approx((wanted.effect, wanted.low))
-    assert found.high == 1.0 < wanted.high
-    assert interval({**cells, ("a", 3): -1.0}) == found
-    assert not interval({("a", 0): 0.5}).tested
-
-
-def test_spearman_is_scipys_ties_included() -> None:
-    generator = np.random.default_rng(2)
-    x, y = generator.integers(0, 5, 20), generator.integers(0, 5, 20)
-    assert spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
-    assert math.isnan(spearman(np.ones(4), np.arange(4)))
-
-
-def test_a_comparison_writes_its_tables_and_goes_on_without_repeating(
-    folder: Path, birds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("quick")
+def test_a_rank_that_some_projections_cannot_have_is_capped_there_and_said_while_there_is_work(
+    folder: Path, birds: str, tmp_path: Path
 ) -> None:
-    wanted, out = settings(birds), tmp_path / "out"
-    whole = compare(str(folder), tmp_path / "whole", wanted, Silent(), "cpu", 1)
-    made: list[str] = []
-    write, outcomes = conduct.Folder.write, Bench.outcomes
+    made, progress = study(folder, birds, ranks=(2, 20), seeds=1), Listening()
+    sentence = "m: rank 20 is capped where a projection is narrower: k_proj at 16, v_proj at 16"
+    run_study(StudyFile(made, Path()), tmp_path / "out", progress, "cpu", 1)
+    assert progress.told.count(sentence) == 1
+    again = Listening()
+    run_study(StudyFile(made, Path()), tmp_path / "out", again, "cpu", 1)
+    assert sentence not in again.told
+    norms = ldc.load(tmp_path / "out").norms
+    rank = norms[(norms["regime"] == "lora-r20") & norms["component"].isin(["k_proj", "v_proj"])]["effective_rank"]
+    assert rank.max() <= 16
 
-    def stop(self: Any, trial: Trial, *rest: Any) -> None:
-        if len(made) == 3:
-            raise KeyboardInterrupt
-        made.append(trial.name)
-        write(self, trial, *rest)
 
-    monkeypatch.setattr(conduct.Folder, "write", stop)
-    with pytest.raises(KeyboardInterrupt):
-        compare(str(folder), out, wanted, Silent(), "cpu", 1)
-    monkeypatch.setattr(conduct.Folder, "write", write)
-    assert made == ["pt-birds-seed0", "full-birds-seed0", "full-birds-seed1"]
-    again: list[str] = []
+@pytest.mark.usefixtures("quick")
+def test_other_settings_or_what_is_no_study_are_refused_in_the_same_folder(
+    folder: Path, birds: str, tmp_path: Path
+) -> None:
+    small = {"ranks": (2,), "seeds": 1, "steps": 1}
+    compare(study(folder, birds, **small), tmp_path / "out")
+    with pytest.raises(StoreError, match=r"holds another study; it differs in training.steps \(1 there, 2 here\)"):
+        compare(study(folder, birds, **small | {"steps": 2}), tmp_path / "out")
+    (tmp_path / "old" / "trials").mkdir(parents=True)
+    (tmp_path / "old" / "comparison.json").write_text("{}")
+    with pytest.raises(StoreError, match="holds a calibration or comparison of an older version of LDC"):
+        compare(study(folder, birds, **small), tmp_path / "old")
 
-    def watch(self: Any, group: Any, *rest: Any) -> Any:
-        again.extend(trial.name for trial in group)
-        return outcomes(self, group, *rest)
 
-    monkeypatch.setattr(Bench, "outcomes", watch)
-    assert compare(str(folder), out, wanted, Silent(), "cpu", 1) == whole
-    assert again == [f"lora{rank}-birds-seed{seed}" for rank in (2, 16) for seed in (0, 1)]
-    for path in (p for p in (tmp_path / "whole").rglob("*.*") if p.is_file()):
-        assert (out / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes(), path.name
-    monkeypatch.setattr(conduct, "_work", lambda *_: pytest.fail("nothing was left to do"))
-    assert compare(str(folder), out, wanted, Silent(), "cpu", 1) == whole
-    table = pd.read_parquet(out / "tables" / "proxy.parquet")
+def test_the_cost_counts_full_runs_and_the_rank_that_takes_the_most(folder: Path, birds: str) -> None:
+    cost = estimate(StudyFile(study(folder, birds, ranks=(2, 32)), Path()), "cpu", rate=1e9)
+    sizes = [(c.d_in, c.d_out) for c in read_shape(folder).components]
+    trained = {row.regime: row.trainable_parameters for row in cost.regimes}
+    assert trained["full"] == sum(a * b for a, b in sizes)
+    assert trained["lora-r32"] == 32 * sum(a + b for a, b in sizes)
+    of_float32 = cost.memory[0]
+    assert of_float32.adapters_bytes == 2 * 16 * trained["lora-r32"]
+    assert of_float32.full_bytes > 24 * trained["full"]
+    assert of_float32.bank_runs == 2
+
+
+# What it says
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path, birds: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("done") / "out"
+    compare(study(folder, birds), out)
+    return out
+
+
+def test_the_tables_have_a_row_for_each_run_component_and_comparison(done: Path) -> None:
+    table = pd.read_parquet(done / "tables" / "proxy.parquet")
     assert table.groupby(["method", "seed"]).size().to_dict() == {
         **{("full", seed): 14 for seed in (0, 1)},
         **{("lora", seed): 28 for seed in (0, 1)},
     }
-    shares = table[["share_top_2", "share_top_16"]].to_numpy()
+    shares = table.loc[table["method"] == "full", ["share_top_2", "share_top_16"]].to_numpy()
     assert ((shares > 0) & (shares <= 1 + 1e-9)).all()
-    lora2 = table[(table["method"] == "lora") & (table["rank"] == 2)]
-    assert lora2["share_top_2"].to_numpy() == pytest.approx(1.0)
-    summary = pd.read_csv(out / "tables" / "proxy_summary.csv")
+    summary = pd.read_csv(done / "tables" / "proxy_summary.csv")
     assert set(summary["block"]) == {"attn", "mlp", "both"}
     assert summary["units"].tolist() == [2, 2, 4, 2, 2, 4]
     assert (summary["bits_full"] < summary["bits_pt"]).all()
 
 
-def test_ranks_not_asked_for_are_those_that_fit(folder: Path, birds: str, tmp_path: Path) -> None:
-    summary = compare(str(folder), tmp_path / "out", settings(birds, ranks=(), seeds=1, steps=1), Silent(), "cpu", 1)
-    assert summary["settings"]["ranks"] == [4, 8, 16, 32]
+def test_the_summary_holds_the_comparison_and_its_settings(done: Path) -> None:
+    found = json.loads((done / "summary.json").read_text())["proxy"]
+    assert [row["rank"] for row in found["summary"]] == [2, 2, 2, 16, 16, 16]
+    assert len(found["runs"]) == 7
+    assert found["settings"]["training"]["steps"] == 3
+    assert found["learning_rates"] == {"full": 4e-4, "lora-r2": 2e-3, "lora-r16": 2e-3}
 
 
-def test_a_group_is_a_full_fine_tuning_or_a_bank_of_one_rank(birds: str) -> None:
-    groups = plan(settings(birds, seeds=3, rows=8, length=256))
-    assert [len(g) for g in groups] == [1, 1, 1, 1, 2, 1, 2, 1]
-    assert all(len({t.rank for t in g}) == 1 for g in groups)
+def test_the_page_and_the_validation_table_show_full_fine_tuning_beside_lora(done: Path) -> None:
+    page = (done / "report.html").read_text()
+    assert "<h3>Full fine-tuning and LoRA</h3>" in page
+    assert "Over the attention layers the maps of LoRA of rank 16 and full fine-tuning agree with a tau of" in page
+    header = (done / "tables" / "validation_m.csv").read_text().splitlines()[0]
+    assert header == "Domain,PT,full,lora-r2,lora-r16"
+    assert (done / "figures" / "fig_proxy_m.png").exists()
 
 
-def test_other_settings_or_a_calibration_are_refused_in_the_same_folder(
-    folder: Path, birds: str, tmp_path: Path
+def test_a_study_without_full_fine_tuning_says_nothing_of_it_even_where_it_once_did(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = settings(birds, ranks=(2,), seeds=1, steps=1)
-    compare(str(folder), tmp_path / "out", small, Silent(), "cpu", 1)
-    with pytest.raises(StoreError, match=r"holds a comparison with other settings: steps \(there 1, now 2\)"):
-        compare(str(folder), tmp_path / "out", small.model_copy(update={"steps": 2}), Silent(), "cpu", 1)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "calibration.json").write_text("{}")
-    with pytest.raises(StoreError, match="holds a calibration; give the comparison a folder of its own"):
-        compare(str(folder), tmp_path / "other", small, Silent(), "cpu", 1)
+    import shutil
+
+    monkeypatch.setattr(figures, "write_figures", lambda *_: [])
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    before = read_study(out / "study.yaml").study
+    lora = {name: regime for name, regime in before.regimes.items() if not regime.full}
+    compare(before.model_copy(update={"regimes": lora}), out)
+    assert "Full fine-tuning and LoRA" not in (out / "report.html").read_text()
+    assert "proxy" not in json.loads((out / "summary.json").read_text())
+    assert not any((out / "tables" / f"{name}.csv").exists() for name in TABLES)
+
+
+def test_run_status_report_and_load_read_it_as_the_study_it_is(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = study_setup.results(done)
+    assert main(["run", str(done / "study.yaml"), "-o", str(done), "--device", "cpu", "--threads", "1", "-q"]) == 0
+    shown = capsys.readouterr().out
+    assert "LoRA against full fine-tuning" in shown
+    assert "attention, over its layers: 2 units, 2 cells" in shown
+    assert max(map(len, (line for line in shown.splitlines() if "/out/" not in line))) <= 80
+    assert main(["status", str(done)]) == 0
+    assert capsys.readouterr().out.startswith("7 done of 7 runs")
+    assert main(["report", str(done), "-q"]) == 0
+    assert study_setup.results(done) == before
+    results = ldc.load(done)
+    assert len(results.evidence.proxy["proxy_summary"]) == 6
+    assert set(results.evaluation["regime"]) == {"pt", "full", "lora-r2", "lora-r16"}
+    assert len(results.evidence.tables["proxy_runs"]) == 7
+
+
+def test_full_fine_tuning_is_not_exported(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(done), "--list"]) == 0
+    assert "full" not in capsys.readouterr().out
+    assert main(["export", str(done), "--to", "peft", "--regime", "full"]) == 2
+    told = capsys.readouterr().err
+    assert "full: tunes the weights themselves and has no adapters, so there is nothing to export" in told
+    assert main(["export", str(done), "--to", "peft", "--regime", "lora-r16"]) == 0
+
+
+def test_full_fine_tuning_of_one_block_has_that_block_alone(folder: Path, birds: str, tmp_path: Path) -> None:
+    made = study(folder, birds, seeds=1)
+    regimes = {
+        "whole": Regime(block="mlp", full=True),
+        "early": Regime(block="mlp", layers=(0,), full=True),
+        "mlp": Regime(block="mlp"),
+    }
+    selection = made.selection.model_copy(update={"regime": "mlp"})
+    compare(made.model_copy(update={"regimes": regimes, "selection": selection}), tmp_path / "out")
+    summary = pd.read_csv(tmp_path / "out" / "tables" / "proxy_summary.csv")
+    assert summary[["left", "right", "rank", "block"]].values.tolist() == [["whole", "mlp", 16, "mlp"]]
+    assert summary["share_top_rank"].between(0, 1).all()
+    assert (tmp_path / "out" / "figures" / "fig_proxy_m.png").exists()
+    assert not (tmp_path / "out" / "figures" / "fig_proxy_m_early.png").exists()
+
+
+# The command
 
 
 def command(folder: Path, out: Path, *more: str) -> list[str]:
     sizes = ["--steps", "2", "--rows", "2", "--length", "16", "--seeds", "2", "--threads", "1", "-q"]
-    return ["proxy", str(folder), "-o", str(out), *sizes, *more]
+    return ["proxy", str(folder), "-o", str(out), "--device", "cpu", *sizes, *more]
 
 
 @pytest.fixture
@@ -415,14 +450,18 @@ def test_the_command_prints_tables_that_fit_eighty_columns(
     assert main([*words, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert [row["rank"] for row in summary["summary"]] == [2, 2, 2, 4, 4, 4]
+    assert (summary["failed"], summary["synthetic"]) == ([], [])
 
 
+@pytest.mark.usefixtures("quick")
 def test_runs_that_diverge_are_named_left_out_and_end_with_3(
     short: Path, birds: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = command(short, tmp_path / "out", "--domain", birds, "--rank", "2", "--full-rate", "1e30")
     assert main(words) == 3
-    assert "failed: full-birds-seed0: diverged at step 2" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "failed: wide birds full seed 0: diverged at step 2" in err
+    assert "bits per byte" in out
     assert pd.read_csv(tmp_path / "out" / "tables" / "proxy.csv")["method"].unique().tolist() == ["lora"]
 
 
@@ -447,6 +486,16 @@ def test_what_cannot_be_is_one_message(
     assert not (tmp_path / "out").exists() or code == 4
 
 
+def test_two_domains_of_one_name_are_refused(
+    short: Path, birds: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twin = tmp_path / "twin" / "birds.txt"
+    twin.parent.mkdir()
+    twin.write_text("one\n\ntwo\n")
+    assert main(command(short, tmp_path / "out", "--domain", birds, "--domain", str(twin))) == 2
+    assert "--domain: two domains would be called birds; rename a file" in capsys.readouterr().err
+
+
 def test_a_checkpoint_stored_quantised_is_refused_with_what_to_do(
     short: Path, birds: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -461,4 +510,77 @@ def test_a_comparison_needs_a_folder_and_a_model(tmp_path: Path, capsys: pytest.
     assert main(["proxy", "tiny-llama"]) == 2
     assert "give the folder for the results, such as -o out" in capsys.readouterr().err
     assert main(["proxy", "no/such-model", "-o", str(tmp_path / "out")]) == 4
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_says_what_it_costs_and_makes_nothing(
+    short: Path, birds: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = command(short, tmp_path / "out", "--domain", birds, "--rank", "2", "--dry-run", "--json")
+    assert main(words) == 0
+    cost = json.loads(capsys.readouterr().out)
+    assert cost["runs"] == 5
+    assert [row["regime"] for row in cost["regimes"]] == ["full", "lora-r2"]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[StudyFile, dict[str, Any]]]:
+    """What the command asks the conductor for, which then refuses."""
+    found: list[tuple[StudyFile, dict[str, Any]]] = []
+
+    def refuse(file: StudyFile, _out: Path, _progress: Any, *_rest: Any, **named: Any) -> None:
+        found.append((file, named))
+        raise StudyError("enough")
+
+    monkeypatch.setattr(conductor, "run_study", refuse)
+    return found
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_study_file_is_compared_at_its_own_settings(
+    tmp_path: Path, asked: list[tuple[StudyFile, dict[str, Any]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mini = study_setup.mini_study(tmp_path, regimes=("all", "top1-mlp"))
+    mini.settings["seeds"] = [4]
+    mini.write()
+    words = ["proxy", str(mini.path), "-o", str(mini.out)]
+    assert main([*words, "--workers", "2", "--full-rate", "3e-3"]) == 2
+    ((file, named),) = asked
+    assert named == {"workers": 2}
+    assert (file.base, file.path) == (mini.folder, mini.path)
+    assert list(file.study.regimes) == ["full", "lora-r2"]
+    assert file.study.regimes["full"].learning_rate == 3e-3
+    assert (list(file.study.domains), file.study.seeds) == (["birds", "brooks"], (4,))
+    capsys.readouterr()
+    assert main([*words, "--steps", "3"]) == 2
+    assert "is for a model; a study has its own" in capsys.readouterr().err
+    assert main([*words, "--full-rate", "-1"]) == 2
+    assert "full_rate: Input should be greater than 0" in " ".join(capsys.readouterr().err.split())
+    assert main(["proxy", "none.yaml", "-o", str(mini.out)]) == 2
+    assert "none.yaml: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_comparison_of_a_study_runs_and_is_refused_in_the_studys_own_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mini = study_setup.mini_study(tmp_path, ("birds",), regimes=("all",))
+    mini.run()
+    words = ["proxy", str(mini.path), "--device", "cpu", "--threads", "1", "-q", "-o"]
+    assert main([*words, str(mini.out)]) == 2
+    assert "holds another study; it differs in name (mini there, mini-proxy here)" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "compared"), "--rank", "2", "--rank", "4"]) == 0
+    assert "attention, over its layers: 2 units, 1 cells" in capsys.readouterr().out
+    assert main([*words, str(tmp_path / "other"), "--rank", "64"]) == 2
+    assert "regimes.lora-r64: no projection of tiny can have a rank above 16" in capsys.readouterr().err
+
+
+def test_quantised_weights_beside_a_full_regime_are_refused_before_anything_is_done(
+    folder: Path, birds: str, tmp_path: Path
+) -> None:
+    made = study(folder, birds)
+    spec = ModelSpec(source=str(folder), dtype="nf4")
+    with pytest.raises(StudyError, match="nf4 keeps quantised weights, which the regime full cannot tune"):
+        compare(made.model_copy(update={"models": {"m": spec}}), tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -25,8 +25,9 @@ from ldc.models.layout import Layout, probe_tokens
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 """The largest relative difference of a row's states that is taken for rounding.
 
-The bank has other row counts than the decoder alone, so that matrix products round otherwise. In float32 this was
-3e-7 over all architectures built tiny; 1e-4 leaves room for depth. In float64 norms of transformers round to float32.
+The bank has other row counts than the decoder alone, so that matrix products may round otherwise. In float32 this was
+at most 7e-8 in small models on a CPU; 1e-4 leaves room for depth and for other kernels, where roundings of 6e-8 add up
+over hundreds of products. In float64 the norms of transformers still round to float32.
 """
 TOLERANCE_BFLOAT16 = 1e-1
 """States in bfloat16 are 1 to 3 % from those of the same weights in float32, after 5 to 28 layers (measured on a CPU).

@@ -31,6 +31,9 @@ from ldc.models.roles import Component
 from ldc.models.shapes import ModelShape, check_known
 from ldc.study.schema import ModelSpec
 
+_TEXT = "Two words, 1 é\n"
+"""What a tokenizer must be able to encode; one with a token missing says so only when it is used."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
@@ -210,6 +213,7 @@ def _load_tokenizer(folder: Path, shown: Path, spec: ModelSpec) -> PreTrainedTok
         )
         if tokenizer.is_fast:
             tokenizer.name_or_path = str(folder)
+            tokenizer(_TEXT)
             return tokenizer
     raise ModelError(f"{folder}: {type(tokenizer).__name__} is a slow tokenizer; save the fast one as tokenizer.json")
 

@@ -31,9 +31,9 @@ def proxy_summary(study: Study, tables: Mapping[str, pd.DataFrame]) -> dict[str,
     """What `summary.json` says of full fine-tuning and LoRA; None where the study compares nothing that is done.
 
     Returns:
-        `settings` that both share and the `regimes` with their rates; `summary` and `runs`, the rows of the tables.
+        The `settings` that both share, `learning_rates` of the regimes; `summary` and `runs`, the rows of the tables.
     """
-    if tables["proxy_summary"].empty:
+    if tables["proxy_runs"].empty:
         return None
     names = dict.fromkeys(tables["proxy_runs"]["regime"])
     rate = study.training.learning_rate
