@@ -323,6 +323,8 @@ def test_status_report_and_load_read_the_folder(finished: MiniStudy, tmp_path: P
     assert len(loaded.evidence.tables["planted"]) > 0
     assert loaded.ranking.empty
     assert loaded.evaluation.empty
+    assert main(["export", str(out), "--domain", "birds", "--to", "peft"]) == 2
+    assert "holds a calibration, which selects no layers" in capsys.readouterr().err
     next((out / "runs").glob("tiny+damage-1-00.mlp/own/all/*/norms.parquet")).write_bytes(b"")
     assert main(["status", str(out)]) == 0
     assert "not as it was written" in capsys.readouterr().out
