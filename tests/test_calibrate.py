@@ -33,11 +33,13 @@ from ldc.engine.samples import teach
 from ldc.engine.workspace import Workspace
 from ldc.errors import StudyError
 from ldc.execute import worker
+from ldc.execute.conductor import run_study
 from ldc.models.load import LoadedModel, load
 from ldc.plan.calibration import CaseRun, calibration_runs
 from ldc.plan.runs import Inputs, ModelInputs
 from ldc.plan.texts import Text
 from ldc.plan.variants import Variant
+from ldc.progress import Silent
 from ldc.report import truth_figures
 from ldc.state import StudyState
 from ldc.store.runs import Store
@@ -323,6 +325,8 @@ def test_status_report_and_load_read_the_folder(finished: MiniStudy, tmp_path: P
     assert len(loaded.evidence.tables["planted"]) > 0
     assert loaded.ranking.empty
     assert loaded.evaluation.empty
+    assert main(["export", str(out), "--domain", "birds", "--to", "peft"]) == 2
+    assert "holds a calibration, which selects no layers" in capsys.readouterr().err
     next((out / "runs").glob("tiny+damage-1-00.mlp/own/all/*/norms.parquet")).write_bytes(b"")
     assert main(["status", str(out)]) == 0
     assert "not as it was written" in capsys.readouterr().out
@@ -371,6 +375,27 @@ def test_a_calibration_stopped_anywhere_goes_on_to_the_same_bytes_and_repeats_no
     monkeypatch.setattr(worker.Worker, "run", lambda *_: pytest.fail("nothing was left to do"))
     assert study.run(out).computed == 0
     assert traces(out) == before
+
+
+class Told(Silent):
+    """Remembers which stages begin, and what is counted in each."""
+
+    def __init__(self) -> None:
+        self.stages: list[list[Any]] = []
+
+    def stage(self, name: str, total: int) -> None:
+        self.stages.append([name, total, 0])
+
+    def advance(self, units: int, tokens: int = 0) -> None:
+        self.stages[-1][2] += units
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_stage_of_many_banks_is_told_once_and_counts_to_its_end(finished: MiniStudy, tmp_path: Path) -> None:
+    told = Told()
+    run_study(read_study(finished.path), tmp_path / "out", told, "cpu", threads=1)
+    [(_, total, done)] = [stage for stage in told.stages if stage[0] == "tiny, stage 2"]
+    assert done == total
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from ldc.models.folders import EMBEDDED
 from ldc.plan.runs import PT
 from ldc.report import figures
 from ldc.state import StudyState
+from ldc.store.records import opened, sealed
 from study_setup import MiniStudy, mini_study
 
 Capture = pytest.CaptureFixture[str]
@@ -128,8 +129,8 @@ def test_a_base_in_a_folder_is_said_to_be_one(study: MiniStudy, capsys: Capture)
 
 def test_a_base_of_the_hub_goes_by_id_and_revision(copy: Path) -> None:
     for path in copy.glob("runs/*/*/*/*/run.json"):
-        record = json.loads(path.read_text())
-        path.write_text(json.dumps(record | {"base_model": "org/base", "base_revision": "abc", "dtype": "bfloat16"}))
+        record = opened(path.read_text())
+        path.write_text(sealed(record | {"base_model": "org/base", "base_revision": "abc", "dtype": "bfloat16"}))
     base = choose(StudyState.of(copy), None, "birds", "mlp", None)[0].base
     assert (base.name, base.revision, base.dtype, base.note) == ("org/base", "abc", "bfloat16", "")
 

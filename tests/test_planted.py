@@ -28,8 +28,9 @@ from ldc.analysis.truth_metrics import Truths, ranks, truths
 from ldc.models.roles import Component
 from ldc.norms import Array
 from ldc.plan.calibration import Case, CaseRun, calibration_runs, cases, references
-from ldc.plan.runs import Inputs, ModelInputs
-from ldc.plan.texts import OWN
+from ldc.plan.kinds import Tune
+from ldc.plan.runs import Inputs, ModelInputs, make_run
+from ldc.plan.texts import OWN, Text
 from ldc.plan.variants import pairs, spread, units_of
 from ldc.report.truth_figures import REFERENCES, fig_references
 from ldc.report.truth_summary import sections
@@ -251,6 +252,14 @@ def test_the_runs_of_all_cases_have_names_of_their_own() -> None:
     study = a_study(("damage", "damage2", "taught", "none"), 2, calibration={"lessons": (25, 100)})
     found = calibration_runs(study, INPUTS, "m")
     assert len({item.run.id for item in found}) == len(found) == len({item.run.key for item in found})
+
+
+def test_other_random_numbers_of_samples_are_another_run() -> None:
+    study = a_study()
+    run = next(item.run for item in calibration_runs(study, INPUTS, "m") if item.case.kind == "none")
+    assert isinstance(run.spec, Tune)
+    specs = [replace(run.spec, text=Text(OWN, seed, source="samples")) for seed in (1_000, 2_000)]
+    assert len({make_run(study, INPUTS, run.id, spec, [], False).key for spec in specs}) == 2
 
 
 def test_every_metric_has_a_name_to_be_shown() -> None:

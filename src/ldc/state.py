@@ -100,7 +100,7 @@ class StudyState:
         """The ranking by the fixed runs that are done; empty while there are none, and in a calibration, which chooses
         no layers."""
         if self.study.calibration is not None:
-            return pd.DataFrame()
+            return rank(empty(NORMS), self.study.selection)
         return rank(self.store.table(self.fixed(model), "norms"), self.study.selection)
 
     def runs(self) -> list[Run]:

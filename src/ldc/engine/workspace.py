@@ -43,6 +43,11 @@ class Workspace:
         self.weight_norms: dict[str, float] = weight_norms(base, self.components)
         self._snr: dict[str, float] = {}
 
+    @property
+    def knows_signal_to_noise(self) -> bool:
+        """Whether the SNR of every weight is measured already."""
+        return all(component.path in self._snr for component in self.components)
+
     def signal_to_noise(self, progress: Progress | None = None) -> Mapping[str, float]:
         """Spectrum's SNR of each component's weight as it is now, by path; measured once: minutes at 1 B parameters."""
         missing = [c.path for c in self.components if c.path not in self._snr]

@@ -126,7 +126,8 @@ class Worker:
 
         runs = [one_of_each(names[key])[key] for key in bank.keys]
         self._began = time.monotonic()
-        if "snr" in {m for run in runs for m in getattr(run.spec, "measures", ())}:
+        wanted = {m for run in runs for m in getattr(run.spec, "measures", ())}
+        if "snr" in wanted and not space.knows_signal_to_noise:
             space.signal_to_noise(self.progress)
             emit("measured", "", 0)
         try:

@@ -129,6 +129,8 @@ def _record(state: StudyState, model: str, domain: str) -> dict[str, Any]:
 
 def _undone(state: StudyState, model: str, domain: str) -> StoreError:
     out, ranked = state.store.out, state.study.selection.regime
+    if state.study.calibration is not None:
+        return StoreError(f"{out}: holds a calibration, which selects no layers; export from the study's own folder")
     return StoreError(
         f"{out}: nothing is selected yet: no `{ranked}` run of {model} on {domain} is done. Go on with "
         f"ldc run STUDY -o {out}; ldc status {out} says what is missing"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pandas as pd
 
 from ldc.domains.document import SPLITS, DomainText
-from ldc.domains.overlap import measure, sentences
+from ldc.domains.overlap import Overlap, measure, sentences
 from ldc.errors import StoreError
 from ldc.store.atomic import write_text
 from ldc.store.records import opened, sealed
@@ -61,6 +61,7 @@ def read_overlap(out: Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame()
     try:
-        return pd.DataFrame(opened(path.read_text(encoding="utf-8"))["overlap"])
+        rows = opened(path.read_text(encoding="utf-8"))["overlap"]
+        return pd.DataFrame(rows, columns=[field.name for field in fields(Overlap)]) if rows else pd.DataFrame()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: cannot be read ({error}); delete it and run the study again") from error

@@ -31,7 +31,7 @@ def named_domain(text: str) -> tuple[str, DomainSpec]:
     """
     if text in EMBEDDED_DOMAINS:
         return text, DomainSpec(source="embedded")
-    if not expanded(text).exists():
+    if not there(text):
         raise DataError(f"{text}: neither an embedded domain ({', '.join(EMBEDDED_DOMAINS)}) nor a file or folder")
     return slug(Path(text).stem), DomainSpec(source=text)
 
@@ -39,3 +39,11 @@ def named_domain(text: str) -> tuple[str, DomainSpec]:
 def slug(name: str) -> str:
     """A name in lower-case letters, digits, `.`, `_` and `-`, as a study takes it."""
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:LONGEST] or "text"
+
+
+def there(path: str) -> bool:
+    """Whether a path leads to a file or folder; one that no file can have leads nowhere."""
+    try:
+        return expanded(path).exists()
+    except (OSError, ValueError):
+        return False
