@@ -148,14 +148,14 @@ def test_a_data_file_that_may_not_be_read_is_named(
     earlier: MiniStudy, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_lines(earlier.folder / "closed.jsonl", records("brooks"))
-    read = Path.read_bytes
+    opened = Path.open
 
-    def read_bytes(self: Path) -> bytes:
+    def refusing(self: Path, *how: Any, **more: Any) -> Any:
         if self == path:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
-        return read(self)
+        return opened(self, *how, **more)
 
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(Path, "open", refusing)
     told = refused(earlier, {"domains": BIRDS | {"brooks": "closed.jsonl"}}, 2, capsys)
     assert told == "domains.brooks: closed.jsonl: cannot be read (Permission denied)"
 

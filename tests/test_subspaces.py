@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 import ldc
 from ldc.analysis.subspace_pairs import COLUMNS, Adapters, subspaces
 from ldc.analysis.subspaces import SIDES, likeness, phi_variance
-from ldc.errors import StoreError
 from ldc.execute.conductor import rebuild_report
 from ldc.models.roles import Component
 from ldc.progress import Silent

@@ -217,12 +217,7 @@ def _ranking_runs(study: Study, model: str, domain: str) -> list[RunId]:
 
 def _text(study: Study, inputs: Inputs, text: Text) -> dict[str, Any]:
     """What decides the rows of a text."""
-    what: dict[str, Any] = {
-        "name": text.name,
-        "source": text.source,
-        "shuffled": text.shuffled,
-        "seed": text.seed,
-    }
+    what: dict[str, Any] = {"name": text.name, "source": text.source, "shuffled": text.shuffled}
     if text.source == "domain":
         return what | {"of": (inputs.domains[text.domain], study.domains[text.domain].loss)}
     if text.source == "general":

@@ -117,9 +117,11 @@ def _put(new: Path, target: Path) -> Path | None:
             os.rename(target, old)
         os.rename(new, target)
         _sync(target.parent)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             if not os.path.lexists(new):
+                if not isinstance(error, OSError):  # interrupted when the new folder was in its place already: it stays
+                    raise
                 os.rename(target, new)
             if old is not None and os.path.lexists(old):
                 os.rename(old, target)
