@@ -53,7 +53,7 @@ class ModelSpec(Record):
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "nf4"], BeforeValidator(_no_float16)] = "auto"
     """Precision of the frozen base: `auto` is float32 on a CPU and bfloat16 on a GPU; `nf4` stores it in four bits."""
     published_as: Annotated[Text, Field(pattern=r"^(folder|\w[\w.-]*/\w[\w.-]*)$")] | None = None
-    """For a folder: the Hub id that adapters record as their base, or `folder` for its path; default: the short name."""
+    """For a folder: the Hub id that adapters record as base, or `folder` for its path; default: the short name."""
     trust_remote_code: Annotated[bool, Field(strict=True)] = False
     """Run code that comes with the model. Dangerous: use it only for a source that you trust."""
 
@@ -217,10 +217,10 @@ class SelectionSpec(Record):
     """Score of the ranking: raw S, S over the norm of the weights, S over the square root of their number, or the log
     of S over the reference's S."""
     reference: Text = "others"
-    """What `contrast` compares with: `others` (the mean of the other domains), one domain, or a regime on shuffled text."""
+    """What `contrast` compares with: `others` (mean of the other domains), one domain, or a regime on shuffled text."""
     seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = ()
-    """Seeds reserved for the ranking; targeted and control regimes then run on the other seeds only. By default all seeds
-    do both."""
+    """Seeds reserved for the ranking; targeted and control regimes then run on the other seeds only. By default all
+    seeds do both."""
     measures: tuple[Literal["effect", "saliency", "snr"], ...] = ("effect", "saliency", "snr")
     """What is measured for comparison with S; it chooses no layers. `effect` and `saliency` need a few training batches
     of each ranked run and domain. `snr` needs the singular values of every base weight, once (minutes at 1 B)."""
