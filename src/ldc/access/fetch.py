@@ -15,7 +15,7 @@ from ldc.study.reading import StudyFile
 
 
 def fetch_study(file: StudyFile, progress: Progress) -> Preflight:
-    """Fetch everything that is available, and return the state afterwards. A repeated call continues an interrupted one.
+    """Fetch everything that is available, and return the state afterwards. The same call again continues.
 
     Raises:
         LdcError: lists every problem; whatever was available has been fetched.

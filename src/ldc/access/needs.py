@@ -83,7 +83,7 @@ def _model(name: str, spec: ModelSpec, base: Path) -> Need:
         problem = error
     if problem is not None and repository is not None:
         problem = EnvironmentFault(
-            f"{key}: {repository} is incomplete in the Hub cache: {problem}. On a machine with access run: ldc fetch STUDY"
+            f"{key}: {repository} is incomplete in the Hub cache: {problem}. Where there is access: ldc fetch STUDY"
         )
     return Need(key, spec.source, repository, folder, problem, remote_code=spec.trust_remote_code)
 

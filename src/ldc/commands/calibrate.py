@@ -55,7 +55,7 @@ Domains = Annotated[
     typer.Option(
         "--domain",
         metavar="DOMAIN",
-        help="Domain to teach a block: an embedded one, a file or a folder; for a study, a domain's name. May be repeated.",
+        help="Domain to teach a block: an embedded one, a file or folder; for a study, its name. May be repeated.",
         show_default=False,
     ),
 ]

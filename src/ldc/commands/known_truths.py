@@ -19,7 +19,7 @@ def known_truths(out: Path) -> dict[str, Any]:
 
 
 def put_known_truths(out: Path) -> None:
-    """Print the shares found, the halves that raw S named, what stands out in unchanged models, and the paths of files."""
+    """Print the shares found, the halves that raw S named, what stands out in unchanged models, and file paths."""
     sections = known_truths(out)
     for model, section in sections.items():
         if len(sections) > 1:

@@ -1,4 +1,4 @@
-"""axolotl: a file for `axolotl train`. axolotl passes the list to PEFT unchanged, as long as `lora_target_linear` is off."""
+"""axolotl: a file for `axolotl train`, which passes the list to PEFT unchanged if `lora_target_linear` is off."""
 
 from __future__ import annotations
 

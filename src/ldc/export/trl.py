@@ -1,4 +1,4 @@
-"""TRL: a file for `trl sft --config`. TRL passes the list to PEFT, but passes a list of one as a string, which is a regex."""
+"""TRL: a file for `trl sft --config`. TRL passes the list to PEFT, but a list of one as a string: a regex."""
 
 from __future__ import annotations
 

@@ -65,12 +65,12 @@ def checkpoint_table(base: str | Path, tuned: str | Path, *, with_stable_rank: b
 
 
 def _pairs(old: Checkpoint, new: Checkpoint) -> tuple[dict[str, tuple[Stored, Stored]], list[str]]:
-    """The weights of both under their names. If only one ties its head, the other's head is paired with its embeddings."""
+    """The weights of both by name. If only one ties its head, its embeddings are paired with the other's head."""
     pairs = {key: (old.tensors[key], tensor) for key, tensor in new.tensors.items() if key in old.tensors}
     if not any(_is_linear(key, b) and locate(key) for key, (_, b) in pairs.items()):
         raise ModelError(
             f"{new.folder} ({new.model_type}) and {old.folder} ({old.model_type}) have no weight matrix of a layer in "
-            f"common, so neither is a fine-tune of the other; the first names are {_first(new)} and {_first(old)}"
+            f"common, so neither is a fine-tune of the other; first names: {_first(new)} and {_first(old)}"
         )
     notes = []
     for side, tied, other in (("BASE", old, new), ("TUNED", new, old)):
@@ -79,7 +79,7 @@ def _pairs(old: Checkpoint, new: Checkpoint) -> tuple[dict[str, tuple[Stored, St
             pair = (tied.embeddings, other.tensors[key])
             pairs[key] = pair if tied is old else (pair[1], pair[0])
             notes.append(
-                f"the head is tied in {side} and stored separately in the other, so it is compared with {side}'s embeddings"
+                f"the head is tied in {side} and stored in the other, so it is compared with {side}'s embeddings"
             )
     wrong = [key for key, (a, b) in pairs.items() if a.shape != b.shape and not _is_resized(key, a, b)]
     if wrong:

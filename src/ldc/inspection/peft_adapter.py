@@ -150,7 +150,7 @@ def _weights(folder: Path) -> Path:
         return path
     if (folder / PICKLED).is_file():
         raise StoreError(
-            f"{folder}: the adapter is pickled ({PICKLED}), and LDC refuses it, because opening it can run code. Convert an "
+            f"{folder}: the adapter is pickled ({PICKLED}) and refused, because opening it can run code. Convert an "
             "adapter that you trust: PeftModel.from_pretrained(BASE_MODEL, FOLDER).save_pretrained(NEW_FOLDER)"
         )
     if hub:

@@ -10,7 +10,7 @@ _MOVED = ("pissa", "olora", "corda", "lora_ga", "loftq")
 _PLAIN = ("true", "gaussian", "eva", "orthogonal", "mica", "none")
 """Initialisations that start with an update of zero and leave the base unchanged."""
 _FLAGS = {
-    "use_dora": "DoRA: S measures the LoRA part s B A only; it leaves out the magnitudes, which rescale every row of the sum",
+    "use_dora": "DoRA: S measures the LoRA part s B A, without the magnitudes, which rescale every row of the sum",
     "alora_invocation_tokens": "aLoRA: the update acts only on tokens from the invocation on; S ignores that",
     "kasa_config": "KaSA: S measures s B diag(d) A; it leaves out the smallest singular values removed from the base",
     "monteclora_config": "MonteCLoRA: S measures the stored factors, without the sampled part",

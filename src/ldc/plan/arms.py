@@ -92,8 +92,8 @@ def components_of(regime: Regime, name: str, model: str, components: Sequence[Co
 
 
 def units_of(study: Study, block: str, components: Sequence[Component]) -> list[tuple[Component, ...]]:
-    """The candidates of a choice in a block, in the model's order: layers or single components. If the study has a ranked
-    regime, only what it adapts, so that controls are drawn from what the ranking could have named."""
+    """The candidates of a choice in a block, in the model's order: layers or single components. If the study has a
+    ranked regime, only what it adapts, so that controls are drawn from what the ranking could have named."""
     ranked = study.regimes.get(study.selection.regime)
     pool = components if ranked is None else components_of(ranked, study.selection.regime, "the model", components)
     pool = [c for c in pool if c.block == block]

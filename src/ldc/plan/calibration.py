@@ -135,8 +135,8 @@ def calibration_runs(study: Study, inputs: Inputs, model: str) -> list[CaseRun]:
 
 
 def sampling_flops(shape: ModelShape, study: Study, runs: Sequence[Run]) -> float:
-    """The cost of texts that models write: each is sampled once, token by token, and each teacher is taught once, forward
-    and backward. None if no run reads such text."""
+    """The cost of texts that models write: each is sampled once, token by token, and each teacher is taught once,
+    forward and backward. None if no run reads such text."""
     spec, tokens = study.calibration, study.training.total_steps * study.training.tokens_per_step
     texts = {run.spec.text for run in runs if isinstance(run.spec, Tune) and run.spec.text.source == "samples"}
     drawn = {replace(text, shuffled=False) for text in texts}

@@ -1,4 +1,4 @@
-"""`plan.json`: the inputs that the runs of a folder were planned with, and their banks. Only the conductor writes it."""
+"""`plan.json`: the inputs that the runs of a folder were planned with, and their banks. The conductor writes it."""
 
 from __future__ import annotations
 

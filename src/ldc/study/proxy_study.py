@@ -133,7 +133,7 @@ def study_of_study(study: Study, ranks: Sequence[int] = (), full_rate: float | N
     ranked = study.regimes.get(study.selection.regime, Regime(block="all"))
     if ranked.full or ranked.choice is not None or ranked.text != "own":
         raise StudyError(
-            f"selection.regime: {study.selection.regime} does not train LoRA in fixed layers on a domain's own text, so "
+            f"selection.regime: {study.selection.regime} is not LoRA of fixed layers on a domain's own text, so "
             "it cannot be compared with full fine-tuning; name another regime"
         )
     own = [r for r in study.regimes.values() if r.full and (r.block, r.layers) == (ranked.block, ranked.layers)]
