@@ -470,7 +470,7 @@ def test_options_on_how_maps_are_trained_are_refused_with_a_study(finished: Mini
         assert main(["calibrate", str(finished.path), "-o", "nowhere", *option]) == 2
         told = " ".join(capsys.readouterr().err.split())
         assert option[0] in told
-        assert "a study file says itself how maps are trained" in told
+        assert "the study file sets how maps are trained" in told
 
 
 def test_a_calibration_needs_weights_that_can_be_changed_and_domains_that_are_there() -> None:
@@ -542,7 +542,7 @@ def test_the_command_prints_tables_that_fit_eighty_columns(
     assert (tmp_path / "out" / "figures" / f"fig_planted_{folder.name}.png").exists()
     assert main([*command(folder, tmp_path / "out", *words), "--json"]) == 0
     told, err = capsys.readouterr()
-    assert "nothing was left to compute" in err
+    assert "nothing left to compute" in err
     [section] = json.loads(told)["calibration"].values()
     assert section["blocks"] == 4
     assert {row["kind"] for row in section["best"]} == {"damage", "taught"}

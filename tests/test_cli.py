@@ -226,12 +226,12 @@ def test_init_writes_a_study_once(tmp_path: Path, capsys: pytest.CaptureFixture[
     path = str(tmp_path / "study.yaml")
     assert main(["init", path]) == 0
     out, err = capsys.readouterr()
-    assert (out, err) == (f"{path}\n", f"edit it, then: ldc run {path} -o out --dry-run\n")
+    assert (out, err) == (f"{path}\n", f"edit it, then run: ldc run {path} -o out --dry-run\n")
     assert main(["init", path]) == 2
     out, err = capsys.readouterr()
     assert (out, err) == (
         "",
-        f"ldc: error: {path}: exists already; name another file, or replace it with --force\n",
+        f"ldc: error: {path}: exists already; name another file, or overwrite it with --force\n",
     )
     assert main(["init", path, "--force"]) == 0
 
@@ -343,7 +343,7 @@ def test_failed_runs_end_with_3_and_are_named(
     out, err = capsys.readouterr()
     assert json.loads(out)["failed"][0]["detail"] == "loss is not finite at step 3"
     assert err == (
-        "1 of 2 runs are done; nothing was left to compute\nfailed: m math mlp seed 0: loss is not finite at step 3\n"
+        "1 of 2 runs are done; nothing left to compute\nfailed: m math mlp seed 0: loss is not finite at step 3\n"
     )
 
 

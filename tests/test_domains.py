@@ -119,7 +119,7 @@ def test_one_text_or_one_named_source_given_for_training_and_test_is_refused(tmp
         (tmp_path / f"{split}.jsonl").write_text(json.dumps({"text": f"for {split}", "doc": "report 7"}))
     with pytest.raises(DataError, match=r"the text of 'test:train.jsonl:1' \(test\) is also in train"):
         load_domain("notes", DomainSpec(train="train.jsonl", test="train.jsonl", document="none"), tmp_path)
-    with pytest.raises(DataError, match="the source document 'report 7' lies in both train and test"):
+    with pytest.raises(DataError, match="the source document 'report 7' is in both train and test"):
         load_domain("notes", DomainSpec(train="train.jsonl", test="test.jsonl"), tmp_path)
 
 
@@ -152,7 +152,7 @@ def test_the_same_text_in_two_splits_is_an_error_that_names_both() -> None:
 
 def test_a_source_in_two_splits_is_an_error_that_names_it() -> None:
     splits = {"train": [Document("a", "one")], "validation": [], "test": [Document("a", "two")]}
-    with pytest.raises(DataError, match="the source document 'a' lies in both train and test"):
+    with pytest.raises(DataError, match="the source document 'a' is in both train and test"):
         assemble("notes", splits)
 
 
@@ -164,7 +164,7 @@ def test_a_domain_without_a_test_split_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_embedded_domain_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(DataError, match=r"no embedded domain has this name; there are cpp, python, math"):
+    with pytest.raises(DataError, match=r"no embedded domain has this name; choose one of cpp, python, math"):
         load_domain("history", DomainSpec(source="embedded"), Path())
 
 

@@ -554,7 +554,7 @@ def test_a_study_file_is_compared_at_its_own_settings(
     assert (list(file.study.domains), file.study.seeds) == (["birds", "brooks"], (4,))
     capsys.readouterr()
     assert main([*words, "--steps", "3"]) == 2
-    assert "is for a model; a study has its own" in capsys.readouterr().err
+    assert "works only with a model; a study file sets its own" in capsys.readouterr().err
     assert main([*words, "--full-rate", "-1"]) == 2
     assert "full_rate: Input should be greater than 0" in " ".join(capsys.readouterr().err.split())
     assert main(["proxy", "none.yaml", "-o", str(mini.out)]) == 2
@@ -581,6 +581,6 @@ def test_quantised_weights_beside_a_full_regime_are_refused_before_anything_is_d
 ) -> None:
     made = study(folder, birds)
     spec = ModelSpec(source=str(folder), dtype="nf4")
-    with pytest.raises(StudyError, match="nf4 keeps quantised weights, which the regime full cannot tune"):
+    with pytest.raises(StudyError, match="nf4 stores quantised weights, which the regime full cannot tune"):
         compare(made.model_copy(update={"models": {"m": spec}}), tmp_path / "out")
     assert not (tmp_path / "out").exists()

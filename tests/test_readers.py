@@ -59,8 +59,8 @@ def nested(depth: int) -> str:
 MCQ = {"question": "Q", "answer": 0}
 DEEP = nested(400)
 FILES: dict[str, tuple[str, Callable[[Path], Any], dict[str, Any], str]] = {
-    "Parquet that is no UTF-8": ("a.parquet", not_utf8, {}, "the column 'text' holds what cannot be read"),
-    "a date beyond all calendars": ("a.parquet", late_dates, {}, "the column 'text' holds what cannot be read"),
+    "Parquet that is no UTF-8": ("a.parquet", not_utf8, {}, "the column 'text' has values that cannot be read"),
+    "a date beyond all calendars": ("a.parquet", late_dates, {}, "the column 'text' has values that cannot be read"),
     "half a Parquet file": ("a.parquet", lambda p: p.write_bytes(b"PAR1 no PAR1"), {}, "not a whole Parquet file"),
     "choices whose text is null": (
         "a.jsonl",
@@ -286,7 +286,7 @@ def test_text_without_end_and_without_a_limit_is_refused(
     json_lines(tmp_path / "many.jsonl", *({"text": f"{i} " * MEGABYTE} for i in range(3)))
 
     def refused(train: str) -> None:
-        with pytest.raises(DataError, match=r"more than 4,194,304 .* set domains\.notes\.characters to how many"):
+        with pytest.raises(DataError, match=r"more than 4,194,304 .* set domains\.notes\.characters to the number"):
             load(tmp_path, train=train, test=held_out)
 
     assert peak(lambda: refused("a.txt.gz")) < 16 * MEGABYTE

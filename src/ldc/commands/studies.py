@@ -91,7 +91,8 @@ def status(out: OutPath, as_json: AsJson = False) -> None:
         console.put_json(lines)
         return
     counts = Counter(str(line["status"]) for line in lines)
-    console.put(", ".join(f"{count} {state}" for state, count in counts.most_common()) + f" of {len(lines)} runs")
+    others = [f"{count} {state}" for state, count in counts.most_common() if state != "done"]
+    console.put(", ".join([f"{counts['done']} of {len(lines)} runs done", *others]))
     undone = [line for line in lines if line["status"] != "done"]
     if undone:
         console.put("")

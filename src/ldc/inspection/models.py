@@ -86,8 +86,8 @@ def _pairs(old: Checkpoint, new: Checkpoint) -> tuple[dict[str, tuple[Stored, St
         a, b = pairs[wrong[0]]
         more = f", and {len(wrong) - 1} more tensors differ in shape" if wrong[1:] else ""
         raise ModelError(
-            f"{new.folder} is not a fine-tune of {old.folder}: {wrong[0]} is {list(a.shape)} in BASE and {list(b.shape)} "
-            f"in TUNED{more}. Give the model that TUNED was made from as BASE"
+            f"{new.folder} is not a fine-tune of {old.folder}: {wrong[0]} is {list(a.shape)} in BASE and "
+            f"{list(b.shape)} in TUNED{more}. Give the model that TUNED was made from as BASE"
         )
     return pairs, notes
 

@@ -138,7 +138,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         )
         if pickled:
             raise ModelError(
-                f"{folder}: the weights are pickled ({pickled[0]}), and refused, because opening them can run code. "
+                f"{folder}: the weights are pickled ({pickled[0]}) and refused, because opening them can run code. "
                 "Convert a model you trust: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
             )
         raise ModelError(f"{folder}: no weights: neither {_WEIGHTS} nor {_INDEX}")
