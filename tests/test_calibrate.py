@@ -588,7 +588,7 @@ def test_what_cannot_be_is_one_message_and_leaves_no_folder(
 
 def test_a_calibration_needs_a_folder_and_a_model(tmp_path: Path, capsys: Capture) -> None:
     assert main(["calibrate", "tiny-llama"]) == 2
-    assert "give the folder for the results, such as -o out" in capsys.readouterr().err
+    assert "name a folder for the results, such as -o out" in capsys.readouterr().err
     assert main(["calibrate", "no/such-model", "-o", str(tmp_path / "out")]) == 4
     assert "neither a folder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -219,7 +219,7 @@ def test_wrong_usage_ends_with_2(words: list[str], capsys: pytest.CaptureFixture
 
 def test_a_run_needs_a_folder_for_its_results(study: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", study]) == 2
-    assert "give the folder for the results, such as -o out" in capsys.readouterr().err
+    assert "name a folder for the results, such as -o out" in capsys.readouterr().err
 
 
 def test_init_writes_a_study_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -385,7 +385,7 @@ def test_status_counts_and_lists_what_is_not_done(
     backend("ldc.state", StudyState=SimpleNamespace(of=lambda out: standing))
     assert main(["status", "out"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("2 done, 1 failed of 3 runs\n")
+    assert out.startswith("2 of 3 runs done, 1 failed\n")
     assert f"m      math    mlp        2  failed  {'x' * 120}" in out
     assert main(["status", "out", "--json"]) == 0
     assert [line["status"] for line in json.loads(capsys.readouterr().out)] == ["done", "done", "failed"]

@@ -269,7 +269,7 @@ def test_texts_that_repeat_across_ldcs_own_splits_are_left_out_and_told(tmp_path
     assert not words["validation"] & words["test"]
     assert len(set().union(*words.values())) == 150
     kept = sum(len(text.split(split)) for split in SPLITS)
-    assert text.notes == (f"notes: {200 - kept} of 200 documents repeat one of another split, and were left out",)
+    assert text.notes == (f"notes: {200 - kept} of 200 documents repeat one of another split and were left out",)
     # Repeats within a split stay: they were no fault before, and a split without them would be another text.
     repeats = [d for d in before["test"] if " ".join(d.text.split()) in words["test"]]
     assert len(repeats) > len(words["test"])

@@ -89,7 +89,7 @@ def corrupted_parquet() -> bytes:
     return bytes(data)
 
 
-FOUND = "wanted a text column 'text', or 'prompt' and 'completion'; found "
+FOUND = "needs a text column 'text', or 'prompt' and 'completion'; found "
 RENAME = ". To use other names, set text, prompt and completion of the domain"
 DATA: dict[str, tuple[str, bytes | None, str]] = {
     "missing": (
@@ -552,7 +552,7 @@ def test_a_damaged_record_is_one_message_with_a_way_out_that_works(tmp_path: Pat
 
 def test_status_of_a_finished_study_counts_its_runs(earlier: MiniStudy, capsys: Capture) -> None:
     assert main(["status", str(earlier.out)]) == 0
-    assert capsys.readouterr() == ("3 done of 3 runs\n", "")
+    assert capsys.readouterr() == ("3 of 3 runs done\n", "")
     assert main(["status", str(earlier.out), "--json"]) == 0
     lines = json.loads(capsys.readouterr().out)
     assert [set(line) for line in lines] == [{"model", "domain", "regime", "seed", "status", "detail"}] * 3

@@ -179,13 +179,13 @@ REFUSED: dict[str, tuple[dict[str, bytes], dict[str, Any], type[Exception], str]
         {"train.jsonl": lines([{"body": "x"}] * 3)},
         {"text": "content"},
         DataError,
-        "row 0: wanted a text column 'content', .* found body \\(str\\)",
+        "row 0: needs a text column 'content', .* found body \\(str\\)",
     ),
     "a column renamed in a template": (
         {"train.jsonl": lines([{"query": "x", "answer": "y"}] * 3)},
         {"prompt": "Q: {question} ", "completion": "answer"},
         DataError,
-        "wanted a column 'question'; found answer \\(str\\), query \\(str\\)",
+        "needs a column 'question'; found answer \\(str\\), query \\(str\\)",
     ),
     "a script": (
         {"set.py": b"raise SystemExit(9)", "train.jsonl": lines([{"text": "x"}])},
@@ -239,7 +239,7 @@ def test_repeats_are_left_out_and_the_test_split_keeps_its_own(home: Path) -> No
     cached(home / "hub", "org/set", files)
     text = load(source="hub:org/set", test="test")
     assert (len(text.train), len(text.test)) == (9, 1)
-    assert text.notes == ("notes: 2 of 12 documents repeat another, and were left out",)
+    assert text.notes == ("notes: 2 of 12 documents repeat another and were left out",)
 
 
 def study_file(folder: Path, domain: dict[str, Any] | str, model: str = "./llama") -> Path:
@@ -384,7 +384,7 @@ def test_offline_the_missing_is_named_with_the_way_to_bring_it(home: Path, tmp_p
     told = refused(path, capsys)
     assert "models.tiny: org/big is incomplete in the Hub cache" in told
     assert "domains.math: openai/gsm8k, split train, is not on this disk" in told
-    assert "HF_HUB_OFFLINE forbids access" in told
+    assert "HF_HUB_OFFLINE forbids network access" in told
     assert f"ldc fetch {path}" in told
     assert "copy files that were fetched on another machine to" in told
 
@@ -421,7 +421,7 @@ def test_the_doctor_names_no_token_and_no_user(
     monkeypatch.setenv("HOME", str(tmp_path))
     assert main(["doctor", "--markdown"]) == 0
     told = capsys.readouterr().out
-    assert "| Hub token | seen in HF_TOKEN |" in told
+    assert "| Hub token | found in HF_TOKEN |" in told
     assert "| network | forbidden by HF_HUB_OFFLINE |" in told
     assert "| Hub cache | ~/hf/hub (does not exist yet) |" in told
     assert "secret" not in told

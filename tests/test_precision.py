@@ -31,7 +31,7 @@ HIDDEN = 64
 
 def test_precision_is_chosen_with_its_reason() -> None:
     assert choose_dtype("auto", "llama", CPU) == (torch.float32, "float32: default on CPU")
-    assert choose_dtype("bfloat16", "llama", CPU) == (torch.bfloat16, "bfloat16: the study asks for it")
+    assert choose_dtype("bfloat16", "llama", CPU) == (torch.bfloat16, "bfloat16: set by the study")
 
 
 @pytest.mark.parametrize(("units", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])

@@ -382,7 +382,7 @@ def test_run_status_report_and_load_read_it_as_the_study_it_is(done: Path, capsy
     assert "attention, over its layers: 2 units, 2 cells" in shown
     assert max(map(len, (line for line in shown.splitlines() if "/out/" not in line))) <= 80
     assert main(["status", str(done)]) == 0
-    assert capsys.readouterr().out.startswith("7 done of 7 runs")
+    assert capsys.readouterr().out.startswith("7 of 7 runs done")
     assert main(["report", str(done), "-q"]) == 0
     assert study_setup.results(done) == before
     results = ldc.load(done)
@@ -508,7 +508,7 @@ def test_a_checkpoint_stored_quantised_is_refused_with_what_to_do(
 
 def test_a_comparison_needs_a_folder_and_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["proxy", "tiny-llama"]) == 2
-    assert "give the folder for the results, such as -o out" in capsys.readouterr().err
+    assert "name a folder for the results, such as -o out" in capsys.readouterr().err
     assert main(["proxy", "no/such-model", "-o", str(tmp_path / "out")]) == 4
     assert not (tmp_path / "out").exists()
 

@@ -269,8 +269,8 @@ def test_a_folder_of_an_older_version_is_refused_in_one_sentence(
     with pytest.raises(StoreError) as error:
         store.plan.inputs()
     assert str(error.value) == (
-        f"{store.out}: holds {what} of an older version of LDC, whose runs this version cannot identify; report it with "
-        "that version, or give another folder"
+        f"{store.out}: holds {what} of an older version of LDC, whose runs this version cannot identify; "
+        "report it with that version, or give another folder"
     )
 
 

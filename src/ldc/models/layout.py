@@ -1,4 +1,4 @@
-"""The decoder, its layers and their projections in a loaded model, found by role and checked by a short forward pass."""
+"""The decoder, its layers and their projections in a loaded model, found by role and checked in a forward pass."""
 
 from __future__ import annotations
 

@@ -98,9 +98,9 @@ class Regime(BaseModel):
     solo: Annotated[bool, Field(strict=True)] = False
     """Each layer alone: a family with one run for each layer."""
     keep: Annotated[bool, Field(strict=True)] = False
-    """Not trained: the ranked regime's trained adapters of one layer; a family with one run for each layer."""
+    """Not trained: the ranked regime's trained adapters of one layer; a family with one run per layer."""
     knock: Annotated[bool, Field(strict=True)] = False
-    """Not trained: the ranked regime's trained adapters but for one layer; a family with one run per layer."""
+    """Not trained: the ranked regime's trained adapters without one layer; a family with one run per layer."""
     text: Literal["own", "shuffled"] = "own"
     """`shuffled`: train on the domain's text with the tokens of each document in random order, a null without content."""
     rank: _Count | None = None
