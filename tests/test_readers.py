@@ -272,7 +272,7 @@ def test_a_line_without_end_is_refused(tmp_path: Path, held_out: str, monkeypatc
     packed(tmp_path / "a.jsonl.gz", b"x", 64)
 
     def refused() -> None:
-        with pytest.raises(DataError, match="line 1: longer than 4,194,304 characters"):
+        with pytest.raises(DataError, match="line 1: over 4,194,304 characters"):
             load(tmp_path, train="a.jsonl.gz", test=held_out)
 
     assert peak(refused) < 12 * MEGABYTE

@@ -102,7 +102,7 @@ class Regime(BaseModel):
     knock: Annotated[bool, Field(strict=True)] = False
     """Not trained: the ranked regime's trained adapters without one layer; a family with one run per layer."""
     text: Literal["own", "shuffled"] = "own"
-    """`shuffled`: train on the domain's text with the tokens of each document in random order, a null without content."""
+    """`shuffled`: train on the domain's text with the tokens of each document in random order (a null map)."""
     rank: _Count | None = None
     """Rank of this regime's adapters; default: the study's."""
     budget: Literal["attn", "mlp"] | None = None
