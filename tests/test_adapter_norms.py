@@ -157,14 +157,14 @@ def test_places_ranks_and_scaling_are_told(tmp_path: Path) -> None:
     ("variant", "said"),
     [
         ("plain", []),
-        ("dora", ["DoRA: S is of its LoRA part"]),
+        ("dora", ["DoRA: S measures the LoRA part"]),
         ("modules-to-save", ["stored whole and not counted: lm_head"]),
         ("lora-bias", ["lora_bias"]),
         ("biases", ["bias=all"]),
         ("invoked", ["aLoRA"]),
         ("olora", ["init_lora_weights=olora"]),
         ("orthogonal", []),
-        ("experts", ["over all experts"]),
+        ("experts", ["covers all its experts"]),
     ],
 )
 def test_what_makes_s_something_else_is_said(variant: str, said: list[str], tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_experts_that_the_base_stores_apart_have_no_relative_norm(tmp_path: Path
     adapted(*VARIANTS["experts"]).save_pretrained(tmp_path / "adapter")
     table = adapter_table(tmp_path / "adapter", folder)
     assert all("relative" not in row for row in table.rows)
-    assert "the base model stores its experts apart: no relative norms for them" in table.notes
+    assert "the base model stores each expert separately, so they have no relative norms" in table.notes
 
 
 def test_a_base_of_other_shapes_is_told_with_the_first_mismatch(
@@ -325,7 +325,7 @@ def test_an_adapter_and_its_base_are_found_in_the_hub_cache(
         if blob.stat().st_size > 2000 and blob.read_bytes()[:1] != b"{":
             blob.unlink()
     assert main(["norms", "someone/an-adapter@v1"]) == 4
-    assert "fetch it whole: hf download someone/an-adapter" in capsys.readouterr().err
+    assert "fetch all of it: hf download someone/an-adapter" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -357,7 +357,7 @@ def lose_b(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (cut, "its header speaks of"),
+        (cut, "its header says"),
         (lambda f: (f / "adapter_model.safetensors").write_bytes(b"version https://git-lfs"), "Git LFS pointer"),
         (pickle_it, r"pickled \(adapter_model.bin\).*save_pretrained"),
         (lambda f: (f / "adapter_model.safetensors").unlink(), "has no adapter_model.safetensors beside it"),

@@ -22,7 +22,7 @@ from ldc.store.atomic import remove_litter, temporary_name, write_bytes, write_f
 
 CALLS = ("open", "fsync", "replace", "rename", "mkdir")
 FILES = ("a.txt", "below/b.txt", "below/c.txt")
-STAYS = "What was written before stays; mend this, and the same command continues"
+STAYS = "Earlier results stay; solve this, then repeat the same command to continue"
 HOST = socket.gethostname()
 
 

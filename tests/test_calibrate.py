@@ -495,7 +495,7 @@ def test_options_on_how_maps_are_trained_are_refused_with_a_study(finished: Mini
         assert main(["calibrate", str(finished.path), "-o", "nowhere", *option]) == 2
         told = " ".join(capsys.readouterr().err.split())
         assert option[0] in told
-        assert "a study file says itself how maps are trained" in told
+        assert "the study file sets how maps are trained" in told
 
 
 def test_a_calibration_needs_weights_that_can_be_changed_and_domains_that_are_there() -> None:
@@ -567,7 +567,7 @@ def test_the_command_prints_tables_that_fit_eighty_columns(
     assert (tmp_path / "out" / "figures" / f"fig_planted_{folder.name}.png").exists()
     assert main([*command(folder, tmp_path / "out", *words), "--json"]) == 0
     told, err = capsys.readouterr()
-    assert "nothing was left to compute" in err
+    assert "nothing left to compute" in err
     [section] = json.loads(told)["calibration"].values()
     assert section["blocks"] == 4
     assert {row["kind"] for row in section["best"]} == {"damage", "taught"}
@@ -613,7 +613,7 @@ def test_what_cannot_be_is_one_message_and_leaves_no_folder(
 
 def test_a_calibration_needs_a_folder_and_a_model(tmp_path: Path, capsys: Capture) -> None:
     assert main(["calibrate", "tiny-llama"]) == 2
-    assert "give the folder for the results, such as -o out" in capsys.readouterr().err
+    assert "name a folder for the results, such as -o out" in capsys.readouterr().err
     assert main(["calibrate", "no/such-model", "-o", str(tmp_path / "out")]) == 4
     assert "neither a folder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

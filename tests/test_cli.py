@@ -221,19 +221,19 @@ def test_wrong_usage_ends_with_2(words: list[str], capsys: pytest.CaptureFixture
 
 def test_a_run_needs_a_folder_for_its_results(study: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", study]) == 2
-    assert "give the folder for the results, such as -o out" in capsys.readouterr().err
+    assert "name a folder for the results, such as -o out" in capsys.readouterr().err
 
 
 def test_init_writes_a_study_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(tmp_path / "study.yaml")
     assert main(["init", path]) == 0
     out, err = capsys.readouterr()
-    assert (out, err) == (f"{path}\n", f"edit it, then: ldc run {path} -o out --dry-run\n")
+    assert (out, err) == (f"{path}\n", f"edit it, then run: ldc run {path} -o out --dry-run\n")
     assert main(["init", path]) == 2
     out, err = capsys.readouterr()
     assert (out, err) == (
         "",
-        f"ldc: error: {path}: exists already; name another file, or replace it with --force\n",
+        f"ldc: error: {path}: exists already; name another file, or overwrite it with --force\n",
     )
     assert main(["init", path, "--force"]) == 0
 
@@ -345,7 +345,7 @@ def test_failed_runs_end_with_3_and_are_named(
     out, err = capsys.readouterr()
     assert json.loads(out)["failed"][0]["detail"] == "loss is not finite at step 3"
     assert err == (
-        "1 of 2 runs are done; nothing was left to compute\nfailed: m math mlp seed 0: loss is not finite at step 3\n"
+        "1 of 2 runs are done; nothing left to compute\nfailed: m math mlp seed 0: loss is not finite at step 3\n"
     )
 
 
@@ -387,7 +387,7 @@ def test_status_counts_and_lists_what_is_not_done(
     backend("ldc.state", StudyState=SimpleNamespace(of=lambda out: standing))
     assert main(["status", "out"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("2 done, 1 failed of 3 runs\n")
+    assert out.startswith("2 of 3 runs done, 1 failed\n")
     assert f"m      math    mlp        2  failed  {'x' * 120}" in out
     assert main(["status", "out", "--json"]) == 0
     assert [line["status"] for line in json.loads(capsys.readouterr().out)] == ["done", "done", "failed"]

@@ -328,5 +328,5 @@ def test_a_graft_waits_for_its_run(tmp_path: Path) -> None:
 
 
 def test_a_graft_needs_the_ranked_regime() -> None:
-    with pytest.raises(ValueError, match="keep-mlp waits for the runs of `all`"):
+    with pytest.raises(ValueError, match="keep-mlp needs the runs of `all`"):
         study(regimes=["attn", "keep-mlp"])

@@ -112,18 +112,18 @@ def test_memory_that_ran_out_is_no_damaged_model(model: Path, monkeypatch: pytes
         ({"quantization_config": ["gptq"]}, r"stored quantised \(an unnamed method\)"),
         ({"text_config": {"quantization_config": {"quant_method": "awq"}}}, r"stored quantised \(awq\)"),
         ({"compression_config": {"quant_method": "sparse"}}, r"stored quantised \(sparse\)"),
-        ({"text_config": "llama"}, "text_config is to be a JSON object, not 'llama'"),
-        ({"text_config": [1]}, r"text_config is to be a JSON object, not \[1\]"),
-        ({"sliding_window": "8"}, "sliding_window is to be a whole number, not '8'"),
-        ({"sliding_window": {"a": 1}}, "sliding_window is to be a whole number"),
-        ({"sliding_window": HUGE}, "sliding_window is to be a whole number"),
+        ({"text_config": "llama"}, "text_config must be a JSON object, not 'llama'"),
+        ({"text_config": [1]}, r"text_config must be a JSON object, not \[1\]"),
+        ({"sliding_window": "8"}, "sliding_window must be a whole number, not '8'"),
+        ({"sliding_window": {"a": 1}}, "sliding_window must be a whole number"),
+        ({"sliding_window": HUGE}, "sliding_window must be a whole number"),
         (
             {"sliding_window": 8, "sliding_window_pattern": "x"},
-            "sliding_window_pattern is to be a whole number, not 'x'",
+            "sliding_window_pattern must be a whole number, not 'x'",
         ),
-        ({"sliding_window": 8, "layer_types": 3}, "layer_types is to be a list, not 3"),
-        ({"max_position_embeddings": "128"}, "max_position_embeddings is to be a whole number, not '128'"),
-        ({"num_hidden_layers": True}, "num_hidden_layers is to be a whole number, not True"),
+        ({"sliding_window": 8, "layer_types": 3}, "layer_types must be a list, not 3"),
+        ({"max_position_embeddings": "128"}, "max_position_embeddings must be a whole number, not '128'"),
+        ({"num_hidden_layers": True}, "num_hidden_layers must be a whole number, not True"),
     ],
 )
 def test_settings_of_a_wrong_type_are_named_before_any_work(changes: dict[str, Any], message: str, model: Path) -> None:
@@ -137,7 +137,7 @@ def test_settings_of_a_wrong_type_are_named_before_any_work(changes: dict[str, A
 def test_a_soft_cap_that_is_no_number_is_named(cap: object, tmp_path: Path) -> None:
     tiny_models.save_tiny(tmp_path, "gpt2")
     edit(tmp_path / "config.json", final_logit_softcapping=cap)
-    with pytest.raises(ModelError, match="final_logit_softcapping is to be a number above zero"):
+    with pytest.raises(ModelError, match="final_logit_softcapping must be a number above zero"):
         load_folder(tmp_path)
 
 
@@ -220,7 +220,7 @@ def test_more_layers_than_are_stored_are_refused_before_they_are_built(layers: i
     edit(model / "config.json", num_hidden_layers=layers)
     for refuse in (read_shape, load_folder):
         with pytest.raises(
-            ModelError, match=rf"speaks of {layers:,} layers \(num_hidden_layers\), and the weights hold 3"
+            ModelError, match=rf"speaks of {layers:,} layers \(num_hidden_layers\), but the weights have 3"
         ):
             refuse(model)
 
@@ -229,5 +229,5 @@ def test_more_layers_than_are_stored_are_refused_before_they_are_built(layers: i
 @pytest.mark.parametrize("key", ["vocab_size", "intermediate_size", "head_dim"])
 def test_widths_that_would_fill_the_memory_are_refused_before_they_are_filled(key: str, model: Path) -> None:
     edit(model / "config.json", **{key: 10_000_000})
-    with pytest.raises(ModelError, match=r"config\.json describes [\d,]+ weights, and the files hold [\d,]+"):
+    with pytest.raises(ModelError, match=r"config\.json describes [\d,]+ weights, but the files have [\d,]+"):
         load_folder(model)

@@ -39,13 +39,13 @@ NONSENSE = ["gpu", "cuda:", "cuda:x", "cuda:-1", "CUDA", "cuda:1 ", "", "mps", "
 def test_a_device_that_is_none_is_refused_and_never_the_cpu(asked: str, monkeypatch: Patch) -> None:
     no_driver(monkeypatch)
     for choose in (find_machine, choose_device):
-        with pytest.raises(StudyError, match="there is no such device; give auto, cpu, cuda or cuda:N"):
+        with pytest.raises(StudyError, match="unknown device; give auto, cpu, cuda or cuda:N"):
             choose(asked)
 
 
 def test_a_study_is_not_begun_on_a_device_that_is_none(tmp_path: Path) -> None:
     study = mini_study(tmp_path, ("birds",), ("mlp",))
-    with pytest.raises(StudyError, match="device 'gpu': there is no such device"):
+    with pytest.raises(StudyError, match="device 'gpu': unknown device"):
         run_study(read_study(study.path), study.out, Silent(), "gpu")
     assert not study.out.exists()
 
@@ -63,7 +63,7 @@ def test_the_command_line_takes_a_numbered_gpu_and_no_nonsense(
     assert "give auto, cpu, cuda or cuda:N" in told
     assert main([*words, "cuda:2"]) == 4
     assert capsys.readouterr().err == (
-        "ldc: error: --device cuda:2: there is no such GPU; there are cuda:0 (Tesla T4), cuda:1 (NVIDIA H200)\n"
+        "ldc: error: --device cuda:2: no such GPU; this machine has cuda:0 (Tesla T4), cuda:1 (NVIDIA H200)\n"
     )
 
 
@@ -99,7 +99,7 @@ MACHINES: dict[str, tuple[Machine, tuple[Any, ...], str, str]] = {
         lambda p: driver_shows(p, H200, built=False),
         (),
         "cpu",
-        "NVIDIA H200 is there, but this torch is a CPU build; install one for CUDA",
+        "NVIDIA H200 is present, but the installed torch is a CPU build; install one for CUDA",
     ),
     "two GPUs": (lambda p: driver_shows(p, H200, T4), (H200, T4), "cuda", "NVIDIA H200"),
 }
@@ -154,7 +154,7 @@ def test_the_preflight_asks_the_same_driver(tmp_path: Path, monkeypatch: Patch) 
     driver_shows(monkeypatch, H200)
     assert preflight(file, tmp_path / "out").problems == []
     (problem,) = preflight(file, tmp_path / "out", "cuda:1").problems
-    assert str(problem) == "--device cuda:1: there is no such GPU; there are cuda:0 (NVIDIA H200)"
+    assert str(problem) == "--device cuda:1: no such GPU; this machine has cuda:0 (NVIDIA H200)"
 
 
 # How it is found

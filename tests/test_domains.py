@@ -119,7 +119,7 @@ def test_one_text_or_one_named_source_given_for_training_and_test_is_refused(tmp
         (tmp_path / f"{split}.jsonl").write_text(json.dumps({"text": f"for {split}", "doc": "report 7"}))
     with pytest.raises(DataError, match=r"the text of 'test:train.jsonl:1' \(test\) is also in train"):
         load_domain("notes", DomainSpec(train="train.jsonl", test="train.jsonl", document="none"), tmp_path)
-    with pytest.raises(DataError, match="the source document 'report 7' lies in both train and test"):
+    with pytest.raises(DataError, match="the source document 'report 7' is in both train and test"):
         load_domain("notes", DomainSpec(train="train.jsonl", test="test.jsonl"), tmp_path)
 
 
@@ -152,7 +152,7 @@ def test_the_same_text_in_two_splits_is_an_error_that_names_both() -> None:
 
 def test_a_source_in_two_splits_is_an_error_that_names_it() -> None:
     splits = {"train": [Document("a", "one")], "validation": [], "test": [Document("a", "two")]}
-    with pytest.raises(DataError, match="the source document 'a' lies in both train and test"):
+    with pytest.raises(DataError, match="the source document 'a' is in both train and test"):
         assemble("notes", splits)
 
 
@@ -164,7 +164,7 @@ def test_a_domain_without_a_test_split_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_embedded_domain_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(DataError, match=r"no embedded domain has this name; there are cpp, python, math"):
+    with pytest.raises(DataError, match=r"no embedded domain has this name; choose one of cpp, python, math"):
         load_domain("history", DomainSpec(source="embedded"), Path())
 
 
@@ -269,7 +269,7 @@ def test_texts_that_repeat_across_ldcs_own_splits_are_left_out_and_told(tmp_path
     assert not words["validation"] & words["test"]
     assert len(set().union(*words.values())) == 150
     kept = sum(len(text.split(split)) for split in SPLITS)
-    assert text.notes == (f"notes: {200 - kept} of 200 documents repeat one of another split, and were left out",)
+    assert text.notes == (f"notes: {200 - kept} of 200 documents repeat one of another split and were left out",)
     # Repeats within a split stay: they were no fault before, and a split without them would be another text.
     repeats = [d for d in before["test"] if " ".join(d.text.split()) in words["test"]]
     assert len(repeats) > len(words["test"])

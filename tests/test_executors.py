@@ -74,7 +74,9 @@ def test_a_worker_that_is_killed_is_one_message_and_nothing_stored_is_lost(
 
     with monkeypatch.context() as patch:
         patch.setattr(processes.Processes, "_read", read)
-        with pytest.raises(EnvironmentFault, match=r"a worker process ended by signal 9 .* the same command continues"):
+        with pytest.raises(
+            EnvironmentFault, match=r"a worker process ended by signal 9 .* repeat the same command to continue"
+        ):
             run(study, study.out, 2)
     assert stored(study) > 3
     run(study, study.out, 2)
@@ -138,7 +140,7 @@ def test_a_worker_refuses_weights_that_are_not_what_the_runs_were_planned_by(tmp
 def test_a_worker_refuses_a_key_that_the_plan_does_not_have(tmp_path: Path) -> None:
     study = mini_study(tmp_path, ("birds",), ("mlp",))
     study.run()
-    with pytest.raises(StoreError, match="the plan here has no run 0123"):
+    with pytest.raises(StoreError, match="the plan in this folder has no run 0123"):
         Server(study.out, study.folder, Compute("cpu", 1)).serve(Task(BankPlan("tiny", ("0123",))), sys.stderr)
 
 
@@ -158,7 +160,7 @@ def test_an_error_of_a_worker_has_its_message_and_exit_code(tmp_path: Path) -> N
     event = Event.from_json(json.loads(line))
     assert (done.returncode, event.what, event.number) == (2, "failed", 2)
     assert processes._error(event).exit_code == 2
-    assert "the plan here has no run 0123" in event.text
+    assert "the plan in this folder has no run 0123" in event.text
 
 
 def test_tasks_and_events_survive_the_way_between_processes() -> None:

@@ -117,14 +117,14 @@ def test_a_file_is_written_once_and_named(study: MiniStudy, tmp_path: Path, caps
     assert "this is a folder" in told(study.out, *words[2:-1], str(tmp_path), code=2, capsys=capsys)
     (tmp_path / "file").write_text("")
     blocked = told(study.out, *words[2:-1], str(tmp_path / "file" / "x.json"), code=4, capsys=capsys)
-    assert "cannot be made a folder" in blocked
+    assert "the folder cannot be made" in blocked
 
 
 def test_a_base_in_a_folder_is_said_to_be_one(study: MiniStudy, capsys: Capture) -> None:
     assert main(["export", str(study.out), "--to", "trl", "--domain", "birds", "--regime", "mlp"]) == 0
     text = capsys.readouterr().out
     assert yaml.safe_load(text)["model_name_or_path"] == "./llama"
-    assert "# base: a folder, as the study file has it" in text
+    assert "# base: a folder, as written in the study file" in text
 
 
 def test_a_base_of_the_hub_goes_by_id_and_revision(copy: Path) -> None:
@@ -175,7 +175,7 @@ def test_nothing_is_selected_before_the_ranked_runs_are_done(copy: Path, capsys:
         path.unlink()
     for words in ([], ["--regime", "top1-mlp"]):
         message = told(copy, "--to", "peft", "--domain", "birds", *words, code=2, capsys=capsys)
-        assert "nothing is selected yet: no `all` run of tiny on birds is done" in message
+        assert "nothing is selected yet, because no `all` run of tiny on birds is done" in message
         assert f"ldc status {copy}" in message
     assert main(["export", str(copy), "--to", "peft", "--domain", "birds", "--regime", "mlp"]) == 0
     shutil.rmtree(copy / "runs" / "tiny" / "birds")

@@ -204,7 +204,7 @@ def test_rslora_four_bits_completions_and_remote_code_come_over() -> None:
 def test_a_broken_alpha_is_refused_where_only_whole_ones_are_taken(target: str) -> None:
     chosen = selection("llama", "mlp", AdapterSpec(rank=4, alpha=4.5))
     with pytest.raises(
-        StudyError, match=re.escape(f"{target} takes a whole lora_alpha; the study's adapter.alpha is 4.5")
+        StudyError, match=re.escape(f"{target} needs a whole lora_alpha, but the study's adapter.alpha is 4.5")
     ):
         TARGETS[target](chosen)
     assert "lora_alpha=4.5" in peft_text(chosen)

@@ -89,8 +89,8 @@ def corrupted_parquet() -> bytes:
     return bytes(data)
 
 
-FOUND = "wanted a text column 'text', or 'prompt' and 'completion'; found "
-RENAME = ". Other names can be given under the domain as text, prompt and completion"
+FOUND = "needs a text column 'text', or 'prompt' and 'completion'; found "
+RENAME = ". To use other names, set text, prompt and completion of the domain"
 DATA: dict[str, tuple[str, bytes | None, str]] = {
     "missing": (
         "none.jsonl",
@@ -117,11 +117,11 @@ DATA: dict[str, tuple[str, bytes | None, str]] = {
     "broken JSON": (
         "j.jsonl",
         b'{"text": "a"}\n{"text":\n',
-        "j.jsonl, line 2: not JSON (Expecting value); LDC wants one JSON object a line",
+        "j.jsonl, line 2: not JSON (Expecting value); LDC needs one JSON object per line",
     ),
     "deep JSON": ("d.jsonl", b"[" * 100_000, "d.jsonl, line 1: not JSON (maximum recursion depth exceeded"),
     "huge number": ("h.jsonl", b'{"n": ' + b"1" * 5000 + b"}", "h.jsonl, line 1: not JSON (Exceeds the limit"),
-    "JSON list": ("l.jsonl", b"[1]\n", "l.jsonl, line 1: a JSON object is wanted, this is list"),
+    "JSON list": ("l.jsonl", b"[1]\n", "l.jsonl, line 1: needs a JSON object, but this is list"),
     "half a surrogate": (
         "s.jsonl",
         b'{"text": "a \\ud800"}\n',
@@ -165,7 +165,7 @@ def test_a_document_in_two_splits_is_named(earlier: MiniStudy, capsys: Capture) 
     write_lines(earlier.folder / "test.jsonl", records("brooks", 5, first=19))
     told = refused(earlier, {"domains": BIRDS | {"brooks": {"train": "train.jsonl", "test": "test.jsonl"}}}, 2, capsys)
     assert told == (
-        "domain brooks: the source document 'brooks-19' lies in both train and test; "
+        "domain brooks: the source document 'brooks-19' is in both train and test; "
         "pieces of one document must stay in one split"
     )
 
@@ -190,7 +190,7 @@ def test_a_domain_shorter_than_one_block_says_by_how_much(earlier: MiniStudy, ca
 
 def test_an_embedded_domain_that_does_not_exist_lists_those_that_do(earlier: MiniStudy, capsys: Capture) -> None:
     told = refused(earlier, {"domains": BIRDS | {"mathematics": "embedded"}}, 2, capsys)
-    assert told.startswith("domains.mathematics: no embedded domain has this name; there are ")
+    assert told.startswith("domains.mathematics: no embedded domain has this name; choose one of ")
 
 
 def without(*names: str) -> Callable[[Path], None]:
@@ -235,7 +235,7 @@ MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "with pickled weights only": (
         lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
-        r"broken: the weights are pickled \(pytorch_model\.bin\), which can run code when opened and is refused\. "
+        r"broken: the weights are pickled \(pytorch_model\.bin\) and refused, because opening them can run code\. "
         r"Convert a model you trust: ",
     ),
     "with one missing weight": (
@@ -247,7 +247,7 @@ MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"broken: layers 0 and 1 of model\.layers do not hold the same projections \(mlp\.down_proj in one of them",
     ),
     "without embeddings": (without("model.embed_tokens.weight"), "broken: no token embeddings among the weights"),
-    "cut short": (cut, r"broken/model\.safetensors: [\d,]+ bytes, but its header speaks of .* fetch the file again"),
+    "cut short": (cut, r"broken/model\.safetensors: [\d,]+ bytes, but its header says .* fetch the file again"),
     "of another kind": (encoder, r"broken: no decoder layers found\. LDC looks for a numbered list called layers, h"),
     "that lacks a shard": (
         lone_shard,
@@ -287,8 +287,8 @@ def test_a_hub_model_that_is_not_here_is_a_lack_of_the_machine(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     told = refused(earlier, {"models": {"tiny": "./llama", "other": "org/large"}}, 4, capsys)
     assert told.startswith("models.other: org/large (revision main) is neither a folder (org/large) nor in the Hub")
-    assert "where there is access: hf download org/large" in told
-    assert "HF_HUB_OFFLINE forbids access to the network" in told
+    assert "on a machine with access: hf download org/large" in told
+    assert "HF_HUB_OFFLINE forbids network access" in told
 
 
 REGIMES: dict[str, tuple[dict[str, Any], str]] = {
@@ -307,7 +307,7 @@ REGIMES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a block that the ranked regime lacks": (
         {"regimes": ["attn", "top1-mlp"], "selection": {"regime": "attn"}},
-        "regimes.top1-mlp: chooses among the mlp layers that the regime attn adapts, and it adapts none; "
+        "regimes.top1-mlp: chooses among the mlp layers that the regime attn adapts, but it adapts none; "
         "name another in selection.regime",
     ),
 }
@@ -386,7 +386,7 @@ def test_an_output_folder_that_is_a_file_is_refused(earlier: MiniStudy, capsys: 
 
 def test_an_output_folder_that_cannot_be_made_is_a_lack_of_the_machine(earlier: MiniStudy, capsys: Capture) -> None:
     told = refused(earlier, {}, 4, capsys, Path("/proc/out"))
-    assert re.fullmatch(r"/proc/out: cannot be written \(.+\); give a folder that can", told)
+    assert re.fullmatch(r"/proc/out: cannot be written \(.+\); give a writable folder", told)
 
 
 def test_an_output_folder_that_is_read_only_is_a_lack_of_the_machine(
@@ -397,7 +397,7 @@ def test_an_output_folder_that_is_read_only_is_a_lack_of_the_machine(
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # whoever runs the tests may be allowed to write anywhere
     told = refused(earlier, {}, 4, capsys)
-    assert told.endswith("out: cannot be written (Read-only file system); give a folder that can")
+    assert told.endswith("out: cannot be written (Read-only file system); give a writable folder")
 
 
 def test_a_disk_that_fills_up_ends_with_4_and_the_same_command_continues(
@@ -451,7 +451,7 @@ def test_runs_that_diverge_fail_one_by_one_and_the_command_ends_with_3(diverged:
 def test_failed_runs_are_not_tried_again_and_still_end_with_3(diverged: MiniStudy, capsys: Capture) -> None:
     before = traces(diverged.out)
     assert main(diverged.command("-q")) == 3
-    assert capsys.readouterr().err.startswith("2 of 10 runs are done; nothing was left to compute\nfailed: ")
+    assert capsys.readouterr().err.startswith("2 of 10 runs are done; nothing left to compute\nfailed: ")
     assert traces(diverged.out) == before
 
 
@@ -473,7 +473,7 @@ def test_the_summary_the_page_and_the_tables_say_what_is_missing(diverged: MiniS
 def test_status_lists_what_failed_and_why(diverged: MiniStudy, capsys: Capture) -> None:
     assert main(["status", str(diverged.out)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("6 failed, 2 done, 2 missing of 10 runs\n")
+    assert out.startswith("2 of 10 runs done, 6 failed, 2 missing\n")
     assert re.search(r"^tiny +brooks +all +0 +failed +diverged at step", out, re.M)
 
 
@@ -533,7 +533,7 @@ def test_a_damaged_run_counts_as_not_done_and_stops_nothing_else(tmp_path: Path,
     assert "damaged: norms.parquet is not as it was written" in capsys.readouterr().out
     assert main(study.command()) == 0
     err = capsys.readouterr().err.splitlines()
-    assert f"{told}; it is made anew" in err
+    assert f"{told}; the run is repeated" in err
     assert err[-1] == "2 of 2 runs are done; 1 computed now"
     assert results(study.out) == before
 
@@ -552,7 +552,7 @@ def test_a_damaged_record_is_one_message_with_a_way_out_that_works(tmp_path: Pat
 
 def test_status_of_a_finished_study_counts_its_runs(earlier: MiniStudy, capsys: Capture) -> None:
     assert main(["status", str(earlier.out)]) == 0
-    assert capsys.readouterr() == ("3 done of 3 runs\n", "")
+    assert capsys.readouterr() == ("3 of 3 runs done\n", "")
     assert main(["status", str(earlier.out), "--json"]) == 0
     lines = json.loads(capsys.readouterr().out)
     assert [set(line) for line in lines] == [{"model", "domain", "regime", "seed", "status", "detail"}] * 3
@@ -571,7 +571,7 @@ def partial(earlier: MiniStudy, tmp_path: Path) -> Path:
 def test_status_of_a_partial_study_lists_what_is_not_done(partial: Path, capsys: Capture) -> None:
     assert main(["status", str(partial)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("2 done, 1 missing of 3 runs\n")
+    assert out.startswith("2 of 3 runs done, 1 missing\n")
     assert re.search(r"^tiny +birds +all +0 +missing +not run yet *$", out, re.M)
 
 
@@ -673,7 +673,7 @@ def test_a_bank_that_does_not_fit_is_halved_until_it_does_with_the_same_results(
         patch.setitem(kinds.WORK, "tune", narrow)
         assert main(halved.command()) == 0
     assert re.search(
-        r"tiny: out of memory with \d runs side by side; going on with half as many", capsys.readouterr().err
+        r"tiny: out of memory with \d runs in one bank; continuing with half as many", capsys.readouterr().err
     )
     assert len(sizes) > 3
     tables = [pd.read_parquet(s.out / "tables" / "norms.parquet") for s in (whole, halved)]

@@ -179,19 +179,19 @@ REFUSED: dict[str, tuple[dict[str, bytes], dict[str, Any], type[Exception], str]
         {"train.jsonl": lines([{"body": "x"}] * 3)},
         {"text": "content"},
         DataError,
-        "row 0: wanted a text column 'content', .* found body \\(str\\)",
+        "row 0: needs a text column 'content', .* found body \\(str\\)",
     ),
     "a column renamed in a template": (
         {"train.jsonl": lines([{"query": "x", "answer": "y"}] * 3)},
         {"prompt": "Q: {question} ", "completion": "answer"},
         DataError,
-        "wanted a column 'question'; found answer \\(str\\), query \\(str\\)",
+        "needs a column 'question'; found answer \\(str\\), query \\(str\\)",
     ),
     "a script": (
         {"set.py": b"raise SystemExit(9)", "train.jsonl": lines([{"text": "x"}])},
         {},
         DataError,
-        "loaded by a script of its own \\(set.py\\), which LDC does not run",
+        "needs its own loading script \\(set.py\\), which LDC does not run",
     ),
     "only a train split": (
         {"train.jsonl": lines([{"text": "x"}])},
@@ -205,13 +205,13 @@ REFUSED: dict[str, tuple[dict[str, bytes], dict[str, Any], type[Exception], str]
         {f"train-0000{i}-of-00003.parquet": parquet([{"text": f"{i}"}]) for i in (0, 2)},
         {},
         EnvironmentFault,
-        "in part only; missing: train-00001-of-00003. .*ldc fetch STUDY",
+        "is incomplete in the Hub cache; missing: train-00001-of-00003. .*ldc fetch STUDY",
     ),
     "a last shard that is missing": (
         {f"train-0000{i}-of-00003.parquet": parquet([{"text": f"{i}"}]) for i in (0, 1)},
         {},
         EnvironmentFault,
-        "in part only; missing: train-00002-of-00003",
+        "is incomplete in the Hub cache; missing: train-00002-of-00003",
     ),
     "a card alone": ({"README.md": card("license: mit")}, {}, EnvironmentFault, "missing: its data files"),
     "a damaged file": ({"train.parquet": b"PAR1 no PAR1"}, {}, DataError, "cannot be read"),
@@ -229,7 +229,7 @@ def test_what_is_wrong_with_a_data_set_is_one_message(case: str, home: Path) -> 
 def test_a_blob_that_is_gone_is_named(home: Path) -> None:
     snapshot = cached(home / "hub", "org/set", {"train.jsonl": lines([{"text": "x"}])})
     (snapshot / "train.jsonl").resolve().unlink()
-    with pytest.raises(EnvironmentFault, match=r"in part only; missing: train\.jsonl"):
+    with pytest.raises(EnvironmentFault, match=r"is incomplete in the Hub cache; missing: train\.jsonl"):
         load(source="hub:org/set")
 
 
@@ -239,7 +239,7 @@ def test_repeats_are_left_out_and_the_test_split_keeps_its_own(home: Path) -> No
     cached(home / "hub", "org/set", files)
     text = load(source="hub:org/set", test="test")
     assert (len(text.train), len(text.test)) == (9, 1)
-    assert text.notes == ("notes: 2 of 12 documents repeat another, and were left out",)
+    assert text.notes == ("notes: 2 of 12 documents repeat another and were left out",)
 
 
 def study_file(folder: Path, domain: dict[str, Any] | str, model: str = "./llama") -> Path:
@@ -302,7 +302,7 @@ def test_a_gated_model_without_a_token(hub: FakeHub, tmp_path: Path, capsys: Cap
     hub.repositories["model", "meta/big"] = {"config.json": b"{}"}
     hub.gated.add("meta/big")
     told = refused(study_file(tmp_path, "embedded", "meta/big"), capsys)
-    assert "models.tiny: meta/big: gated, and no token was seen" in told
+    assert "models.tiny: meta/big: gated, and no token was found" in told
     assert "https://huggingface.co/meta/big" in told
     assert told.rstrip().endswith("hf auth login")
 
@@ -314,7 +314,7 @@ def test_a_token_without_access_is_never_shown(
     hub.repositories["model", "meta/big"] = {"config.json": b"{}"}
     hub.gated.add("meta/big")
     told = refused(study_file(tmp_path, "embedded", "meta/big"), capsys)
-    assert "the token seen in HF_TOKEN has no access" in told
+    assert "the token found in HF_TOKEN has no access" in told
     assert "hf auth login --force" in told
     assert "secret" not in told
     assert hub.tokens == {"Bearer hf_secretsecret"}
@@ -322,7 +322,7 @@ def test_a_token_without_access_is_never_shown(
 
 def test_all_problems_are_in_one_list(hub: FakeHub, tmp_path: Path, capsys: Capture) -> None:
     told = refused(study_file(tmp_path, "hub:org/nowhere", "org/absent"), capsys)
-    assert "2 problems before the study can begin" in told
+    assert "2 problems to solve before the study can begin" in told
     assert "models.tiny: org/absent: not on the Hub under this id, or private" in told
     assert "domains.math: org/nowhere: not on the Hub under this id, or private" in told
 
@@ -354,7 +354,7 @@ def test_other_refusals_say_what_to_do(
 
 def test_a_script_is_refused_before_anything_is_fetched(hub: FakeHub, tmp_path: Path, capsys: Capture) -> None:
     hub.repositories["dataset", "org/set"] = {"set.py": b"", "train.jsonl": lines([{"text": "x"}])}
-    assert "loaded by a script of its own" in refused(study_file(tmp_path, "hub:org/set"), capsys, code=2)
+    assert "needs its own loading script" in refused(study_file(tmp_path, "hub:org/set"), capsys, code=2)
     assert not [r for r in hub.requests if "/resolve/" in r]
 
 
@@ -364,7 +364,7 @@ def test_a_disk_too_small_for_what_is_to_come(
     hub.repositories["dataset", "openai/gsm8k"] = GSM8K_FILES
     monkeypatch.setattr(machine, "free_disk_bytes", lambda path: 1_000_000)
     told = refused(study_file(tmp_path, "hub"), capsys)
-    assert "20 MB are to be fetched, and 1 MB are free; free some, or set HF_HOME" in told
+    assert "20 MB are needed, but only 1 MB are free; free some space, or set HF_HOME" in told
 
 
 def test_too_little_memory_or_disk_for_the_study(
@@ -375,18 +375,18 @@ def test_too_little_memory_or_disk_for_the_study(
     told = refused(study_file(tmp_path, "embedded"), capsys)
     assert "2 problems" in told
     assert "this machine has 1 MB; lower training.batch" in told
-    assert "1 MB are free; free some, or give another folder with -o" in told
+    assert "1 MB are free; free some space, or give another folder with -o" in told
 
 
 def test_offline_the_missing_is_named_with_the_way_to_bring_it(home: Path, tmp_path: Path, capsys: Capture) -> None:
     cached(home / "hub", "org/big", {"config.json": b'{"model_type": "llama"}'}, kind="model")
     path = study_file(tmp_path, "hub", "org/big")
     told = refused(path, capsys)
-    assert "models.tiny: org/big is in the Hub cache in part only" in told
+    assert "models.tiny: org/big is incomplete in the Hub cache" in told
     assert "domains.math: openai/gsm8k, split train, is not on this disk" in told
-    assert "HF_HUB_OFFLINE forbids access" in told
+    assert "HF_HUB_OFFLINE forbids network access" in told
     assert f"ldc fetch {path}" in told
-    assert "what was fetched elsewhere is copied here to" in told
+    assert "copy files that were fetched on another machine to" in told
 
 
 def test_a_model_comes_with_no_file_that_is_not_used(hub: FakeHub, home: Path, tmp_path: Path) -> None:
@@ -421,9 +421,9 @@ def test_the_doctor_names_no_token_and_no_user(
     monkeypatch.setenv("HOME", str(tmp_path))
     assert main(["doctor", "--markdown"]) == 0
     told = capsys.readouterr().out
-    assert "| Hub token | seen in HF_TOKEN |" in told
+    assert "| Hub token | found in HF_TOKEN |" in told
     assert "| network | forbidden by HF_HUB_OFFLINE |" in told
-    assert "| Hub cache | ~/hf/hub (not there yet) |" in told
+    assert "| Hub cache | ~/hf/hub (does not exist yet) |" in told
     assert "secret" not in told
     assert str(tmp_path) not in told
     assert main(["doctor", "--json"]) == 0

@@ -127,7 +127,7 @@ def test_a_key_that_leads_nowhere_is_let_pass(value: object, model: Path) -> Non
 
 def test_an_adapter_in_a_model_folder_is_named(model: Path) -> None:
     (model / "adapter_config.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"an adapter lies in this folder \(adapter_config\.json\)"):
+    with pytest.raises(ModelError, match=r"this folder has an adapter \(adapter_config\.json\)"):
         read_shape(model)
 
 

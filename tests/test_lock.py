@@ -37,7 +37,7 @@ def test_who_holds_the_folder_is_said_and_a_kill_frees_it(tmp_path: Path) -> Non
             pass
         process.send_signal(signal.SIGKILL)
     assert str(error.value) == (
-        f"{tmp_path}: another ldc run is at work in this folder (process {process.pid} on {socket.gethostname()}); "
+        f"{tmp_path}: another ldc run is using this folder (process {process.pid} on {socket.gethostname()}); "
         "wait for it, or give another folder"
     )
     with locked(tmp_path):
@@ -78,9 +78,12 @@ def test_a_file_system_that_cannot_lock_is_said(code: int, tmp_path: Path, monke
         pass
     assert said == [
         f"{tmp_path}: its file system cannot lock files ({os.strerror(code)}), "
-        "so nothing keeps a second ldc run out of this folder: start only one"
+        "so nothing stops a second ldc run in this folder: start only one"
     ]
-    with pytest.raises(EnvironmentFault, match=r"cannot lock files .*; give a folder on another one"), locked(tmp_path):
+    with (
+        pytest.raises(EnvironmentFault, match=r"cannot lock files .*; give a folder on another file system"),
+        locked(tmp_path),
+    ):
         pass
 
 

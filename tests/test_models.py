@@ -310,8 +310,8 @@ def no_offsets(path: Path) -> None:
     ("damage", "message"),
     [
         (cut_header, "no safetensors header in its 40 bytes"),
-        (cut_tensors, r"bytes, but its header speaks of"),
-        (pointer, "Git LFS pointer stands in its place"),
+        (cut_tensors, r"bytes, but its header says"),
+        (pointer, "the file is a Git LFS pointer"),
         (garbage, "not readable as JSON"),
         (no_offsets, "entry 'a.weight' cannot be read"),
     ],
@@ -522,5 +522,5 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     config.vocab_size = 64
     hf.LlamaForCausalLM(config).save_pretrained(tmp_path)
     tiny_models.tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"the tokenizer knows \d+ tokens, the model 64"):
+    with pytest.raises(ModelError, match=r"the tokenizer has \d+ tokens and the model 64"):
         load_folder(tmp_path)

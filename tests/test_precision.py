@@ -30,8 +30,8 @@ HIDDEN = 64
 
 
 def test_precision_is_chosen_with_its_reason() -> None:
-    assert choose_dtype("auto", "llama", CPU) == (torch.float32, "float32: the safe choice on cpu")
-    assert choose_dtype("bfloat16", "llama", CPU) == (torch.bfloat16, "bfloat16: the study asks for it")
+    assert choose_dtype("auto", "llama", CPU) == (torch.float32, "float32: default on CPU")
+    assert choose_dtype("bfloat16", "llama", CPU) == (torch.bfloat16, "bfloat16: set by the study")
 
 
 @pytest.mark.parametrize(("units", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
@@ -60,8 +60,8 @@ def test_nf4_without_a_gpu_is_one_message_before_any_work(tmp_path: Path, capfd:
     assert main(study.command()) == ExitCode.ENVIRONMENT
     told = capfd.readouterr().err.strip().splitlines()
     assert told == [
-        "ldc: error: models.tiny: dtype: nf4 needs an NVIDIA GPU, and the device is cpu; "
-        "use dtype: auto, or run where there is a GPU"
+        "ldc: error: models.tiny: dtype: nf4 needs an NVIDIA GPU, but the device is cpu; "
+        "use dtype: auto, or a machine with a GPU"
     ]
     assert not study.out.exists()
 

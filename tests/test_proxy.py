@@ -383,7 +383,7 @@ def test_run_status_report_and_load_read_it_as_the_study_it_is(done: Path, capsy
     assert "attention, over its layers: 2 units, 2 cells" in shown
     assert max(map(len, (line for line in shown.splitlines() if "/out/" not in line))) <= 80
     assert main(["status", str(done)]) == 0
-    assert capsys.readouterr().out.startswith("7 done of 7 runs")
+    assert capsys.readouterr().out.startswith("7 of 7 runs done")
     assert main(["report", str(done), "-q"]) == 0
     assert study_setup.results(done) == before
     results = ldc.load(done)
@@ -508,7 +508,7 @@ def test_a_checkpoint_stored_quantised_is_refused_with_what_to_do(
 
 def test_a_comparison_needs_a_folder_and_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["proxy", "tiny-llama"]) == 2
-    assert "give the folder for the results, such as -o out" in capsys.readouterr().err
+    assert "name a folder for the results, such as -o out" in capsys.readouterr().err
     assert main(["proxy", "no/such-model", "-o", str(tmp_path / "out")]) == 4
     assert not (tmp_path / "out").exists()
 
@@ -554,7 +554,7 @@ def test_a_study_file_is_compared_at_its_own_settings(
     assert (list(file.study.domains), file.study.seeds) == (["birds", "brooks"], (4,))
     capsys.readouterr()
     assert main([*words, "--steps", "3"]) == 2
-    assert "is for a model; a study has its own" in capsys.readouterr().err
+    assert "works only with a model; a study file sets its own" in capsys.readouterr().err
     assert main([*words, "--full-rate", "-1"]) == 2
     assert "full_rate: Input should be greater than 0" in " ".join(capsys.readouterr().err.split())
     assert main(["proxy", "none.yaml", "-o", str(mini.out)]) == 2
@@ -581,6 +581,6 @@ def test_quantised_weights_beside_a_full_regime_are_refused_before_anything_is_d
 ) -> None:
     made = study(folder, birds)
     spec = ModelSpec(source=str(folder), dtype="nf4")
-    with pytest.raises(StudyError, match="nf4 keeps quantised weights, which the regime full cannot tune"):
+    with pytest.raises(StudyError, match="nf4 stores quantised weights, which the regime full cannot tune"):
         compare(made.model_copy(update={"models": {"m": spec}}), tmp_path / "out")
     assert not (tmp_path / "out").exists()

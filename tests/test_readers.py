@@ -59,56 +59,56 @@ def nested(depth: int) -> str:
 MCQ = {"question": "Q", "answer": 0}
 DEEP = nested(400)
 FILES: dict[str, tuple[str, Callable[[Path], Any], dict[str, Any], str]] = {
-    "Parquet that is no UTF-8": ("a.parquet", not_utf8, {}, "the column 'text' holds what cannot be read"),
-    "a date beyond all calendars": ("a.parquet", late_dates, {}, "the column 'text' holds what cannot be read"),
+    "Parquet that is no UTF-8": ("a.parquet", not_utf8, {}, "the column 'text' has values that cannot be read"),
+    "a date beyond all calendars": ("a.parquet", late_dates, {}, "the column 'text' has values that cannot be read"),
     "half a Parquet file": ("a.parquet", lambda p: p.write_bytes(b"PAR1 no PAR1"), {}, "not a whole Parquet file"),
     "choices whose text is null": (
         "a.jsonl",
         lambda p: json_lines(p, MCQ | {"choices": {"text": None}}),
         {"format": "choices"},
-        "wanted a list of texts in 'choices.text', which holds NoneType",
+        "needs a list of texts in 'choices.text', which holds NoneType",
     ),
     "choices whose text is a number": (
         "a.jsonl",
         lambda p: json_lines(p, MCQ | {"choices": {"text": 5}}),
         {"format": "choices"},
-        "wanted a list of texts in 'choices.text', which holds int",
+        "needs a list of texts in 'choices.text', which holds int",
     ),
     "choices whose text is one text": (
         "a.jsonl",
         lambda p: json_lines(p, MCQ | {"choices": {"text": "abc"}}),
         {"format": "choices"},
-        "wanted a list of texts in 'choices.text', which holds str",
+        "needs a list of texts in 'choices.text', which holds str",
     ),
     "choices whose labels are one text": (
         "a.jsonl",
         lambda p: json_lines(p, MCQ | {"choices": {"text": ["x", "y"], "label": "AB"}}),
         {"format": "choices"},
-        "wanted a list of texts in 'choices.label', which holds str",
+        "needs a list of texts in 'choices.label', which holds str",
     ),
     "an answer that is true": (
         "a.jsonl",
         lambda p: json_lines(p, {"question": "Q", "choices": ["x", "y"], "answer": True}),
         {"format": "choices"},
-        "wanted an answer by number, letter or text in 'answer', which holds true",
+        "needs an answer by number, letter or text in 'answer', which holds true",
     ),
     "more choices than letters": (
         "a.jsonl",
         lambda p: json_lines(p, {"question": "Q", "choices": ["x"] * 30, "answer": 29}),
         {"format": "choices"},
-        "wanted at most 26 choices, of which there are 30",
+        "needs at most 26 choices, of which there are 30",
     ),
     "lists in lists under a template": (
         "a.jsonl",
         lambda p: p.write_text(DEEP),
         {"text": "{text}!"},
-        "wanted text in 'text', which holds lists in lists, more than 20 deep",
+        "needs text in 'text', which holds lists in lists, more than 20 deep",
     ),
     "lists in lists in a format": (
         "a.jsonl",
         lambda p: p.write_text('{"instruction": "x", "output": ' + "[" * 400 + "1" + "]" * 400 + "}"),
         {"format": "alpaca"},
-        "wanted text in 'output', which holds lists in lists, more than 20 deep",
+        "needs text in 'output', which holds lists in lists, more than 20 deep",
     ),
     "thousands of columns": (
         "a.jsonl",
@@ -138,7 +138,7 @@ FILES: dict[str, tuple[str, Callable[[Path], Any], dict[str, Any], str]] = {
         "a.jsonl",
         lambda p: json_lines(p, {"x": 1}),
         {"text": "{" + "n" * 130_000 + "}"},
-        r"wanted a column 'n+'\.\.\. \(130,000 characters\)",
+        r"needs a column 'n+'\.\.\. \(130,000 characters\)",
     ),
     "a source that is half a surrogate pair": (
         "a.jsonl",
@@ -178,8 +178,8 @@ def test_the_byte_that_is_not_utf8_is_told_by_its_place(at: int, mark: bytes, tm
 
 
 PATHS = {
-    "a long path": ("x" * 5_000, "cannot be looked at"),
-    "a long path of short names": ("/".join(["x" * 99] * 50), "cannot be looked at|no such file"),
+    "a long path": ("x" * 5_000, "cannot be accessed"),
+    "a long path of short names": ("/".join(["x" * 99] * 50), "cannot be accessed|no such file"),
     "half a surrogate pair": ("a\ud800.txt", "no such file or folder"),
     "a zero byte": ("a\0b.txt", "no such file or folder"),
     "a user who does not exist": ("~nosuchuser/a.txt", "write the path out"),
@@ -272,7 +272,7 @@ def test_a_line_without_end_is_refused(tmp_path: Path, held_out: str, monkeypatc
     packed(tmp_path / "a.jsonl.gz", b"x", 64)
 
     def refused() -> None:
-        with pytest.raises(DataError, match="line 1: longer than 4,194,304 characters"):
+        with pytest.raises(DataError, match="line 1: over 4,194,304 characters"):
             load(tmp_path, train="a.jsonl.gz", test=held_out)
 
     assert peak(refused) < 12 * MEGABYTE
@@ -286,7 +286,7 @@ def test_text_without_end_and_without_a_limit_is_refused(
     json_lines(tmp_path / "many.jsonl", *({"text": f"{i} " * MEGABYTE} for i in range(3)))
 
     def refused(train: str) -> None:
-        with pytest.raises(DataError, match=r"more than 4,194,304 .* set domains\.notes\.characters to how many"):
+        with pytest.raises(DataError, match=r"more than 4,194,304 .* set domains\.notes\.characters to the number"):
             load(tmp_path, train=train, test=held_out)
 
     assert peak(lambda: refused("a.txt.gz")) < 16 * MEGABYTE

@@ -231,7 +231,7 @@ def test_a_finished_study_run_again_computes_nothing_and_says_so(
     before, tables = traces(study.out), results(study.out)
     assert main(study.command()) == 0
     out, err = capsys.readouterr()
-    assert err.splitlines()[-1] == "10 of 10 runs are done; nothing was left to compute"
+    assert err.splitlines()[-1] == "10 of 10 runs are done; nothing left to compute"
     assert "stage" not in err
     assert str(study.out / "report.html") in out
     assert traces(study.out) == before

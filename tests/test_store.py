@@ -269,8 +269,8 @@ def test_a_folder_of_an_older_version_is_refused_in_one_sentence(
     with pytest.raises(StoreError) as error:
         store.plan.inputs()
     assert str(error.value) == (
-        f"{store.out}: holds {what} of an older version of LDC, whose runs this one cannot tell apart; report it with "
-        "that version, or give another folder"
+        f"{store.out}: holds {what} of an older version of LDC, whose runs this version cannot identify; "
+        "report it with that version, or give another folder"
     )
 
 
@@ -469,7 +469,7 @@ def test_the_resolved_study_reads_back_as_the_study(finished: MiniStudy) -> None
 def test_a_second_run_in_the_same_folder_is_refused_while_the_first_is_at_work(tmp_path: Path) -> None:
     with (
         locked(tmp_path),
-        pytest.raises(StoreError, match="another ldc run is at work in this folder"),
+        pytest.raises(StoreError, match="another ldc run is using this folder"),
         locked(tmp_path),
     ):
         pass

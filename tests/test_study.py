@@ -208,7 +208,7 @@ def test_the_example_is_not_written_over_a_file(tmp_path: Path) -> None:
     write_example(path)
     assert read_study(path).study == read(example_text())
     path.write_text("mine")
-    with pytest.raises(StudyError, match="exists already; name another file, or replace it with --force"):
+    with pytest.raises(StudyError, match="exists already; name another file, or overwrite it with --force"):
         write_example(path)
     assert path.read_text() == "mine"
     write_example(path, force=True)

@@ -77,7 +77,7 @@ REFUSED = {
     ),
     "number for text": (
         "models: {m: {source: a, revision: 1234567}}\n" + DOMAINS + TRAINING,
-        "1: models.m.revision: must be text, not 1234567; put it in quotes if it is meant so",
+        "1: models.m.revision: must be text, not 1234567; put it in quotes if it is text",
     ),
     "too small": (VALID + "adapter: {rank: 0}", "4: adapter.rank: must be above 0, not 0"),
     "too large": (
@@ -99,7 +99,7 @@ REFUSED = {
     "neither steps nor tokens": (MODELS + DOMAINS + "training: {}", "3: training: give steps or tokens"),
     "source and splits": (
         MODELS + "domains: {a: {source: x, test: y}}\n" + TRAINING,
-        "2: domains.a: give either source, which LDC splits, or train and test, not both",
+        "2: domains.a: give either source (LDC splits it) or train and test, not both",
     ),
     "nothing to train on": (
         MODELS + "domains: {a: {source: x, test_share: 0.6, validation_share: 0.4}}\n" + TRAINING,
@@ -118,7 +118,7 @@ REFUSED = {
     "regime twice": (VALID + "regimes: [mlp, mlp]", "4: regimes[1]: the regime mlp occurs twice"),
     "reserved regime": (
         VALID + "regimes: {pt: mlp}",
-        "4: regimes.pt: this name is kept for the model before adaptation, which is always scored",
+        "4: regimes.pt: `pt` is reserved for the model before adaptation, which is always scored; rename the regime",
     ),
     "layers that are none": (
         VALID + "regimes:\n  - own: {block: mlp, layers: x}",
@@ -130,7 +130,7 @@ REFUSED = {
     ),
     "nothing to rank": (
         VALID + "regimes: [mlp, top1-mlp]",
-        "4: regimes: top1-mlp waits for the runs of `all`, which is not among the study's regimes; "
+        "4: regimes: top1-mlp needs the runs of `all`, which is not among the study's regimes; "
         "add it, or name another in selection.regime",
     ),
     "ranked by a ranking": (
@@ -143,7 +143,7 @@ REFUSED = {
     ),
     "a regime with a dot": (
         VALID + "regimes: {mlp.2: mlp}",
-        "4: regimes.mlp.2: a dot is kept for the members of a family; use a dash",
+        "4: regimes.mlp.2: a dot is reserved for the members of a family; use a dash",
     ),
     "two ways of choosing": (
         VALID + "regimes:\n  - mine: {block: mlp, top: 3, random: 3}",
@@ -164,7 +164,7 @@ REFUSED = {
     ),
     "a budget of its own": (
         VALID + "regimes:\n  - mine: {block: mlp, budget: mlp}",
-        "5: regimes[0].mine: budget is for the whole of one block, and names the other: {block: mlp, budget: attn}",
+        "5: regimes[0].mine: budget needs one whole block and names the other: {block: mlp, budget: attn}",
     ),
     "a seed that is none": (
         VALID + "seeds: [0, 1]\nselection: {seeds: [2]}",
@@ -172,11 +172,11 @@ REFUSED = {
     ),
     "no seed to validate on": (
         VALID + "seeds: [0, 1]\nselection: {seeds: [0, 1]}",
-        "5: selection.seeds: these are all the seeds; leave at least one to validate the ranking on",
+        "5: selection.seeds: these are all the seeds; leave at least one to validate the ranking",
     ),
     "a contrast with nobody": (
         VALID + "selection: {score: contrast}",
-        "4: selection.reference: others: there is one domain only; name a regime on shuffled text",
+        "4: selection.reference: `others` needs a second domain; name a regime on shuffled text",
     ),
     "a contrast with the unknown": (
         VALID + "selection: {score: contrast, reference: mlp}",
@@ -222,8 +222,8 @@ SYNTAX = {
     "two documents": ("a: 1\n---\nb: 2", "2: a second document begins here (`---`); a study file holds one study"),
     "no colon": ("a: 1\nb\n", "2: this line is not of the form `key: value`; mind the space after the colon"),
     "control character": ("a: 1\nb: \x07", "2: the control character '\\x07' is not allowed"),
-    "list": ("- a", "1: a study is a section of `key: value` lines, and this file holds a list"),
-    "text": ("hello", "1: a study is a section of `key: value` lines, and this file holds a line of text"),
+    "list": ("- a", "1: a study is a section of `key: value` lines, but this file holds a list"),
+    "text": ("hello", "1: a study is a section of `key: value` lines, but this file holds a line of text"),
 }
 
 
@@ -234,6 +234,6 @@ def test_what_is_not_yaml_is_refused_in_plain_words(text: str, message: str) -> 
 
 def test_yaml_nested_without_end_is_refused() -> None:
     assert refusal("[" * 5000) == ["study.yaml: nested too deeply"]
-    assert "study.yaml:1: models.q: the alias refers to a section that holds it" in refusal("models: &m {q: *m}")
+    assert "study.yaml:1: models.q: the alias refers to a section that contains it" in refusal("models: &m {q: *m}")
     levels = "".join(f"  a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9))
     assert any("more than 20000 values" in line for line in refusal(f"name:\n  a0: &a0 [x]\n{levels}"))

@@ -1,4 +1,4 @@
-"""The boundary of the command line, at which every error becomes one message and an exit code."""
+"""The entry point of the command line. It turns every error into one message and an exit code."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ldc.system import INTERRUPTED, check_posix, interruptible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; every error but a defect is one message.
+    """Run the command line and return its exit code. Every error prints one message.
 
     Args:
-        arguments: the words after `ldc`; None takes those of this process, which is to end with the code returned.
+        arguments: the words after `ldc`. None takes those of this process, which then ends with the returned code.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     own = arguments is None
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _outcome(app: Callable[..., object], words: list[str], debug: bool) -> tuple[int, str]:
-    """The exit code of a command and the message that goes with it, empty where the command has said all.
+    """The exit code of a command and its message. The message is empty if the command has printed everything.
 
     Raises:
         KeyboardInterrupt: a signal asks the process to end.
@@ -52,19 +52,19 @@ def _outcome(app: Callable[..., object], words: list[str], debug: bool) -> tuple
         if end.code == ExitCode.INTERRUPTED:
             return ExitCode.INTERRUPTED, INTERRUPTED
         return (end.code if isinstance(end.code, int) else ExitCode.DONE), ""
-    except Exception as error:  # the boundary: no error passes it but for a defect that is looked for
+    except Exception as error:  # the last place that can catch an error; --debug lets it pass
         if debug:
             raise
         return _told(error)
 
 
 def _told(error: Exception) -> tuple[int, str]:
-    """The exit code and the message of an error; what is none of LDC's own is a defect, told in one line."""
+    """The exit code and the message of an error. An error that is not LDC's own is a defect and gets one line."""
     if isinstance(error, LdcError):
         return error.exit_code, str(error)
     if isinstance(error, MemoryError):
         return EnvironmentFault.exit_code, f"out of memory{f': {error}' if str(error) else ''}"
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return ExitCode.USAGE, f"{error.filename}: no file or folder can have so long a name; give a shorter one"
+        return ExitCode.USAGE, f"{error.filename}: the name is too long for a file or folder; give a shorter one"
     told = f"{type(error).__name__}: {error}".splitlines()[0]
     return ExitCode.UNEXPECTED, f"unexpected {told}\nrun again with --debug for the traceback"

@@ -1,4 +1,4 @@
-"""What a bug report needs to know of this machine: no names, no tokens, nothing imported but to find the device."""
+"""The facts about this machine for a bug report: no names and no tokens. Only the search for a device imports torch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def doctor() -> dict[str, dict[str, Any]]:
 
 
 def as_markdown(facts: dict[str, dict[str, Any]]) -> str:
-    """The facts as tables to be pasted into a bug report."""
+    """The facts as Markdown tables for a bug report."""
     parts = []
     for section, rows in facts.items():
         lines = [f"| {name} | {str(value).replace('|', '/')} |" for name, value in rows.items()]
@@ -85,14 +85,18 @@ def _device() -> dict[str, Any]:
 def _access() -> dict[str, Any]:
     cache = hub_cache()
     facts = {
-        "Hub cache": f"{machine.tilde(cache)} ({'there' if cache.is_dir() else 'not there yet'})",
+        "Hub cache": f"{machine.tilde(cache)} ({'exists' if cache.is_dir() else 'does not exist yet'})",
         "kept rows": machine.tilde(kept_folder()),
         "free disk there": machine.size(machine.free_disk_bytes(cache)),
         "free disk here": machine.size(machine.free_disk_bytes(Path.cwd())),
-        "Hub token": f"seen {token_source()}" if token_source() else "not seen",
+        "Hub token": f"found {token_source()}" if token_source() else "not found",
         "network": f"forbidden by {offline()}" if offline() else "allowed (not tried)",
-        "telemetry": "LDC sends none; that of the Hub's client is "
-        + ("off" if any(os.environ.get(name) for name in _TELEMETRY) else "as it is set (off: DO_NOT_TRACK=1)"),
+        "telemetry": "LDC sends none; the Hub's client: "
+        + (
+            "off"
+            if any(os.environ.get(name) for name in _TELEMETRY)
+            else "its own default (DO_NOT_TRACK=1 turns it off)"
+        ),
     }
     for name in (*OFFLINE_VARIABLES, *_SHOWN):
         if name in os.environ:

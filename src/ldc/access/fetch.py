@@ -1,4 +1,4 @@
-"""Bring what a study lacks to this disk: files of models, text up to its cap, nothing twice."""
+"""Fetches what a study lacks: files of models and text up to its limit, nothing twice."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ldc.study.reading import StudyFile
 
 
 def fetch_study(file: StudyFile, progress: Progress) -> Preflight:
-    """Bring all that can be had; the state after it. The same call again goes on where this one stopped.
+    """Fetch everything that is available, and return the state afterwards. The same call again continues.
 
     Raises:
-        LdcError: with every problem met; what could be brought is here nevertheless.
+        LdcError: lists every problem; whatever was available has been fetched.
     """
     before = preflight(file)
     problems = [*before.problems, *_bring(before.wanted, progress)]
@@ -27,10 +27,10 @@ def fetch_study(file: StudyFile, progress: Progress) -> Preflight:
 
 
 def ready(file: StudyFile, out: Path, device: str, progress: Progress) -> None:
-    """Make sure that a study can begin: whatever is wrong is told before anything is fetched or computed.
+    """Make sure that a study can begin. Reports every problem before anything is fetched or computed.
 
     Raises:
-        LdcError: with every problem.
+        LdcError: lists every problem.
     """
     before = preflight(file, out, device)
     raise_problems(before.problems, file)
@@ -40,7 +40,7 @@ def ready(file: StudyFile, out: Path, device: str, progress: Progress) -> None:
 
 
 def _bring(wanted: list[Wanted], progress: Progress) -> list[LdcError]:
-    """Fetch one thing after the other; the problems met, each of which ends only its own."""
+    """Fetch one item after the other and return the problems. A failed item does not stop the others."""
     problems: list[LdcError] = []
     for item in wanted:
         try:
@@ -60,7 +60,7 @@ def _bring_model(item: Wanted, progress: Progress) -> None:
     """Fetch the files of a model one by one.
 
     Raises:
-        EnvironmentFault: the Hub refuses, or the connection breaks; whole files stay.
+        EnvironmentFault: the Hub refuses, or the connection breaks; complete files stay.
     """
     from huggingface_hub import hf_hub_download
 
@@ -81,7 +81,7 @@ def _bring_model(item: Wanted, progress: Progress) -> None:
 
 
 def _counting(advance: Callable[[int], None]) -> Any:
-    """A bar for the Hub's client that shows nothing and counts."""
+    """A progress bar for the Hub's client that counts and shows nothing."""
     from huggingface_hub.utils import tqdm
 
     class Counting(tqdm):

@@ -1,4 +1,4 @@
-"""The Hub as LDC speaks to it: where its cache is, what a repository holds, and its refusals in words."""
+"""Access to the Hub: where its cache is, what a repository holds, and its refusals in words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TRUE = ("1", "on", "yes", "true")
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A model or data set on the Hub, at a revision if one is asked for."""
+    """A model or data set on the Hub, at a revision if one is given."""
 
     id: str
     kind: Literal["model", "dataset"]
@@ -38,11 +38,11 @@ class Repository:
 
     @property
     def folder(self) -> Path:
-        """Its folder in the Hub cache, there or not."""
+        """Its folder in the Hub cache, whether it exists or not."""
         return hub_cache() / f"{self.kind}s--{self.id.replace('/', '--')}"
 
     def snapshot(self) -> Path | None:
-        """The folder of the asked revision in the Hub cache, whole or not; None where there is none."""
+        """The folder of the given revision in the Hub cache, complete or not; None if there is none."""
         revision = self.revision or "main"
         reference = self.folder / "refs" / revision
         commit = reference.read_text().strip() if reference.is_file() else revision
@@ -52,7 +52,7 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What the Hub says of a repository: its commit, its files with their bytes, its licence, whether it is gated."""
+    """What the Hub says about a repository: commit, files with their bytes, licence, and whether it is gated."""
 
     commit: str
     files: dict[str, int]
@@ -61,7 +61,7 @@ class Listing:
 
 
 def offline() -> str | None:
-    """The variable that forbids access to the network, if one does."""
+    """The environment variable that forbids network access, if one does."""
     return next((name for name in OFFLINE_VARIABLES if os.environ.get(name, "").lower() in _TRUE), None)
 
 
@@ -72,7 +72,7 @@ def hub_home() -> Path:
 
 
 def token_source() -> str | None:
-    """Where a token for the Hub was seen; never the token itself."""
+    """Where a token for the Hub was found; never the token itself."""
     for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         if os.environ.get(variable, "").strip():
             return f"in {variable}"
@@ -84,13 +84,13 @@ def token_source() -> str | None:
 
 
 def listing(repository: Repository) -> Listing:
-    """Ask the Hub for a repository, and whether its files may be read.
+    """Ask the Hub about a repository, and whether its files may be read.
 
     Raises:
-        EnvironmentFault: it may not be asked, cannot be reached, or refuses; says what to do.
+        EnvironmentFault: network access is forbidden, the Hub cannot be reached, or it refuses; says what to do.
     """
     if variable := offline():
-        raise EnvironmentFault(f"{repository}: cannot be asked for while {variable} forbids access to the network")
+        raise EnvironmentFault(f"{repository}: not fetched, because {variable} forbids network access")
     from huggingface_hub import HfApi
 
     with refusals_in_words(repository):
@@ -115,7 +115,7 @@ def listing(repository: Repository) -> Listing:
 
 @contextmanager
 def refusals_in_words(repository: Repository) -> Iterator[None]:
-    """Turn what the Hub's client raises into one message with its remedy.
+    """Turn errors of the Hub's client into one message with a remedy.
 
     Raises:
         EnvironmentFault: instead of any error of access.
@@ -130,20 +130,20 @@ def refusals_in_words(repository: Repository) -> Iterator[None]:
 
 
 def told(error: BaseException, repository: Repository) -> str:
-    """An error of the Hub's client in words: what is the matter with this repository, and what to do."""
+    """An error of the Hub's client in words: what is wrong with this repository, and what to do."""
     from huggingface_hub import errors
 
     seen = token_source()
-    token = f"a token was seen {seen}" if seen else "no token was seen"
+    token = f"a token was found {seen}" if seen else "no token was found"
     if isinstance(error, errors.GatedRepoError):  # before its parent, which says "not found"
         if seen:
             return (
-                f"{repository}: gated, and the token seen {seen} has no access. Accept the conditions at "
+                f"{repository}: gated, and the token found {seen} has no access. Accept the conditions at "
                 f"{repository.page} with the account of that token (its owners may take time to grant it), "
                 f"or log in with another: {LOGIN} --force"
             )
         return (
-            f"{repository}: gated, and no token was seen. Accept the conditions at {repository.page}, "
+            f"{repository}: gated, and no token was found. Accept the conditions at {repository.page}, "
             f"make a token at {TOKENS_PAGE}, and log in: {LOGIN}"
         )
     if isinstance(error, errors.DisabledRepoError):
@@ -157,20 +157,20 @@ def told(error: BaseException, repository: Repository) -> str:
             f"{repository.page}/commits/main"
         )
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return f"{repository}: cannot be asked for while the Hub's client is set offline"
+        return f"{repository}: not fetched, because the Hub's client is set to offline"
     if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
         return _told_status(error.response.status_code, repository, seen)
     return (
-        f"{repository}: the Hub cannot be reached ({type(error).__name__}). Mend the connection, or bring it to the "
-        "cache on a machine with access: ldc fetch STUDY"
+        f"{repository}: the Hub cannot be reached ({type(error).__name__}). Check the connection, or fetch it "
+        "on a machine with access: ldc fetch STUDY"
     )
 
 
 def _told_status(status: int, repository: Repository, seen: str | None) -> str:
     if status in (401, 403):
-        remedy = f"the token seen {seen} is refused; log in again: {LOGIN} --force" if seen else f"log in: {LOGIN}"
+        remedy = f"the token found {seen} is refused; log in again: {LOGIN} --force" if seen else f"log in: {LOGIN}"
         return f"{repository}: the Hub refuses access ({status}); {remedy}"
     if status == 429:
         remedy = "wait some minutes" if seen else f"wait some minutes, or log in for a higher limit: {LOGIN}"
-        return f"{repository}: the Hub answers that there were too many requests; {remedy}"
-    return f"{repository}: the Hub answers {status}; the same command again goes on when it is mended"
+        return f"{repository}: the Hub reports too many requests; {remedy}"
+    return f"{repository}: the Hub answers {status}; repeat the same command later to continue"

@@ -1,4 +1,4 @@
-"""Disks of this machine, and paths and sizes as they are shown. Its memory and GPUs: `ldc.plan.machine`."""
+"""Disks of this machine, and how paths and sizes are shown. Memory and GPUs are in `ldc.plan.machine`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 
 def free_disk_bytes(path: Path) -> int | None:
-    """Free bytes where a path is, or will be; None where there is no disk, as in /proc."""
+    """Free bytes on the disk of a path, which need not exist; None if there is no disk, as in /proc."""
     usage = shutil.disk_usage(_existing(path))
     return usage.free if usage.total else None
 
 
 def same_disk(a: Path, b: Path) -> bool:
-    """Whether two paths, there or not, lie on one file system."""
+    """Whether two paths, which need not exist, are on one file system."""
     return _existing(a).stat().st_dev == _existing(b).stat().st_dev
 
 
 def tilde(path: Path | str) -> str:
-    """A path as it may be shown to others: the home folder as `~`."""
+    """A path that is safe to show to others: with the home folder as `~`."""
     text, home = str(path), str(Path.home())
     return f"~{text.removeprefix(home)}" if home != "/" and (text == home or text.startswith(home + os.sep)) else text
 

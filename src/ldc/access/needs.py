@@ -1,4 +1,4 @@
-"""What a study needs that may be elsewhere, each model and each split of a domain: is it on this disk?"""
+"""What a study needs, and whether it is on this disk: each model and each split of a domain."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Need:
     """One model, or one split of a domain.
 
     Attributes:
-        key: where it stands in the study: `models.llama`.
+        key: its key in the study: `models.llama`.
         source: its Hub id, its path as the study has it, or `embedded`.
-        repository: where it can be had; None where it is no matter of the Hub.
+        repository: where the Hub has it; None if it does not come from the Hub.
         place: its folder or file on this disk.
-        problem: why it cannot be used as it is; None if it can.
-        split: of a Hub data set, the split that is read, and `domain` what it is read for.
+        problem: why it cannot be used now; None if it can.
+        split: for a Hub data set, the split that is read; `domain` is the domain it is read for.
     """
 
     key: str
@@ -45,12 +45,12 @@ class Need:
 
     @property
     def here(self) -> bool:
-        """Whether it can be used as it is."""
+        """Whether it can be used now."""
         return self.problem is None
 
 
 def needs(file: StudyFile) -> list[Need]:
-    """Everything a study needs, in its order. Nothing is asked of the network, and no weights are read."""
+    """Everything a study needs, in its order. Uses no network and reads no weights."""
     found = [_model(name, spec, file.base) for name, spec in file.study.models.items()]
     for name, domain in file.study.domains.items():
         found += _domain(name, domain, file.base)
@@ -83,7 +83,7 @@ def _model(name: str, spec: ModelSpec, base: Path) -> Need:
         problem = error
     if problem is not None and repository is not None:
         problem = EnvironmentFault(
-            f"{key}: {repository} is in the Hub cache in part only: {problem}. Where there is access: ldc fetch STUDY"
+            f"{key}: {repository} is incomplete in the Hub cache: {problem}. Where there is access: ldc fetch STUDY"
         )
     return Need(key, spec.source, repository, folder, problem, remote_code=spec.trust_remote_code)
 
@@ -94,7 +94,7 @@ def _domain(name: str, spec: DomainSpec, base: Path) -> list[Need]:
         problem = (
             None
             if name in EMBEDDED_DOMAINS
-            else DataError(f"{key}: no embedded domain has this name; there are {', '.join(EMBEDDED_DOMAINS)}")
+            else DataError(f"{key}: no embedded domain has this name; choose one of {', '.join(EMBEDDED_DOMAINS)}")
         )
         return [Need(key, "embedded", problem=problem)]
     if spec.on_hub:

@@ -1,4 +1,4 @@
-"""Before any work: is everything here or to be had, is there room for it, and does it fit into memory?"""
+"""Checks before any work: is everything here or available, is there disk space, and does it fit into memory?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BYTES_PER_CHARACTER = 1.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """Something that is not here and can be had: the need, what the Hub says of it, its files with their bytes."""
+    """Something that can be fetched: the need, what the Hub says about it, and its files with their bytes."""
 
     need: Need
     listing: Listing
@@ -36,7 +36,7 @@ class Wanted:
 
     @property
     def bytes(self) -> int:
-        """Bytes to come; for text that is streamed the most that the cap allows."""
+        """Bytes to fetch; for streamed text the most that its limit allows."""
         if self.need.domain is not None:
             return int(self.need.domain.characters * _BYTES_PER_CHARACTER)
         return sum(self.files.values())
@@ -44,7 +44,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Preflight:
-    """What a study lacks, what of it can be had, and every problem."""
+    """What a study lacks, what of that can be fetched, and every problem."""
 
     needs: list[Need]
     wanted: list[Wanted]
@@ -52,10 +52,10 @@ class Preflight:
 
 
 def preflight(file: StudyFile, out: Path | None = None, device: str = "auto") -> Preflight:
-    """Look at all a study needs. The Hub is asked only for what is not on this disk.
+    """Check everything a study needs. Asks the Hub only about what is not on this disk.
 
     Args:
-        out: the folder for the results, whose disk is looked at; None where nothing is to be run.
+        out: the folder for the results, whose disk is checked; None if nothing will run.
         device: auto, cpu, cuda or cuda:N; memory is compared on a CPU only.
     """
     every = needs(file)
@@ -68,7 +68,7 @@ def preflight(file: StudyFile, out: Path | None = None, device: str = "auto") ->
         if need.repository is None or not isinstance(need.problem, EnvironmentFault):
             problems.append(need.problem)
         elif variable := offline():
-            problems.append(EnvironmentFault(f"{need.problem} ({variable} forbids access to the network here)"))
+            problems.append(EnvironmentFault(f"{need.problem} ({variable} forbids network access here)"))
         else:
             _ask(need, need.repository, answers, wanted, problems)
     problems += _room(wanted)
@@ -80,7 +80,7 @@ def preflight(file: StudyFile, out: Path | None = None, device: str = "auto") ->
 
 
 def _unusable(out: Path, device: str) -> list[LdcError]:
-    """Problems of what was asked for beside the study: a folder that cannot be, a device that is not here."""
+    """Problems outside the study file: an impossible folder or a missing device."""
     problems: list[LdcError] = []
     for check in (lambda: check_path(out), lambda: find_machine(device, rate=1.0)):
         try:
@@ -91,8 +91,8 @@ def _unusable(out: Path, device: str) -> list[LdcError]:
 
 
 def fits(file: StudyFile, out: Path, device: str) -> list[LdcError]:
-    """Whether results have room on the disk, and the study in memory; for this the models must be here."""
-    here = find_machine(device, rate=1.0)  # no time is asked for, so no rate is measured
+    """Problems of disk space for results and of memory for the study. The models must be here."""
+    here = find_machine(device, rate=1.0)  # no time is needed, so no rate is measured
     cost = estimate(file, device, here.flops)
     problems: list[LdcError] = []
     stored = sum(path.stat().st_size for path in (out / "runs").rglob("*") if path.is_file())
@@ -100,15 +100,15 @@ def fits(file: StudyFile, out: Path, device: str) -> list[LdcError]:
     if free is not None and needed > free:
         problems.append(
             EnvironmentFault(
-                f"{out}: the results need about {machine.size(needed)}, and {machine.size(free)} are free; "
-                "free some, or give another folder with -o"
+                f"{out}: the results need about {machine.size(needed)}, but only {machine.size(free)} are free; "
+                "free some space, or give another folder with -o"
             )
         )
     if not here.on_gpu and cost.memory_bytes > here.memory_bytes:
         problems.append(
             EnvironmentFault(
-                f"memory: the study needs about {machine.size(cost.memory_bytes)}, and this machine has "
-                f"{machine.size(here.memory_bytes)}; lower training.batch or training.block_length, or take a smaller "
+                f"memory: the study needs about {machine.size(cost.memory_bytes)}, but this machine has "
+                f"{machine.size(here.memory_bytes)}; lower training.batch or training.block_length, or use a smaller "
                 "model"
             )
         )
@@ -116,7 +116,7 @@ def fits(file: StudyFile, out: Path, device: str) -> list[LdcError]:
 
 
 def raise_problems(problems: Sequence[LdcError], file: StudyFile) -> None:
-    """Raise all problems as one: of the environment if any of them is, else of the study.
+    """Raise all problems as one error: of the environment if any problem is, else of the study.
 
     Raises:
         LdcError: there is a problem.
@@ -130,16 +130,16 @@ def raise_problems(problems: Sequence[LdcError], file: StudyFile) -> None:
     if len(texts) == 1:
         raise type(problems[0])(texts[0])
     kind = EnvironmentFault if any(isinstance(p, EnvironmentFault) for p in problems) else StudyError
-    raise kind("\n".join([f"{len(texts)} problems before the study can begin", *texts]))
+    raise kind("\n".join([f"{len(texts)} problems to solve before the study can begin", *texts]))
 
 
 def how_to_carry() -> str:
-    """Where fetched things lie, to be copied to a machine without access."""
+    """Where fetched files are, to copy them to a machine without access."""
     places = {machine.tilde(hub_cache()), machine.tilde(kept_folder())}
     home = machine.tilde(hub_home())
     if all(place.startswith(home) for place in places):
         places = {home}
-    return f"what was fetched elsewhere is copied here to {' and '.join(sorted(places))}"
+    return f"copy files that were fetched on another machine to {' and '.join(sorted(places))}"
 
 
 def _ask(
@@ -149,7 +149,7 @@ def _ask(
     wanted: list[Wanted],
     problems: list[LdcError],
 ) -> None:
-    """Ask the Hub for something that is not here, once for each repository."""
+    """Ask the Hub about something that is not here, once for each repository."""
     if repository not in answers:
         try:
             answers[repository] = listing(repository)
@@ -170,7 +170,7 @@ def _ask(
 
 
 def _model_files(need: Need, found: Listing) -> dict[str, int]:
-    """The files of a model that are used and not here: configuration, safetensors, tokenizer, code if it is allowed.
+    """The files of a model that are needed and not here: configuration, safetensors, tokenizer, and code if allowed.
 
     Raises:
         ModelError: it has no configuration, no safetensors or no tokenizer.json.
@@ -185,12 +185,16 @@ def _model_files(need: Need, found: Listing) -> dict[str, int]:
     where = f"{need.key}: {need.source}"
     if "config.json" not in names:
         adapter = " It holds an adapter; name its base model instead" if "adapter_config.json" in found.files else ""
-        raise ModelError(f"{where}: has no config.json on the Hub, so it is no model in Hugging Face format.{adapter}")
+        raise ModelError(
+            f"{where}: has no config.json on the Hub, so it is not a model in Hugging Face format.{adapter}"
+        )
     if not any(name.endswith(".safetensors") for name in names):
-        raise ModelError(f"{where}: has no weights in safetensors on the Hub; others can run code and are refused")
+        raise ModelError(
+            f"{where}: has no safetensors weights on the Hub; LDC refuses other formats, because they can run code"
+        )
     if "tokenizer.json" not in names:
         raise ModelError(
-            f"{where}: has no tokenizer.json on the Hub, the fast tokenizer that LDC reads; take a model that has one, "
+            f"{where}: has no tokenizer.json on the Hub, the fast tokenizer that LDC reads; use a model that has one, "
             "or make one: AutoTokenizer.from_pretrained(ID).save_pretrained(FOLDER)"
         )
     assert need.repository is not None
@@ -199,7 +203,7 @@ def _model_files(need: Need, found: Listing) -> dict[str, int]:
 
 
 def _room(wanted: Sequence[Wanted]) -> list[LdcError]:
-    """Whether what is to come has room: models in the Hub cache, rows in LDC's own folder."""
+    """Problems of disk space for downloads: models in the Hub cache, rows in LDC's own folder."""
     needed = {hub_cache(): 0, kept_folder(): 0}
     for item in wanted:
         needed[kept_folder() if item.need.domain is not None else hub_cache()] += item.bytes
@@ -211,8 +215,8 @@ def _room(wanted: Sequence[Wanted]) -> list[LdcError]:
         if free is not None and count > free:
             problems.append(
                 EnvironmentFault(
-                    f"{machine.tilde(place)}: {machine.size(count)} are to be fetched, and {machine.size(free)} are "
-                    "free; free some, or set HF_HOME to a folder on a larger disk"
+                    f"{machine.tilde(place)}: {machine.size(count)} are needed, but only {machine.size(free)} are "
+                    "free; free some space, or set HF_HOME to a folder on a larger disk"
                 )
             )
     return problems

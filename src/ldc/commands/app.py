@@ -1,4 +1,4 @@
-"""The command line: its commands, and the options that stand before them."""
+"""The command line: its commands, and the options that come before a command."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def _ldc(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="On an error, show the traceback.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Map in which layers of a language model a domain is written, and test the map.
+    """Find which layers change when a model learns a domain, and test whether that map can be trusted.
 
     Exit codes: 0 done; 1 unexpected error; 2 wrong usage or study file; 3 finished, but some runs failed;
     4 the machine lacks something; 130 interrupted.

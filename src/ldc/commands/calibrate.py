@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """What is changed."""
+    """What a calibration changes in the model."""
 
     DAMAGE = "damage"
     DAMAGE2 = "damage2"
@@ -39,12 +39,12 @@ class Kind(StrEnum):
     NONE = "none"
 
 
-Quick = Annotated[bool, typer.Option("--quick", help="Fewer and shorter: minutes on two cores.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer and shorter maps: takes minutes on two cores.")]
 Kinds = Annotated[
     list[Kind] | None,
     typer.Option(
         "--kind",
-        help="What to change; may be repeated. Default: all four; with a study, what it says, else taught and none.",
+        help="What to change; may be repeated. Default: all four; for a study, what its file says, or taught and none.",
         show_default=False,
     ),
 ]
@@ -53,26 +53,29 @@ Domains = Annotated[
     typer.Option(
         "--domain",
         metavar="DOMAIN",
-        help="Embedded domain, file or folder (of a study: its name) that a block is taught; may be repeated.",
+        help="Domain to teach a block: an embedded one, a file or folder; for a study, its name. May be repeated.",
         show_default=False,
     ),
 ]
 TextOption = Annotated[
     str | None,
     typer.Option(
-        "--text", metavar="DOMAIN", help="Map damaged models on this, not on own samples.", show_default=False
+        "--text",
+        metavar="DOMAIN",
+        help="Map damaged models on this text instead of samples of the undamaged model.",
+        show_default=False,
     ),
 ]
 Strengths = Annotated[
     list[float] | None,
-    number("--strength", "Noise of the damage in standard deviations; may be repeated.", letter="X"),
+    number("--strength", "Damage: noise in standard deviations of the weights; may be repeated.", letter="X"),
 ]
-Lessons = Annotated[list[int] | None, number("--lesson", "Optimiser steps of a teacher; may be repeated.", 1)]
-Blocks = Annotated[int | None, number("--blocks", "Change N blocks only, spread evenly.", 1)]
-Seeds = Annotated[int | None, number("--seeds", "Seeds of each map.", 1)]
+Lessons = Annotated[list[int] | None, number("--lesson", "Taught: optimiser steps of the teacher; may be repeated.", 1)]
+Blocks = Annotated[int | None, number("--blocks", "Change only N blocks, spread evenly over all of them.", 1)]
+Seeds = Annotated[int | None, number("--seeds", "Number of seeds of each map.", 1)]
 Steps = Annotated[int | None, number("--steps", "Optimiser steps of a map.", 1)]
-Rows = Annotated[int | None, number("--rows", "Rows of each step.", 1)]
-Length = Annotated[int | None, number("--length", "Tokens of a row.", 8)]
+Rows = Annotated[int | None, number("--rows", "Rows in each step.", 1)]
+Length = Annotated[int | None, number("--length", "Tokens in a row.", 8)]
 Rate = Annotated[float | None, number("--learning-rate", "Peak learning rate of a map.", letter="X")]
 
 
@@ -98,12 +101,13 @@ def calibrate(
     workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Change a model in a known way and say how often each metric of the map names the place.
+    """Test whether the map finds a block that was changed on purpose.
 
-    With a study file, at the study's own tokens, rank and seeds. The same command again continues.
+    Changes the model in a known block, maps it, and prints how often each metric names that block. A study file
+    sets the tokens, rank and seeds. Run the same command again to continue.
     """
     if out is None and not dry_run:
-        raise typer.BadParameter("give the folder for the results, such as -o out", param_hint="-o")
+        raise typer.BadParameter("name a folder for the results, such as -o out", param_hint="-o")
     changes = {
         "kinds": None if kind is None else tuple(dict.fromkeys(k.value for k in kind)),
         "domains": None if domain is None else tuple(dict.fromkeys(domain)),
@@ -124,10 +128,10 @@ def calibrate(
 
 
 def _of_study(path: Path, changes: Mapping[str, Any], maps: Mapping[str, Any]) -> StudyFile:
-    """The calibration of a study file, with what the options change of its section.
+    """The calibration of a study file, with its section changed by the options.
 
     Raises:
-        typer.BadParameter: an option says how maps are trained, which the study says already.
+        typer.BadParameter: an option sets how maps are trained, which the study file sets.
     """
     from ldc.study.reading import read_study
     from ldc.study.short_calibration import calibration_of_study
@@ -135,5 +139,7 @@ def _of_study(path: Path, changes: Mapping[str, Any], maps: Mapping[str, Any]) -
     for name, value in maps.items():
         if value is not None:
             option = f"--{name.replace('_', '-')}"
-            raise typer.BadParameter("a study file says itself how maps are trained; leave it out", param_hint=option)
+            raise typer.BadParameter(
+                "the study file sets how maps are trained; leave this option out", param_hint=option
+            )
     return calibration_of_study(read_study(path), {name: value for name, value in changes.items() if value is not None})

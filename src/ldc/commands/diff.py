@@ -12,8 +12,10 @@ from ldc.commands.updates import AsCsv, By, ByOption, FigureFile, check_output, 
 
 
 def diff(
-    base: Annotated[str, typer.Argument(metavar="BASE", help="The model before: a folder, or a Hub id in the cache.")],
-    tuned: Annotated[str, typer.Argument(metavar="TUNED", help="The model after.")],
+    base: Annotated[
+        str, typer.Argument(metavar="BASE", help="The model before training: a folder, or a Hub id in the cache.")
+    ],
+    tuned: Annotated[str, typer.Argument(metavar="TUNED", help="The model after training, given the same way.")],
     stable_rank: Annotated[
         bool, typer.Option("--stable-rank", help="Add the largest singular value and the stable rank.")
     ] = False,
@@ -22,7 +24,9 @@ def diff(
     as_csv: AsCsv = False,
     figure: FigureFile = None,
 ) -> None:
-    """Print how far a fine-tuned or merged model moved from its base, streamed from their safetensors files."""
+    """Print how far a fine-tuned or merged model is from its base.
+
+    Streams both models from their safetensors files, and builds neither."""
     check_output(as_json, as_csv, figure)
     from ldc.inspection.models import checkpoint_table
 

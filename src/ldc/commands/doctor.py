@@ -11,10 +11,14 @@ from ldc.commands.options import AsJson
 
 
 def doctor(
-    markdown: Annotated[bool, typer.Option("--markdown", help="Tables to be pasted into a bug report.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown tables to paste into a bug report.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what this machine has: device, precision, memory, access, versions. Asks nothing of the network."""
+    """Describe this machine: device, precision, memory, versions.
+
+    Also shows whether Hub access is set up. Does not use the network."""
     from ldc.access import doctor as examined
 
     facts = examined.doctor()

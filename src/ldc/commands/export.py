@@ -13,7 +13,7 @@ from ldc.commands.options import AsJson, OutPath
 
 
 class Trainer(StrEnum):
-    """What the configuration is for."""
+    """The trainer that the configuration is for."""
 
     PEFT = "peft"
     TRL = "trl"
@@ -24,27 +24,33 @@ class Trainer(StrEnum):
 
 def export(
     out: OutPath,
-    to: Annotated[Trainer | None, typer.Option("--to", help="The trainer it is for.", show_default=False)] = None,
-    model: Annotated[str | None, typer.Option("--model", help="A model, if there are several.")] = None,
-    domain: Annotated[str | None, typer.Option("--domain", help="A domain, if there are several.")] = None,
+    to: Annotated[
+        Trainer | None, typer.Option("--to", help="The trainer that will read it.", show_default=False)
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The model; needed if the study has several.")] = None,
+    domain: Annotated[str | None, typer.Option("--domain", help="The domain; needed if the study has several.")] = None,
     regime: Annotated[
         str | None,
-        typer.Option("--regime", help="A regime, such as top3-mlp; default: the top-k regime that scored best."),
+        typer.Option("--regime", help="The regime, such as top3-mlp; default: the top-k regime with the best score."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Layers as this seed alone ranks them; default: the mean over seeds.")
+        int | None, typer.Option("--seed", help="Rank the layers by this seed alone; default: by the mean over seeds.")
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="The file to write; default: print it.", show_default=False),
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="The file to write; default: print to stdout.", show_default=False
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-    show: Annotated[bool, typer.Option("--list", help="List what can be exported.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    show: Annotated[
+        bool, typer.Option("--list", help="List what can be exported; --json prints the list as JSON.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the selected layers as a configuration for a trainer, by exact module paths.
+    """Write the selected layers as a configuration for a trainer.
 
-    For peft it is Python, or an adapter_config.json if FILE ends in .json. The --json is for --list.
+    Names modules by their exact paths. For peft it writes Python, or an adapter_config.json if FILE ends in .json.
     """
     from ldc.export.choice import choose, exportable
     from ldc.export.selection import provenance
@@ -52,9 +58,9 @@ def export(
     from ldc.state import StudyState
 
     if not show and to is None:
-        raise typer.BadParameter(f"give one of {', '.join(Trainer)}; or --list", param_hint="--to")
+        raise typer.BadParameter(f"give one of {', '.join(Trainer)}, or use --list", param_hint="--to")
     if as_json and not show:
-        raise typer.BadParameter("goes with --list", param_hint="--json")
+        raise typer.BadParameter("works only with --list", param_hint="--json")
     state = StudyState.of(out)
     if show:
         rows = exportable(state, model, domain)

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 def fetch(
     study: StudyPath,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what is here and what is not.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what is here and what is missing.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Bring a study's models and text to the cache, to be used offline. The same command again goes on."""
+    """Download a study's models and data sets for offline use.
+
+    They go to the cache of the Hugging Face Hub. Run the same command again to continue."""
     from ldc.access.fetch import fetch_study
     from ldc.access.needs import needs
     from ldc.access.preflight import how_to_carry
@@ -39,7 +41,7 @@ def fetch(
     if all(row["state"] == "here" for row in rows):
         console.say("everything is here")
     if any(need.repository for need in found):
-        console.say(how_to_carry().replace("is copied here to", "lies in"))
+        console.say(how_to_carry())
 
 
 def need_row(need: Need) -> dict[str, Any]:

@@ -14,12 +14,12 @@ WIDTH = 80
 
 
 def known_truths(out: Path) -> dict[str, Any]:
-    """What the summary of a folder says of known truths, model by model."""
+    """What the summary of a folder says about known truths, model by model."""
     return dict(json.loads((out / "summary.json").read_text(encoding="utf-8"))["calibration"])
 
 
 def put_known_truths(out: Path) -> None:
-    """The shares found, the halves that raw S named, what stands out where nothing was changed, and where it all is."""
+    """Print the shares found, the halves that raw S named, what stands out in unchanged models, and file paths."""
     sections = known_truths(out)
     for model, section in sections.items():
         if len(sections) > 1:

@@ -14,34 +14,42 @@ from ldc.commands.updates import AsCsv, By, ByOption, FigureFile, check_output, 
 def norms(
     adapter: Annotated[
         str,
-        typer.Argument(metavar="ADAPTER", help="A folder with a PEFT adapter, or its Hub id in the cache, org/name."),
+        typer.Argument(metavar="ADAPTER", help="A folder with a PEFT adapter, or its Hub id (org/name) in the cache."),
     ],
     base: Annotated[
         str | None,
-        typer.Option("--base", metavar="MODEL", help="Its base model: adds S / norm(W).", show_default=False),
+        typer.Option("--base", metavar="MODEL", help="The base model; adds S / norm(W).", show_default=False),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="NAME", help="Which adapter, where several were saved.", show_default=False),
+        typer.Option(
+            "--name", metavar="NAME", help="The adapter's name, if several are saved there.", show_default=False
+        ),
     ] = None,
     by: ByOption = By.COMPONENT,
     intruders: Annotated[
-        bool, typer.Option("--intruders", help="Count intruder dimensions; needs --base, takes minutes.")
+        bool, typer.Option("--intruders", help="Count intruder dimensions; needs --base and takes minutes.")
     ] = False,
     top: Annotated[
-        int, typer.Option("--top", min=1, metavar="K", help="Singular vectors looked at for intruders.")
+        int,
+        typer.Option("--top", min=1, metavar="K", help="Number of leading singular vectors to check for intruders."),
     ] = 10,
     threshold: Annotated[
-        float, typer.Option("--threshold", min=0.0, max=1.0, help="Cosine below which one is an intruder.")
+        float,
+        typer.Option(
+            "--threshold", min=0.0, max=1.0, help="Intruder if its cosine to every base vector is below this."
+        ),
     ] = 0.5,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
     figure: FigureFile = None,
 ) -> None:
-    """Print the update norms of a PEFT LoRA adapter; no model is built, nothing downloaded."""
+    """Print the norm of each update in a PEFT LoRA adapter.
+
+    Builds no model and downloads nothing."""
     check_output(as_json, as_csv, figure)
     if intruders and base is None:
-        raise typer.BadParameter("intruders are counted against the base model: give --base", param_hint="--intruders")
+        raise typer.BadParameter("counting intruders needs the base model; give --base", param_hint="--intruders")
     from ldc.inspection.adapter import adapter_table
     from ldc.inspection.intruders import Intruders
 

@@ -31,7 +31,7 @@ def number(name: str, words: str, least: float | None = None, letter: str = "N")
 
 
 def settings_of(kind: type[Settings], asked: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> Settings:
-    """The settings that options add up to: those given (None is not) over those `before`.
+    """The settings `before`, overridden by the options that were given (None: not given).
 
     Raises:
         typer.BadParameter: a value is out of its range.
@@ -61,8 +61,8 @@ ModelOrStudy = Annotated[
     str,
     typer.Argument(
         metavar="MODEL|STUDY",
-        help="tiny-llama, tiny-gemma, a folder, a Hub id in the cache, org/name; or a study file, whose settings are "
-        "then taken.",
+        help="tiny-llama, tiny-gemma, a folder, or a Hub id (org/name) in the cache; or a study file, which then sets "
+        "the training.",
         show_default=False,
     ),
 ]
@@ -71,14 +71,14 @@ OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="OUT", help="Folder for the results.", show_default=False)
 ]
 OutPath = Annotated[Path, typer.Argument(metavar="OUT", help="A folder of results.", show_default=False)]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what it will cost; downloads nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what it will cost; download nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DeviceOption = Annotated[
     str,
     typer.Option(
         "--device",
         metavar="DEVICE",
-        help="Where to compute: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.",
+        help="Where to compute: auto, cpu, cuda or cuda:N; auto uses a GPU if there is one.",
         show_default=False,
         callback=_device,
     ),
@@ -87,9 +87,11 @@ Threads = Annotated[
     int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads; default: all.", show_default=False)
 ]
 Workers = Annotated[
-    int, typer.Option("--workers", min=1, max=1_024, metavar="N", help="Processes that run banks side by side.")
+    int,
+    typer.Option("--workers", min=1, max=1_024, metavar="N", help="Number of processes that run banks in parallel."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 CompileOption = Annotated[
-    Compile, typer.Option("--compile", help="Compile decoder layers; auto does if it pays for its own warm-up.")
+    Compile,
+    typer.Option("--compile", help="Compile decoder layers; auto compiles if that saves more time than it costs."),
 ]

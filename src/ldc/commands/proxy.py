@@ -34,25 +34,27 @@ Domains = Annotated[
     typer.Option(
         "--domain",
         metavar="DOMAIN",
-        help="Embedded domain, file or folder; may be repeated. Default: python, medical.",
+        help="Domain to tune on: an embedded one, a file or a folder; may be repeated. Default: python, medical.",
         show_default=False,
     ),
 ]
-Seeds = Annotated[int | None, number("--seeds", "Seeds of each run; default: 3.", 1)]
+Seeds = Annotated[int | None, number("--seeds", "Number of seeds of each run; default: 3.", 1)]
 Ranks = Annotated[
     list[int] | None,
-    number("--rank", "Rank of LoRA; may be repeated. Default: those of 4 to 128 that fit; of a study its own.", 1),
+    number("--rank", "LoRA rank; may be repeated. Default: those of 4 to 128 that fit; for a study, its own rank.", 1),
 ]
-Alpha = Annotated[float | None, number("--alpha", "LoRA is scaled by alpha / rank; default: 32.", letter="X")]
+Alpha = Annotated[
+    float | None, number("--alpha", "The LoRA update is scaled by alpha / rank; default: 32.", letter="X")
+]
 Steps = Annotated[int | None, number("--steps", "Optimiser steps of every run; default: 40.", 1)]
-Rows = Annotated[int | None, number("--rows", "Rows of each step; default: 4.", 1)]
-Length = Annotated[int | None, number("--length", "Tokens of a row; default: 64.", 8)]
+Rows = Annotated[int | None, number("--rows", "Rows in each step; default: 4.", 1)]
+Length = Annotated[int | None, number("--length", "Tokens in a row; default: 64.", 8)]
 Rate = Annotated[float | None, number("--learning-rate", "Peak learning rate of LoRA; default: 2e-3.", letter="X")]
 FullRate = Annotated[
     float | None,
     number(
         "--full-rate",
-        "Peak learning rate of full fine-tuning; default: 4e-4, for a study a fifth of LoRA's.",
+        "Peak learning rate of full fine-tuning; default: 4e-4; for a study, a fifth of LoRA's rate.",
         letter="X",
     ),
 ]
@@ -77,12 +79,13 @@ def proxy(
     workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Tune a model in full and with LoRA of several ranks on the same text, and say whether their maps agree.
+    """Test whether LoRA and full fine-tuning give the same map.
 
-    The results are a study's: `ldc status` and `ldc report` read them. The same command again continues.
+    Tunes a model in full and with LoRA of several ranks on the same text, and compares the maps. `ldc status` and
+    `ldc report` read the results, as for any study. Run the same command again to continue.
     """
     if out is None and not dry_run:
-        raise typer.BadParameter("give the folder for the results, such as -o out", param_hint="-o")
+        raise typer.BadParameter("name a folder for the results, such as -o out", param_hint="-o")
     asked = {
         "domains": None if domain is None else tuple(dict.fromkeys(domain)),
         "seeds": seeds,
@@ -117,7 +120,7 @@ def proxy(
 
 
 def _of_model(text: str, asked: Mapping[str, Any]) -> StudyFile:
-    """The comparison of one model, its settings checked against its shape."""
+    """The comparison for one model. Checks the settings against the model's shape."""
     from ldc.models.folders import resolve_folder
     from ldc.models.headers import read_shape
     from ldc.study.proxy_study import ProxySettings, study_of_model
@@ -133,7 +136,7 @@ def _of_model(text: str, asked: Mapping[str, Any]) -> StudyFile:
 
 
 def _of_study(path: str, asked: Mapping[str, Any], both: Mapping[str, Any]) -> StudyFile:
-    """The comparison at a study's settings."""
+    """The comparison with a study's settings."""
     from ldc.study.proxy_study import ProxySettings, study_of_study
     from ldc.study.reading import StudyFile, read_study
 
@@ -141,7 +144,7 @@ def _of_study(path: str, asked: Mapping[str, Any], both: Mapping[str, Any]) -> S
     for name, value in asked.items():
         if value is not None:
             option = {"domains": "domain"}.get(name, name).replace("_", "-")
-            raise typer.BadParameter("is for a model; a study has its own", param_hint=f"--{option}")
+            raise typer.BadParameter("works only with a model; a study file sets its own", param_hint=f"--{option}")
     file = read_study(Path(path))
     return StudyFile(study_of_study(file.study, both["ranks"] or (), both["full_rate"]), file.base, file.path)
 

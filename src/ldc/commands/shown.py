@@ -1,4 +1,4 @@
-"""Records as commands show them: flat, in units fit to read."""
+"""Records as commands show them: flat, in readable units."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ldc import console
 
 
 def put_record(whole: Mapping[str, Any]) -> None:
-    """Each single value on a line, in a unit fit to read; each list of records as a table."""
+    """Print each single value on a line, in a readable unit, and each list of records as a table."""
     rows, tables, notes = [], [], []
     for name, value in flat(whole):
         if name == "assumptions":

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("study.yaml"),
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write an example study to edit."""
     from ldc.study.example import write_example
 
     write_example(path, force)
     console.put(f"{path}")
-    console.say(f"edit it, then: ldc run {path} -o out --dry-run")
+    console.say(f"edit it, then run: ldc run {path} -o out --dry-run")
 
 
 def run(
@@ -53,7 +53,9 @@ def run(
     workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Run a study, or go on with it, and report. The same command again continues."""
+    """Run or resume a study and write the report.
+
+    Run the same command again to continue an interrupted study."""
     from ldc.study.reading import read_study
 
     file = read_study(study)
@@ -74,14 +76,14 @@ def demo(
     workers: Workers = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Run the embedded study; nothing is downloaded."""
+    """Run the embedded study, which needs no download."""
     from ldc.study.example import demo_study
 
     conduct(demo_study(), out, dry_run, as_json, device, threads, compiled, workers, quiet)
 
 
 def status(out: OutPath, as_json: AsJson = False) -> None:
-    """Say which runs of a study are done, and list those that are not."""
+    """Count the finished runs of a study and list the others."""
     from ldc.state import StudyState
 
     lines = [record(line) for line in StudyState.of(out).lines()]
@@ -89,7 +91,8 @@ def status(out: OutPath, as_json: AsJson = False) -> None:
         console.put_json(lines)
         return
     counts = Counter(str(line["status"]) for line in lines)
-    console.put(", ".join(f"{count} {state}" for state, count in counts.most_common()) + f" of {len(lines)} runs")
+    others = [f"{count} {state}" for state, count in counts.most_common() if state != "done"]
+    console.put(", ".join([f"{counts['done']} of {len(lines)} runs done", *others]))
     undone = [line for line in lines if line["status"] != "done"]
     if undone:
         console.put("")
@@ -97,7 +100,7 @@ def status(out: OutPath, as_json: AsJson = False) -> None:
 
 
 def report(out: OutPath, quiet: Quiet = False) -> None:
-    """Rebuild tables, figures and the page from whatever is done."""
+    """Rebuild the tables, figures and page from the finished runs."""
     from ldc.execute.conductor import rebuild_report
 
     with console.ConsoleProgress(quiet) as progress:
@@ -116,15 +119,15 @@ def conduct(
     workers: int,
     quiet: bool,
 ) -> None:
-    """Estimate or conduct a study and print what came of it.
+    """Estimate or run a study and print the outcome.
 
-    The banks of a calibration are many and small, so that compiling does not pay: it is done only where asked for.
+    A calibration has many small banks, for which compiling does not pay. It compiles only if the user asks for it.
     """
     if dry_run:
         put_cost(file, as_json, device)
         return
     if out is None:
-        raise typer.BadParameter("give the folder for the results, such as -o out", param_hint="-o")
+        raise typer.BadParameter("name a folder for the results, such as -o out", param_hint="-o")
     from ldc.execute.conductor import run_study
 
     truths = file.study.calibration is not None
@@ -151,12 +154,12 @@ def put_cost(file: StudyFile, as_json: bool, device: str) -> None:
 
 
 def _print_outcome(outcome: Any, out: Path, as_json: bool, truths: bool) -> None:
-    """Counts and what is undone on stderr; on stdout the findings, or the path of the page, or JSON."""
+    """Print counts and unfinished runs on stderr, and the findings, the page's path or JSON on stdout."""
     from ldc.commands.known_truths import known_truths, put_known_truths
 
     asked = outcome.done + len(outcome.failed)
-    computed = f"{outcome.computed} computed now" if outcome.computed else "nothing was left to compute"
-    shared = f" ({outcome.shared} of them are the same training as another)" if outcome.shared else ""
+    computed = f"{outcome.computed} computed now" if outcome.computed else "nothing left to compute"
+    shared = f" ({outcome.shared} of them share the training of another run)" if outcome.shared else ""
     console.say(f"{outcome.done} of {asked} runs are done; {computed}{shared}")
     for line in outcome.failed:
         console.say(f"{line.status}: {line.model} {line.domain} {line.regime} seed {line.seed}: {line.detail}")

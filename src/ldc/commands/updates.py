@@ -15,16 +15,14 @@ if TYPE_CHECKING:
 
 
 class By(StrEnum):
-    """What a row is."""
+    """What one row of the table stands for."""
 
     COMPONENT = "component"
     BLOCK = "block"
 
 
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
-ByOption = Annotated[
-    By, typer.Option("--by", help="A row for each component, or for each block (attn, mlp) of a layer.")
-]
+ByOption = Annotated[By, typer.Option("--by", help="One row per component, or per block (attn, mlp) of a layer.")]
 FigureFile = Annotated[
     Path | None,
     typer.Option("--figure", metavar="FILE", help="Draw S_block over layers; .png, .pdf or .svg.", show_default=False),
@@ -32,26 +30,26 @@ FigureFile = Annotated[
 
 HEADINGS = {"frobenius": "S", "s_block": "S_block", "stable_rank": "stable rank", "effective_rank": "effective rank"}
 HIDDEN = ("path", "scaling", "d_in", "d_out", "base_frobenius", "elements", "least_cosine")
-"""Columns that CSV and JSON have and the table has not, for width."""
+"""Columns of CSV and JSON that the table leaves out, to stay narrow."""
 SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def check_output(as_json: bool, as_csv: bool, figure: Path | None) -> None:
-    """Refuse what contradicts itself, before any work.
+    """Refuse contradictory options before any work.
 
     Raises:
-        typer.BadParameter: two formats for one stdout, or a figure of a kind that is not drawn.
+        typer.BadParameter: two formats for one stdout, or an unknown figure format.
     """
     if as_json and as_csv:
         raise typer.BadParameter("choose one of --json and --csv", param_hint="--csv")
     if figure is not None and figure.suffix.lower() not in SUFFIXES:
-        raise typer.BadParameter(f"{figure}: give a file that ends in {', '.join(SUFFIXES)}", param_hint="--figure")
+        raise typer.BadParameter(f"{figure}: use a file name that ends in {', '.join(SUFFIXES)}", param_hint="--figure")
 
 
 def put_updates(
     table: Table, named: dict[str, Any], title: str, by: By, as_json: bool, as_csv: bool, figure: Path | None
 ) -> None:
-    """Rows on stdout in the form asked for, notes on stderr; with --figure alone the figure's path instead of a table.
+    """Print rows on stdout as asked and notes on stderr. With --figure alone, print its path instead of a table.
 
     Args:
         table: what was measured.

@@ -52,8 +52,8 @@ class Cap:
         self.total += len(head.text)
         if self.characters is None and (head is not document or self.total > MOST_CHARACTERS):
             raise DataError(
-                f"more than {MOST_CHARACTERS:,} characters in one split, all of which would be held in memory; set "
-                f"domains.{self.domain}.characters to how many are to be read"
+                f"more than {MOST_CHARACTERS:,} characters in one split, which would all be held in memory; set "
+                f"domains.{self.domain}.characters to the number to read"
             )
         if head is not document:
             self.cut = document.source
@@ -61,7 +61,7 @@ class Cap:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should hear."""
+        """Notes for the user."""
         if self.cut is None:
             return ()
         return (f"{self.domain}: {quoted(self.cut)} was cut after its first {self.limit:,} characters (characters)",)

@@ -1,6 +1,6 @@
 """The built-in choices of Hub data sets for the six domains: a first and a second one each.
 
-Columns and licences are as the data sets' cards state them. No revision is pinned, since none could be verified here.
+Columns and licences follow the data sets' cards. No revision is pinned.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class HubSplit:
 
     @property
     def page(self) -> str:
-        """Where to read about it, and to accept its conditions."""
+        """The page that describes it and its conditions."""
         return f"https://huggingface.co/datasets/{self.id}"
 
 
@@ -63,7 +63,7 @@ CHOICES: dict[str, Choice] = {
     "cpp-2": Choice(
         "of each file; gated",
         HubSplit("bigcode/the-stack-smol", "train", Columns(text="content"), folder="data/c++"),
-        note="its conditions have to be accepted on its page",
+        note="accept its conditions on its page first",
     ),
     "python": Choice(
         "of each file",
@@ -93,13 +93,13 @@ CHOICES: dict[str, Choice] = {
     "finance-2": _three(
         "apache-2.0",
         HubSplit("eloukas/edgar-corpus", "train", _EDGAR, folder="year_2020", revision="refs/convert/parquet"),
-        "read from the Hub's own Parquet copy, since the set itself needs a script",
+        "read from the Hub's Parquet copy, because the data set itself needs a script",
     ),
     "medical": Choice("mit", HubSplit("qiaojin/PubMedQA", "train", _PUBMED, "pqa_artificial")),
     "medical-2": Choice(
         "apache-2.0",
         HubSplit("openlifescienceai/medmcqa", "train", _MEDMCQA),
         HubSplit("openlifescienceai/medmcqa", "validation", _MEDMCQA),
-        note="scored on its validation split, since its test split hides the answers",
+        note="scored on its validation split, because its test split hides the answers",
     ),
 }

@@ -1,4 +1,4 @@
-"""The two code domains, read from files that are installed anyway: nothing is downloaded.
+"""The two code domains, read from files that are already installed. Downloads nothing.
 
 Python comes from the standard library of the running interpreter, C++ from the headers that torch installs. A source
 document is one file; long files are cut at blank lines into pieces that stay in their file's split.
@@ -32,7 +32,9 @@ def cpp_documents() -> Iterator[Document]:
     """Pieces of the C++ headers that torch installs, in order of path; generated one-operator headers are left out."""
     spec = importlib.util.find_spec("torch")
     if spec is None or not spec.submodule_search_locations:
-        raise EnvironmentFault("the embedded domain cpp reads the headers that torch installs, and torch is not here")
+        raise EnvironmentFault(
+            "the embedded domain cpp needs the headers that torch installs, but torch is not installed"
+        )
     root = Path(spec.submodule_search_locations[0]) / "include"
     files = sorted(p for kind in ("*.h", "*.hpp", "*.cuh") for p in root.rglob(kind))
     yield from _documents(root, files, _SKIPPED_CPP, prefix="cpp")
@@ -54,7 +56,7 @@ def _documents(root: Path, files: list[Path], skipped: set[str], prefix: str) ->
 
 
 def cut(text: str, limit: int) -> Iterator[str]:
-    """Pieces of at most `limit` characters, cut at blank lines where there are any, at line ends otherwise."""
+    """Pieces of at most `limit` characters, cut at blank lines if there are any, else at line ends."""
     rest = text.strip("\n")
     while len(rest) > limit:
         at = rest.rfind("\n\n", limit // 2, limit)

@@ -15,7 +15,7 @@ class Document:
     """One piece of text and where it came from.
 
     Attributes:
-        source: the source document it was cut from; pieces of one source never lie in two splits.
+        source: the source document it was cut from; pieces of one source are never in two splits.
         text: the whole text; for a prompt and completion, the one followed by the other.
         prompt_characters: length of the prompt at the head of `text`, 0 for plain text.
     """
@@ -41,7 +41,7 @@ class DomainText:
     """A domain's documents by split, with a fingerprint of every character in them.
 
     Attributes:
-        notes: what the user should hear about how the text was made.
+        notes: notes for the user on how the text was made.
         origin: where it came from, with licence and revision, as far as they are known.
     """
 

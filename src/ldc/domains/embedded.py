@@ -16,9 +16,9 @@ SYNTHETIC_DOCUMENTS = 6_000
 
 @cache
 def embedded_domain(name: str) -> DomainText:
-    """The embedded domain of that name: a tenth of its sources to validation, a tenth to test.
+    """The embedded domain of that name, with a tenth of its sources for validation and a tenth for the test split.
 
-    A validation or test document of the synthetic domains that shares a line with a training document is left out.
+    Leaves out validation and test documents of synthetic domains that share a line with a training document.
     """
     if name in SYNTHETIC_DOMAINS:
         from ldc.domains.synthetic import GENERATORS

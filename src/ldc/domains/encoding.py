@@ -1,4 +1,4 @@
-"""Documents as token ids, with exactly one BOS at the head of whatever is fed to a model."""
+"""Documents as token ids, with exactly one BOS at the start of every model input."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Encoder:
         return Encoded(ids, bytes(before) + b"\x01" * (len(ids) - before), ends)
 
     def kept(self, document: Document) -> Encoded:
-        """The same as `encode`, remembered as long as all that is remembered takes less than KEPT_BYTES."""
+        """The same as `encode`, cached as long as the cache takes less than KEPT_BYTES."""
         found = self._kept.get(document)
         if found is None:
             found = self.encode(document)

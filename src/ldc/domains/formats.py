@@ -1,4 +1,4 @@
-"""A record into prompt and completion, or plain text: by columns, by templates, or in a usual instruction format."""
+"""Turns a record into prompt and completion or plain text: by columns, templates or a common instruction format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class UnfitRecord(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Where a record keeps its parts: `text`, or `prompt` and `completion`, columns or templates, or a format."""
+    """Where a record has its parts: in `text`, in `prompt` and `completion` (columns or templates), or in a format."""
 
     text: str = "text"
     prompt: str = "prompt"
@@ -40,7 +40,7 @@ class Columns:
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """The columns that are read; None where the format looks for them itself."""
+        """The columns to read; None if the format finds them itself."""
         if self.format != "columns":
             return None
         found = [name for part in (self.text, self.prompt, self.completion) for name in _places(part)]
@@ -48,7 +48,7 @@ class Columns:
 
 
 def prompt_and_rest(record: Mapping[str, Any], columns: Columns) -> tuple[str, str] | None:
-    """The prompt (empty for plain text) and what follows it; None where the columns are there, but empty.
+    """The prompt (empty for plain text) and the text after it; None if the columns exist but are empty.
 
     Raises:
         UnfitRecord: a column is missing, or holds no text.
@@ -99,14 +99,14 @@ def _places(part: str) -> list[str]:
 
 
 def _has(record: Mapping[str, Any], part: str) -> bool:
-    """Whether the columns of a part are there, whatever they hold."""
+    """Whether the columns of a part exist, even if they are empty."""
     if not _is_template(part):
         return part in record
     return all(m.group(1) in record or m.group(1).split(".")[0] in record for m in _PLACE.finditer(part) if m.group(1))
 
 
 def _value(record: Mapping[str, Any], part: str) -> Any:
-    """A column's value, or a template filled in; None where nothing is in it."""
+    """A column's value, or a filled-in template; None if it is empty."""
     if not _is_template(part):
         return record.get(part)
     filled = False
@@ -153,7 +153,7 @@ def _flat(value: Any, path: str, depth: int = 0) -> str:
 
 
 def _required(record: Mapping[str, Any], *names: str) -> list[str] | None:
-    """The text of columns that must be there; None where one is empty."""
+    """The text of columns that must exist; None if one is empty."""
     if missing := [name for name in names if name not in record]:
         raise UnfitRecord(f"the columns {' and '.join(map(repr, names))}, of which {missing[0]!r} is missing")
     values = [_flat(record[name], name) for name in names]

@@ -1,4 +1,4 @@
-"""Domains from data sets on the Hub: streamed up to a cap, or read from what is on this disk; the text is the same."""
+"""Domains from data sets on the Hub: streamed up to a limit, or read from this disk, with the same text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COLUMNS = ("format", "text", "prompt", "completion", "document")
 
 @dataclass(frozen=True, slots=True)
 class HubDomain:
-    """What a domain asks of the Hub: a split for training, and one for each split that is not to be made here."""
+    """The splits that a domain needs from the Hub: one for training, and each split that LDC does not make."""
 
     name: str
     splits: Mapping[Split, HubSplit]
@@ -38,13 +38,13 @@ class HubDomain:
 
     @property
     def splits_itself(self) -> bool:
-        """Whether LDC makes the splits, since the data set's own are not used."""
+        """Whether LDC makes the splits instead of using the data set's own."""
         return "test" not in self.splits
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What came of one split: its documents, the commit they are of, and the rows that held no text."""
+    """The result of one split: its documents, their commit, and the number of rows without text."""
 
     documents: list[Document]
     commit: str
@@ -56,7 +56,7 @@ class Read:
 
 @dataclass(slots=True)
 class _Taking:
-    """Rows into documents until the cap; knows afterwards why it ended."""
+    """Turns rows into documents up to the limit; records why it ended."""
 
     split: HubSplit
     cap: Cap
@@ -65,16 +65,16 @@ class _Taking:
 
     @classmethod
     def of(cls, asked: HubDomain, split: HubSplit) -> _Taking:
-        """Nothing taken yet."""
+        """Start with no document."""
         return cls(split, Cap(asked.name, asked.characters))
 
     @property
     def full(self) -> bool:
-        """Whether the cap was reached."""
+        """Whether the limit was reached."""
         return self.cap.full
 
     def take(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Read rows until their text reaches the cap.
+        """Read rows until their text reaches the limit.
 
         Raises:
             DataError: a row lacks its columns.
@@ -92,15 +92,15 @@ class _Taking:
                 return
 
     def read(self, commit: str, licence: str | None, splits: tuple[str, ...]) -> Read:
-        """What was taken, with where it came from."""
+        """The documents taken, with their provenance."""
         return Read(self.documents, commit, licence, self.empty, splits, self.cap.notes)
 
 
 def hub_domain(name: str, spec: DomainSpec) -> HubDomain:
-    """What a domain of the study asks of the Hub.
+    """The splits that a domain of the study needs from the Hub.
 
     Raises:
-        DataError: the built-in choice does not exist, or is given settings that are its own.
+        DataError: the built-in choice does not exist, or the study sets what the choice sets itself.
     """
     asked = (spec.source or "").removeprefix("hub").removeprefix(":") or name
     cap = spec.characters or CHARACTERS
@@ -115,8 +115,8 @@ def hub_domain(name: str, spec: DomainSpec) -> HubDomain:
     choice = CHOICES.get(asked)
     if choice is None:
         raise DataError(
-            f"domains.{name}: there is no built-in choice `{asked}`; there are {', '.join(CHOICES)}. "
-            "Any data set can be given by its id: hub:org/name"
+            f"domains.{name}: there is no built-in choice `{asked}`; choose one of {', '.join(CHOICES)}. "
+            "You can give any data set by its id: hub:org/name"
         )
     _refuse_columns(name, asked, spec, choice)
     splits = {"train": choice.train}
@@ -131,7 +131,7 @@ def load_hub_domain(name: str, spec: DomainSpec) -> DomainText:
 
     Raises:
         DataError: the data set is not what the study takes it for: columns, splits, a script.
-        EnvironmentFault: it is not on this disk, or not whole; says how to bring it.
+        EnvironmentFault: it is missing or incomplete on this disk; says how to fetch it.
     """
     asked = hub_domain(name, spec)
     return _assembled(asked, {split: read_local(asked, part) for split, part in asked.splits.items()})
@@ -155,7 +155,7 @@ def read_local(asked: HubDomain, split: HubSplit) -> Read:
         more = f"has {found.rows} rows, too few for {asked.characters:,} characters" if found else "is not on this disk"
         raise EnvironmentFault(
             f"domains.{asked.name}: {repository}, split {split.split}, {more} (looked for rows in {kept.kept_folder()} "
-            f"and for {repository.folder}). Bring it where there is access: ldc fetch STUDY"
+            f"and for {repository.folder}). Fetch it on a machine with access: ldc fetch STUDY"
         )
     taking = _Taking.of(asked, split)
     with streaming.faults_in_words(asked.name, split):
@@ -167,7 +167,7 @@ def read_local(asked: HubDomain, split: HubSplit) -> Read:
 
 
 def fetch_split(asked: HubDomain, split: HubSplit, found: Listing) -> Read:
-    """Stream a split from the Hub up to the cap, and keep its rows.
+    """Stream a split from the Hub up to the limit, and keep its rows.
 
     Args:
         found: what the Hub says of the data set; the commit to read at.
@@ -190,7 +190,7 @@ def fetch_split(asked: HubDomain, split: HubSplit, found: Listing) -> Read:
 
 
 def repository_of(split: HubSplit) -> Repository:
-    """The repository that a split lies in."""
+    """The repository of a split."""
     return Repository(split.id, "dataset", split.revision)
 
 
@@ -200,7 +200,7 @@ def snapshot_of(split: HubSplit) -> Path | None:
 
 
 def _assembled(asked: HubDomain, read: Mapping[Split, Read]) -> DomainText:
-    """Splits without repeats, as a domain, with notes on whatever was done to get them."""
+    """Splits without repeats as a domain, with notes on what was left out."""
     documents: dict[Split, list[Document]] = {s: read[s].documents if s in read else [] for s in SPLITS}
     notes = []
     if asked.splits_itself:
@@ -214,10 +214,10 @@ def _assembled(asked: HubDomain, read: Mapping[Split, Read]) -> DomainText:
     kept_documents = _distinct(documents)
     before, after = sum(len(r.documents) for r in read.values()), sum(map(len, kept_documents.values()))
     if before > after:
-        notes.append(f"{asked.name}: {before - after} of {before} documents repeat another, and were left out")
+        notes.append(f"{asked.name}: {before - after} of {before} documents repeat another and were left out")
     notes += [note for r in read.values() for note in r.notes]
     if empty := sum(r.empty for r in read.values()):
-        notes.append(f"{asked.name}: {empty} rows hold no text, and were left out")
+        notes.append(f"{asked.name}: {empty} rows have no text and were left out")
     for split in ("train", "test"):
         if not kept_documents[_split(split)]:
             raise DataError(
@@ -292,9 +292,9 @@ def _refuse_columns(name: str, asked: str, spec: DomainSpec, choice: Choice) -> 
 
 
 def local_problem(asked: HubDomain, split: HubSplit) -> LdcError | None:
-    """Why a split cannot be read from this disk; None where it can. Reads no more than the rows kept here.
+    """Why a split cannot be read from this disk; None if it can. Reads only the rows kept here.
 
-    A snapshot of the Hub cache counts as whole unless its files tell otherwise.
+    A snapshot of the Hub cache counts as complete unless its files show otherwise.
     """
     try:
         found = kept.find(split)

@@ -1,7 +1,7 @@
-"""Rows of Hub data sets kept on this disk: what was streamed once is read from here, by whatever template and cap.
+"""Rows of Hub data sets kept on this disk. Streamed rows are read again from here, with any template and limit.
 
-One file for each split, its first line a record of what it holds, each further one a row in JSON. It appears and is
-replaced at once, and no fetch replaces what another one kept with fewer rows.
+Each split has one file. Its first line is a record of the content, and each further line is a row in JSON. It is
+replaced atomically, and no fetch replaces the rows of another one with fewer rows.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Kept:
 
 
 def find(split: HubSplit) -> Kept | None:
-    """The rows kept of a split; None where there are none."""
+    """The kept rows of a split; None if there are none."""
     path = _path(split)
     return _found(path, _first_line) or _found(_earlier(path), _beside)
 
@@ -105,7 +105,7 @@ def _beside(path: Path) -> str:
 
 
 class Keeper:
-    """Writes rows as they pass, and makes them count with `keep`."""
+    """Writes rows as they pass; `keep` makes them permanent."""
 
     def __init__(self, split: HubSplit) -> None:
         self._split, self._path = split, _path(split)
@@ -135,7 +135,7 @@ class Keeper:
                 yield row
 
     def keep(self, commit: str, whole: bool, licence: str | None, splits: tuple[str, ...]) -> None:
-        """Make the rows written so far the ones that are found, unless another fetch kept more of them meanwhile.
+        """Make the rows written so far permanent, unless another fetch kept more rows meanwhile.
 
         Raises:
             EnvironmentFault: they cannot be written.
@@ -168,7 +168,7 @@ class Keeper:
             raise self._fault(error) from error
 
     def _surpassed(self, commit: str, whole: bool) -> bool:
-        """Whether what is kept by now holds at least what this fetch brought.
+        """Whether the rows kept by now include at least those of this fetch.
 
         What was here before the fetch does not count if it is of another commit: it did not suffice.
         """
@@ -182,7 +182,7 @@ class Keeper:
         return self._temporary.with_suffix(".all")
 
     def discard(self) -> None:
-        """Remove what was not kept."""
+        """Remove rows that were not kept."""
         self._temporary.unlink(missing_ok=True)
         self._joined.unlink(missing_ok=True)
 
@@ -203,9 +203,9 @@ def _path(split: HubSplit) -> Path:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold a folder against other fetches while what is in it is compared and replaced; wait for those that hold it.
+    """Lock a folder while its content is compared and replaced; wait while another fetch holds the lock.
 
-    Where the system has no such lock, a fetch that ends in the same moment may replace more rows with fewer.
+    On a system without such locks, a fetch that ends at the same moment may replace more rows with fewer.
     """
     if sys.platform == "win32":
         yield
@@ -219,5 +219,5 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _plain(value: object) -> object:
-    """What JSON has no form for, such as dates, as text; pictures and bytes are left out."""
+    """Values without a JSON form, such as dates, as text; pictures and bytes are left out."""
     return None if isinstance(value, (bytes, bytearray)) else str(value)

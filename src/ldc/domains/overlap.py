@@ -92,7 +92,7 @@ def _seen(
     size = 0
 
     def look_up() -> None:
-        hashes = np.sort(np.concatenate(batch))  # sorted look-ups walk through memory instead of jumping about
+        hashes = np.sort(np.concatenate(batch))  # sorted look-ups read memory in order
         at = np.minimum(np.searchsorted(runs, hashes), len(runs) - 1)
         seen[at[runs[at] == hashes]] = True
         batch.clear()
@@ -143,7 +143,7 @@ class _Hasher:
             self._word(word)
         try:
             return np.fromiter(map(known.__getitem__, words), np.uint64, len(words))
-        except KeyError:  # the memory was emptied on the way
+        except KeyError:  # the cache was emptied meanwhile
             return np.fromiter(map(self._word, words), np.uint64, len(words))
 
     def _word(self, word: str) -> int:
@@ -169,7 +169,7 @@ def _whole(document: Document) -> bytes:
 
 
 def sentences(rows: Iterable[Overlap]) -> list[str]:
-    """What a reader should hear of: whole documents in common, or shared runs in a tenth of the documents."""
+    """Notes for the user: whole documents in common, or shared runs in a tenth of the documents."""
     out = []
     for row in rows:
         if row.exact_documents:

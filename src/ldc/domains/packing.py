@@ -1,6 +1,6 @@
-"""Training text as rows of one length: documents side by side, none seeing another, no padding.
+"""Training text as rows of one length: documents share a row without seeing each other, and there is no padding.
 
-A document that does not fit into the rest of a row is cut there and goes on in the next row behind a BOS of its own.
+A document that does not fit into the rest of a row is cut there and continues in the next row after its own BOS.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def rows(
 
 
 def tokens_of(documents: Sequence[Document], encoder: Encoder, cap: int) -> int:
-    """Tokens of one pass over the documents, each framed by BOS and EOS; no more are read once there are `cap`."""
+    """Tokens of one pass over the documents, each between BOS and EOS. Reading stops once there are `cap` tokens."""
     frame = (encoder.bos is not None) + (encoder.eos is not None)
     total = 0
     for document in documents:
@@ -76,7 +76,7 @@ def tokens_of(documents: Sequence[Document], encoder: Encoder, cap: int) -> int:
 
 
 def _segment(document: Encoded, at: int, encoder: Encoder, room: int) -> tuple[Row, int]:
-    """What of a document fits into `room` tokens from its token `at` on, framed, and the token to go on at.
+    """The part of a document from its token `at` on that fits into `room` tokens, and the token to continue at.
 
     The last token predicts the first that did not fit, as it would in a longer row.
     """
@@ -93,7 +93,7 @@ def _segment(document: Encoded, at: int, encoder: Encoder, room: int) -> tuple[R
 
 
 def _shuffled(document: Encoded, name: str, seed: int, index: int) -> Encoded:
-    """A document's tokens in random order, each with its supervision; where they stood in the text is lost."""
+    """A document's tokens in random order, each with its supervision; their place in the text is lost."""
     digest = hashlib.blake2b(f"{seed}:{name}:shuffled:{index}".encode(), digest_size=8).hexdigest()
     order = list(range(len(document.ids)))
     random.Random(digest).shuffle(order)

@@ -1,4 +1,4 @@
-"""Text files in pieces, so that a small file that unpacks to a large one takes no more memory than what is used of it.
+"""Text files in pieces, so that a compressed file takes only the memory of the part in use.
 
 Files are UTF-8, with or without a byte order mark, and may be compressed with gzip. Line ends stay as they are.
 """
@@ -20,7 +20,7 @@ BLANK_CHARACTERS = 100_000_000
 
 
 def head(path: Path, characters: int) -> str:
-    """The first `characters` of a file; what lies behind is not read.
+    """The first `characters` of a file; the rest is not read.
 
     Raises:
         DataError: the file cannot be read, or is no text as far as it was read.
@@ -65,7 +65,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
             length += len(rest)
         if length > LINE_CHARACTERS:
             raise DataError(
-                f"{place(path)}, line {number}: longer than {LINE_CHARACTERS:,} characters; LDC wants a record a line"
+                f"{place(path)}, line {number}: over {LINE_CHARACTERS:,} characters; LDC needs one record per line"
             )
     if not (last := "".join(parts)).isspace() and last:
         yield number, last

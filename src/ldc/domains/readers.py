@@ -1,4 +1,4 @@
-"""Local files into documents: JSON lines, Parquet, plain text, folders of them, gzip-compressed or not."""
+"""Reads local files into documents: JSON lines, Parquet, plain text and folders of them, with or without gzip."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def check_there(path: Path) -> None:
             f"{place(path)}: no such file or folder; paths start from the folder of the study file"
         ) from error
     except OSError as error:
-        raise DataError(f"{place(path)}: cannot be looked at ({error.strerror})") from error
+        raise DataError(f"{place(path)}: cannot be accessed ({error.strerror})") from error
 
 
 def _files(path: Path) -> list[tuple[Path, str]]:
@@ -115,9 +115,9 @@ def _json_lines(path: Path, name: str, columns: Columns) -> Iterator[Document]:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             told = error.msg if isinstance(error, json.JSONDecodeError) else error
-            raise DataError(f"{where}, line {number}: not JSON ({told}); LDC wants one JSON object a line") from error
+            raise DataError(f"{where}, line {number}: not JSON ({told}); LDC needs one JSON object per line") from error
         if not isinstance(record, dict):
-            raise DataError(f"{where}, line {number}: a JSON object is wanted, this is {type(record).__name__}")
+            raise DataError(f"{where}, line {number}: needs a JSON object, but this is {type(record).__name__}")
         yield _document(record, columns, f"{where}, line {number}", f"{name}:{number}")
 
 
@@ -153,20 +153,20 @@ def _values(column: Any, name: str, path: Path) -> list[Any]:
         return column.to_pylist()
     except (ValueError, OverflowError) as error:
         raise DataError(
-            f"{place(path)}: the column {quoted(name)} holds what cannot be read ({reason(error)}); "
-            "write it anew as UTF-8 text, or leave the column out"
+            f"{place(path)}: the column {quoted(name)} has values that cannot be read ({reason(error)}); "
+            "rewrite it as UTF-8 text, or leave the column out"
         ) from error
 
 
 def _document(record: dict[str, Any], columns: Columns, where: str, default_source: str) -> Document:
     document = document_of(record, columns, where, default_source)
     if document is None:
-        raise DataError(f"{where}: wanted {columns.wanted}; {found_columns(record)}")
+        raise DataError(f"{where}: needs {columns.wanted}; {found_columns(record)}")
     return document
 
 
 def document_of(record: dict[str, Any], columns: Columns, where: str, default_source: str) -> Document | None:
-    """A record as a document; None where its columns are there, but empty.
+    """A record as a document; None if its columns exist but are empty.
 
     Raises:
         DataError: a column is missing; names those wanted and those found.
@@ -175,7 +175,7 @@ def document_of(record: dict[str, Any], columns: Columns, where: str, default_so
         parts = prompt_and_rest(record, columns)
         source = _source(record.get(columns.source), columns.source, default_source)
     except UnfitRecord as unfit:
-        raise DataError(f"{where}: wanted {unfit}; {found_columns(record)}") from unfit
+        raise DataError(f"{where}: needs {unfit}; {found_columns(record)}") from unfit
     if parts is None:
         return None
     document = Document(source=source, text=parts[0] + parts[1], prompt_characters=len(parts[0]))
@@ -200,8 +200,8 @@ def found_columns(record: dict[str, Any]) -> str:
     fitting = formats_that_fit(list(record))
     hint = f", or format: {fitting[0]}, which fits these columns" if fitting else ""
     return (
-        f"found {found or 'nothing'}. Other names can be given under the domain as text, prompt and completion, "
-        f"each a column or a template with columns in braces{hint}"
+        f"found {found or 'nothing'}. To use other names, set text, prompt and completion of the domain, "
+        f"each to a column or a template with columns in braces{hint}"
     )
 
 

@@ -1,4 +1,4 @@
-"""From a domain of the study to its text: embedded, local files with or without splits, or a data set on the Hub."""
+"""Loads the text of a domain: embedded, local files with or without splits, or a data set on the Hub."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
     """The text of a domain.
 
     Args:
-        name: the domain's short name in the study, which for `source: embedded` is one of the embedded domains.
+        name: the domain's short name in the study; for `source: embedded`, the name of an embedded domain.
         spec: the domain's record in the study.
         base: the folder that relative paths start from.
 
     Raises:
-        DataError: a file is missing or unreadable, a split is empty, or a document lies in two splits.
+        DataError: a file is missing or unreadable, a split is empty, or a document is in two splits.
         EnvironmentFault: a data set of the Hub is not on this disk; nothing is fetched here.
     """
     if spec.source == "embedded":
         if name not in EMBEDDED_DOMAINS:
             raise DataError(
-                f"domains.{name}: no embedded domain has this name; there are {', '.join(EMBEDDED_DOMAINS)}"
+                f"domains.{name}: no embedded domain has this name; choose one of {', '.join(EMBEDDED_DOMAINS)}"
             )
         return embedded_domain(name)
     if spec.on_hub:
@@ -44,7 +44,7 @@ def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
         splits, repeats = keep_apart(splits)
         if repeats:
             notes.append(
-                f"{name}: {repeats} of {len(documents)} documents repeat one of another split, and were left out"
+                f"{name}: {repeats} of {len(documents)} documents repeat one of another split and were left out"
             )
     else:
         paths: dict[Split, str | None] = {"train": spec.train, "validation": spec.validation, "test": spec.test}
@@ -78,7 +78,7 @@ def _documents(
     """The documents of a file or folder that hold more than white space, up to the one that reaches `characters`.
 
     `prefix` tells the splits' own files apart, which may be of one name: train/a.txt and test/a.txt are two documents.
-    What the user should hear is added to `notes`.
+    Adds notes for the user to `notes`.
     """
     cap = Cap(name, characters)
     out: list[Document] = []

@@ -1,4 +1,4 @@
-"""Splits by source document, and the check that no document lies in two of them."""
+"""Splits by source document, and the check that no document is in two splits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def drop_shared_lines(splits: dict[Split, list[Document]]) -> dict[Split, list[D
 
 
 def text_digest(text: str) -> bytes:
-    """What two texts have in common that differ in nothing but white space: a hash of the words with one blank between.
+    """A hash of a text that ignores differences in white space: of its words with one blank between them.
 
     Long texts are read in pieces, since their words take twenty times their memory.
     """
@@ -55,7 +55,7 @@ def text_digest(text: str) -> bytes:
 
 
 def keep_apart(splits: dict[Split, list[Document]]) -> tuple[dict[Split, list[Document]], int]:
-    """Splits without the documents whose text, white space aside, another split has, and how many these were.
+    """Splits without documents whose text another split has, white space aside, and the number of these documents.
 
     The test split keeps its own, then validation, then training. Where no text is in two splits, nothing changes.
     """
@@ -71,10 +71,10 @@ def keep_apart(splits: dict[Split, list[Document]]) -> tuple[dict[Split, list[Do
 
 
 def assemble(name: str, splits: dict[Split, list[Document]], synthetic: bool = False) -> DomainText:
-    """A domain from its splits, once it is sure that nothing is in two of them.
+    """A domain from its splits, after checking that nothing is in two splits.
 
     Raises:
-        DataError: names the first source document, or the first text, that lies in two splits.
+        DataError: names the first source document, or the first text, that is in two splits.
     """
     owners: dict[bytes, Split] = {}
     sources: dict[str, Split] = {}
@@ -83,7 +83,7 @@ def assemble(name: str, splits: dict[Split, list[Document]], synthetic: bool = F
         for document in splits[split]:
             if (other := sources.setdefault(document.source, split)) != split:
                 raise DataError(
-                    f"domain {name}: the source document {quoted(document.source)} lies in both {other} and {split}; "
+                    f"domain {name}: the source document {quoted(document.source)} is in both {other} and {split}; "
                     "pieces of one document must stay in one split"
                 )
             digest = text_digest(document.text)

@@ -41,7 +41,7 @@ class Stream:
     expected: int | None
 
     def check_whole(self, rows: int) -> None:
-        """Make sure that all rows were there, once the last was read.
+        """Make sure, after the last row was read, that none was missing.
 
         Raises:
             EnvironmentFault: files are missing, or rows.
@@ -68,7 +68,7 @@ def from_snapshot(domain: str, split: HubSplit, snapshot: Path) -> Stream:
 
 
 def from_hub(domain: str, split: HubSplit, commit: str) -> Stream:
-    """Rows from the Hub; nothing is read before the first is asked for.
+    """Rows from the Hub; reading starts with the first row.
 
     Raises:
         DataError, EnvironmentFault: as `from_snapshot`; errors of access are the library's own.
@@ -77,7 +77,7 @@ def from_hub(domain: str, split: HubSplit, commit: str) -> Stream:
 
 
 def check_files(domain: str, split: HubSplit, snapshot: Path) -> None:
-    """Make sure that a snapshot has data, no link that leads nowhere, and no script; reads nothing.
+    """Make sure that a snapshot has data, no broken links and no script. Reads nothing.
 
     Raises:
         DataError, EnvironmentFault: as `from_snapshot`.
@@ -94,7 +94,7 @@ def check_files(domain: str, split: HubSplit, snapshot: Path) -> None:
 
 
 def refuse_script(domain: str, split: HubSplit, names: Iterable[str]) -> None:
-    """Make sure that a data set is files, and not a program that makes them.
+    """Make sure that a data set consists of files, and not of a program that makes them.
 
     Raises:
         DataError: it has a loading script.
@@ -102,8 +102,8 @@ def refuse_script(domain: str, split: HubSplit, names: Iterable[str]) -> None:
     script = f"{split.id.rpartition('/')[2]}.py"
     if script in set(names):
         raise DataError(
-            f"domains.{domain}: {split.id} is loaded by a script of its own ({script}), which LDC does not run and "
-            "`datasets` from version 4 on cannot. Most such sets have a copy in Parquet that the Hub made: try "
+            f"domains.{domain}: {split.id} needs its own loading script ({script}), which LDC does not run and "
+            "`datasets` from version 4 on cannot run. Most such sets have a copy in Parquet that the Hub made: try "
             "revision: refs/convert/parquet with folder: CONFIGURATION, or choose another data set"
         )
 
@@ -219,8 +219,8 @@ def _missing_shards(files: Iterable[str], within: bool = False) -> list[str]:
 def _incomplete(domain: str, split: HubSplit, missing: list[str]) -> EnvironmentFault:
     more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
     return EnvironmentFault(
-        f"domains.{domain}: {split.id}, split {split.split}, is in the Hub cache in part only; missing: "
-        f"{', '.join(missing[:4])}{more}. Bring it where there is access: ldc fetch STUDY"
+        f"domains.{domain}: {split.id}, split {split.split}, is incomplete in the Hub cache; missing: "
+        f"{', '.join(missing[:4])}{more}. Fetch it on a machine with access: ldc fetch STUDY"
     )
 
 

@@ -1,4 +1,4 @@
-"""Held-out text as windows to score: every window is a piece of one document behind exactly one BOS."""
+"""Held-out text as windows to score: each window is a piece of one document after exactly one BOS."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """The documents that are scored, in windows, with what each holds: scored tokens and the bytes these stand for."""
+    """The scored documents in windows, with the scored tokens of each and the bytes that these stand for."""
 
     sources: tuple[str, ...]
     windows: tuple[Window, ...]
@@ -32,7 +32,7 @@ class HeldOut:
 
 
 def held_out(documents: Sequence[Document], encoder: Encoder, count: int, characters: int, length: int) -> HeldOut:
-    """At most `count` documents, evenly from all, the first `characters` of each, in windows of `length` tokens.
+    """At most `count` evenly spread documents, the first `characters` of each, in windows of `length` tokens.
 
     A document that is longer than a window is scored in several, each begun with BOS; without a BOS the first token of
     a window is context only. Bytes are those of the text whose tokens are scored, so that bits per byte compare across

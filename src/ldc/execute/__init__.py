@@ -1,1 +1,1 @@
-"""Doing the work: the conductor decides what is next, executors run banks in this process or others."""
+"""Runs a study: the conductor decides what is next, and executors run banks in this process or in others."""

@@ -1,4 +1,4 @@
-"""The conductor: a study from its file to its report, resuming whatever is already there. Only it writes the plan."""
+"""The conductor takes a study from its file to its report and resumes stored work. Only it writes the plan."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Outcome:
     """How a study ended.
 
     Attributes:
-        done: runs that are done, in all.
+        done: runs that are done in total.
         computed: runs stored by this call, failed ones included.
         failed: runs that are not done: failed, or never planned.
         report: the page.
-        shared: of those computed, the ones that are the same training as another: their regimes have equal components.
+        shared: computed runs that share the training of another run, because their regimes have equal components.
     """
 
     done: int
@@ -86,19 +86,19 @@ def run_study(
     compiled: bool | None = None,
     workers: int = 1,
 ) -> Outcome:
-    """Run what is not done yet, and report on all of it.
+    """Run what is not done yet, and write the report.
 
     Args:
         file: the study.
-        out: its folder; made if absent. The same call again goes on where the last one stopped.
+        out: its folder, made if absent. The same call again continues where the last one stopped.
         progress: told what happens.
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads of each process; None leaves torch's choice, or an equal share where there are several.
         compiled: whether decoder layers are compiled; None lets the plan decide. Banks planned before stay as planned.
-        workers: processes that run banks side by side; 1 runs them in this one.
+        workers: processes that run banks in parallel; 1 runs them in this process.
 
     Raises:
-        LdcError: of the kinds in `ldc.errors`, before any run or between runs; finished runs stay.
+        LdcError: any class of `ldc.errors`, before a run or between runs; finished runs stay.
     """
     compute, store = Compute(device, threads, compiled, workers), Store(out)
     _check_nf4(file, device)
@@ -117,7 +117,7 @@ def run_study(
 
 
 def rebuild_report(out: Path, progress: Progress) -> Path:
-    """Write tables, figures and page anew from what is stored, without the models or the text.
+    """Rebuild tables, figures and page from the stored runs, without the models or the text.
 
     Raises:
         StoreError: the folder holds no study.
@@ -128,7 +128,9 @@ def rebuild_report(out: Path, progress: Progress) -> Path:
     frames = state.frames()
     lines = state.lines()
     for run, path in state.store.damaged.items():
-        progress.say(f"{run}: {path} is not as it was written; the run counts as not done, and `ldc run` makes it anew")
+        progress.say(
+            f"{run}: {path} has changed since it was written; the run counts as not done, and `ldc run` repeats it"
+        )
     try:
         write_overlap(out, read_overlap(out))
         page = write_report(out, state.study, frames, lines, versions(), state.synthetic(), state.adapters, state.cases)
@@ -139,7 +141,7 @@ def rebuild_report(out: Path, progress: Progress) -> Path:
 
 
 class _Conduct:
-    """One call of `run_study` at work."""
+    """One call of `run_study`."""
 
     def __init__(
         self,
@@ -157,7 +159,7 @@ class _Conduct:
         self._read: dict[str, int] = {}
 
     def work(self) -> tuple[int, int]:
-        """Run all banks; the number of runs stored now, and how many of them are the training of another."""
+        """Run all banks. Returns the number of runs stored now, and how many of them share the training of another."""
         self._verify()
         executor = self._executor(self._handle)
         self._adopt()
@@ -192,8 +194,8 @@ class _Conduct:
         return Here(Worker(self.state, base, self.domains, self.compute, self.progress), handle)
 
     def _begin(self, executor: Executor, model: str) -> None:
-        """Make this the study of the folder. With one process not before a model is loaded and has tokenised its text:
-        a study that cannot begin leaves the folder to the one that was there, or to its own corrected version."""
+        """Make this the study of the folder. With one process, wait until a model is loaded and its text is tokenised:
+        a study that cannot begin must not take the folder from an earlier study or from its own corrected version."""
         executor.prepare(model.partition("+")[0])
         if not self._recorded:
             self._record()
@@ -220,24 +222,26 @@ class _Conduct:
             self.shared += event.number - 1
         elif event.what == "halved":
             self.schedule.halved(event.bank, event.parts)
-        elif event.what == "done":  # planned by the most that its text can hold; now the bar goes on to there
+        elif event.what == "done":  # planned with the most that the text can hold; now the bar advances to that
             self.progress.advance(self.schedule.planned[event.bank] - self._read.get(event.bank, 0))
             self.schedule.ended += 1
 
     def _verify(self) -> None:
-        """Read every stored run once: one whose files are not as they were written counts as not done."""
+        """Read every stored run once. A run whose files have changed since they were written counts as not done."""
         store = self.state.store
         stored = [run for run in self.state.runs() if store.record(run.id) is not None or run.id in store.damaged]
         if stored:
             self.progress.stage("checking stored runs", len(stored))
         for run in stored:
             if not store.verify(run.id):
-                self.progress.say(f"{run.id}: {store.damaged[run.id]} is not as it was written; it is made anew")
+                self.progress.say(
+                    f"{run.id}: {store.damaged[run.id]} has changed since it was written; the run is repeated"
+                )
             self.progress.advance(1)
 
 
 def _check_nf4(file: StudyFile, device: str) -> None:
-    """Refuse an NF4 base that cannot be had here, before anything is read."""
+    """Refuse an NF4 base that this machine cannot use, before anything is read."""
     asking = [name for name, spec in file.study.models.items() if spec.dtype == "nf4"]
     if asking:
         from ldc.engine.device import choose_device
@@ -246,16 +250,16 @@ def _check_nf4(file: StudyFile, device: str) -> None:
         full = next((name for name, regime in file.study.regimes.items() if regime.full), None)
         if full is not None:
             raise StudyError(
-                f"models.{asking[0]}.dtype: nf4 keeps quantised weights, which the regime {full} cannot tune; "
-                "give float32 or bfloat16"
+                f"models.{asking[0]}.dtype: nf4 stores quantised weights, which the regime {full} cannot tune; "
+                "use float32 or bfloat16"
             )
         check_nf4(asking[0], choose_device(device)[0])
 
 
 def _models(file: StudyFile, device: str, recorded: Mapping[str, str]) -> dict[str, ModelInputs]:
-    """Fingerprints, precision and components of every model, from its files; whatever is wrong with them is found here.
+    """Fingerprints, precision and components of every model, from its files. Finds all faults of the files.
 
-    The precision of `auto` is resolved once: a folder that has begun keeps the one it began with, on whatever device.
+    The precision of `auto` is resolved once: a folder keeps the precision it began with, on any device.
     """
     found: dict[str, ModelInputs] = {}
     for name, spec in file.study.models.items():
@@ -278,7 +282,7 @@ def _precision(model_type: str, device: str) -> str:
 
 
 def _domains(file: StudyFile, store: Store, progress: Progress) -> dict[str, DomainText]:
-    """The text of every domain, once it is sure that the folder is this study's."""
+    """The text of every domain, after checking that the folder belongs to this study."""
     if store.has_runs():
         check_same_study(store.out / STUDY, file.study, store.used_names())
     progress.stage("reading domains", len(file.study.domains))

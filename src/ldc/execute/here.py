@@ -40,4 +40,4 @@ class Here:
         self.worker.run(task, names, self.handle)
 
     def close(self) -> None:
-        """Nothing runs."""
+        """Do nothing: nothing is running."""

@@ -29,7 +29,7 @@ _PR_SET_PDEATHSIG = 1
 def main() -> int:
     """Serve tasks until there are none."""
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else prints must not mix with events
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # other prints must not mix with events
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the conductor is interrupted too, and ends its workers
     die_with_parent()
     out, first = Path(sys.argv[1]), sys.stdin.readline()
@@ -52,7 +52,7 @@ class Server:
     """A worker and what it has checked.
 
     Raises:
-        StoreError: the text here is not what the runs were planned by.
+        StoreError: the text here differs from the text of the plan.
     """
 
     def __init__(self, out: Path, base: Path, compute: Compute) -> None:
@@ -76,12 +76,12 @@ class Server:
         names = names_of([*self.state.fixed(model), *self.state.later(model)])
         absent = [key for key in task.bank.keys if key not in names]
         if absent:
-            raise StoreError(f"{self.out}: the plan here has no run {absent[0]}; its folder has changed")
+            raise StoreError(f"{self.out}: the plan in this folder has no run {absent[0]}; the folder has changed")
         self.worker.run(task, names, lambda event: _tell(events, event))
 
 
 def die_with_parent() -> None:
-    """Ask the system to end this process with the one that started it, also where that is killed. Linux only."""
+    """Ask the system to end this process together with its parent, even if the parent is killed. Linux only."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
@@ -94,7 +94,7 @@ def _tell(events: TextIO, event: Event) -> None:
 
 def _same(what: str, found: str, planned: str) -> None:
     if found != planned:
-        raise StoreError(f"{what} from what the runs were planned by; run the study again where its files are")
+        raise StoreError(f"{what} from the plan; run the study again on the machine with its files")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class Processes:
         """Nothing: each worker loads a model when it is first asked to."""
 
     def submit(self, task: Task) -> None:
-        """Give a bank to a free worker, preferably one that has its model in memory; start one where none is free."""
+        """Give a bank to a free worker, preferably one that has its model in memory. Start a worker if none is free."""
         free = [worker for worker in self._workers if worker.task is None]
         free.sort(key=lambda worker: worker.model != task.bank.model)
         worker = free[0] if free else self._started()
@@ -62,11 +62,11 @@ class Processes:
         worker.process.stdin.flush()
 
     def wait(self) -> None:
-        """Read events until some bank comes to its end.
+        """Read events until a bank ends.
 
         Raises:
             LdcError: a bank could not be run; the error is the worker's.
-            EnvironmentFault: a worker ended without a word.
+            EnvironmentFault: a worker ended without a message.
         """
         with selectors.DefaultSelector() as selector:
             for worker in self._workers:
@@ -79,7 +79,7 @@ class Processes:
                     ended = self._read(key.data) or ended
 
     def _read(self, worker: _Process) -> bool:
-        """Hand on what a worker says; whether its bank came to an end."""
+        """Pass on a worker's message. Returns whether its bank has ended."""
         assert worker.process.stdout is not None
         data = os.read(worker.process.stdout.fileno(), 1 << 16)
         if not data:
@@ -87,7 +87,7 @@ class Processes:
             told = f"by signal {-code}" if code < 0 else f"with exit code {code}"
             raise EnvironmentFault(
                 f"a worker process ended {told} while it ran a bank of {worker.task and worker.task.bank.model}; "
-                "finished runs stay, and the same command continues"
+                "finished runs are stored; repeat the same command to continue"
             )
         *lines, worker.rest = (worker.rest + data).split(b"\n")
         ended = False
@@ -113,7 +113,7 @@ class Processes:
         return worker
 
     def close(self) -> None:
-        """End the workers. What they have stored stays."""
+        """End the workers. Their stored runs stay."""
         for worker in self._workers:
             if worker.task is not None:
                 worker.process.kill()
@@ -126,13 +126,13 @@ class Processes:
 
 
 def share_of_cores(workers: int) -> int:
-    """Threads of each of so many workers: an equal share of the processors this process may use, at least one."""
+    """Threads of each worker: an equal share of the processors that this process may use, at least one."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cpus // workers)
 
 
 def device_of(asked: str, number: int) -> str:
-    """The device of a worker: GPUs in turn where there are several and none is named."""
+    """The device of a worker: each GPU in turn if there are several and none is named."""
     count = len(usable_gpus()[0]) if asked in ("auto", "cuda") else 0
     return f"cuda:{number % count}" if count > 1 else asked
 

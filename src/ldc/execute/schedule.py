@@ -1,4 +1,4 @@
-"""The order of work: banks are planned as soon as the runs they need have come to an end, and run in that order."""
+"""The order of work: a bank is planned as soon as the runs it needs have ended, and banks run in that order."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from ldc.study.reading import StudyFile
 
 Wave = Literal["stage 1", "stage 2"]
 WAVES: tuple[Wave, ...] = ("stage 1", "stage 2")
-"""What needs no other run, and what does."""
+"""Runs that need no other run, and runs that do."""
 
 
 class Schedule:
     """The banks of a study that are still to be run.
 
-    The runs of a model are planned in two waves: those that need no other, and, when all that they need have come to
-    an end, the others. So the same runs share a bank however many workers there are.
+    The runs of a model are planned in two waves: first those that need no other run, then, when all needed runs have
+    ended, the others. So the same runs share a bank with any number of workers.
     """
 
     def __init__(self, file: StudyFile, state: StudyState, compute: Compute, progress: Progress) -> None:
@@ -47,7 +47,7 @@ class Schedule:
         self._totals: dict[str, int] = {}
 
     def next(self) -> BankPlan | None:
-        """The next bank to run; None where there is none, or none before another has come to its end."""
+        """The next bank to run; None if there is none, or if another bank has to end first."""
         while not self._waiting and self._plan():
             pass
         if not self._waiting:
@@ -62,7 +62,7 @@ class Schedule:
             self._unrecorded = []
 
     def tell_stage(self, anew: bool = False) -> None:
-        """Tell which stage the bank that was handed out last is of, where that is new or another was told since."""
+        """Report the stage of the last bank handed out, if it differs from the last stage reported."""
         if self._stage != self._told or anew:
             self._told = self._stage
             self.progress.stage(self._stage, self._totals[self._stage])
@@ -74,7 +74,7 @@ class Schedule:
                 self.state.store.plan.replace_bank(bank, parts)
 
     def adopt(self) -> int:
-        """Store runs whose training is there under another name; how many."""
+        """Store runs whose training is stored under another name. Returns how many."""
         count, store = 0, self.state.store
         for model in self.file.study.models:
             for same in names_of([*self.state.fixed(model), *self.state.later(model)]).values():
@@ -88,7 +88,7 @@ class Schedule:
         return count
 
     def _plan(self) -> bool:
-        """Plan the first wave whose needs are met, model by model; whether there was one."""
+        """Plan the first wave whose needs are met, model by model. Returns whether there was one."""
         for model, wave in self._open:
             fixed = self.state.fixed(model)
             if wave == "stage 1" or self._may_begin(model, fixed):
@@ -98,7 +98,7 @@ class Schedule:
         return False
 
     def _may_begin(self, model: str, fixed: Sequence[Run]) -> bool:
-        """Whether all fixed runs that any other run of a model may need have come to their end."""
+        """Whether all fixed runs that other runs of a model may need have ended."""
         if (model, "stage 1") in self._open:
             return False
         study = self.state.study

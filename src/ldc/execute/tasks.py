@@ -1,4 +1,4 @@
-"""What passes between the conductor and whoever runs a bank: a task one way, events the other. All of it is JSON."""
+"""Messages between the conductor and executors, as JSON: tasks one way, events the other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ldc.plan.banks import BankPlan
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """With what a study is computed; no result depends on it, but for the precision, which is recorded in the plan.
+    """The devices and processes that compute a study. Results depend only on the precision, which the plan records.
 
     Attributes:
         device: auto, cpu, cuda or cuda:N.
@@ -28,7 +28,7 @@ class Compute:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A bank to be run, found again by its keys in the study of a folder."""
+    """A bank to run. Its keys identify it in the study of a folder."""
 
     bank: BankPlan
 
@@ -38,13 +38,13 @@ class Task:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Task:
-        """What `as_json` made."""
+        """The record that `as_json` wrote."""
         return cls(BankPlan(data["model"], tuple(data["keys"]), data["compiled"], data["rescored"]))
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a worker tells.
+    """A message of a worker.
 
     Attributes:
         what: `say` (text), `advance` (number of tokens), `measured` (the weights are), `stored` (text: a key, number:
@@ -65,7 +65,7 @@ class Event:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Event:
-        """What `as_json` made."""
+        """The record that `as_json` wrote."""
         parts = tuple(Task.from_json(part).bank for part in data["parts"])
         return cls(data["what"], data["bank"], data["text"], data["number"], parts)
 
@@ -77,13 +77,13 @@ class Executor(Protocol):
     """How many banks it works on at a time."""
 
     def prepare(self, model: str) -> None:
-        """Make sure that a model can be worked with, before anything is recorded."""
+        """Make sure that a model can be used, before anything is recorded."""
 
     def submit(self, task: Task) -> None:
         """Take a bank; there is room for it."""
 
     def wait(self) -> None:
-        """Work, or wait, until a bank comes to its end; events are handed on meanwhile.
+        """Work or wait until a bank ends, and pass on events meanwhile.
 
         Raises:
             LdcError: a bank could not be run.

@@ -1,4 +1,4 @@
-"""The worker: runs banks with a loaded model, and stores what comes of them. It never writes the plan."""
+"""The worker runs banks with a loaded model and stores the results. It never writes the plan."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ class Worker:
         return space
 
     def run(self, task: Task, names: Mapping[str, Sequence[Run]], emit: Emit) -> None:
-        """Run a bank and store its runs, each as soon as it is there.
+        """Run a bank and store each run as soon as it is finished.
 
         Args:
-            names: the runs of each key of the bank: one training may have several names.
+            names: the runs of each key of the bank; one training may have several names.
             emit: told what happens.
 
         Raises:
@@ -107,7 +107,7 @@ class Worker:
                 Event(
                     "say",
                     bank.name,
-                    f"{bank.model}: out of memory with {len(bank.keys)} runs side by side; going on with half as many",
+                    f"{bank.model}: out of memory with {len(bank.keys)} runs in one bank; continuing with half as many",
                 )
             )
             waiting = parts + waiting
@@ -151,21 +151,21 @@ class Worker:
             yield from WORK[runs[0].kind.name](space, runs, self.state.store.factors, bank.compiled, tell)
 
     def _halved(self, bank: BankPlan, count: int) -> list[BankPlan]:
-        """Two banks in the place of one for which memory did not suffice. A run's result is the same in any bank."""
+        """Two banks in place of one that did not fit into memory. A run's result is the same in any bank."""
         from ldc.engine.device import free_memory
 
         free_memory()
         if count <= 1:
             raise EnvironmentFault(
                 f"{bank.model}: out of memory with a single run; lower training.batch or training.block_length, or "
-                "free memory; finished runs stay"
+                "free memory; finished runs are stored"
             )
         return halves(bank)
 
     def _store(
         self, result: Result, bank: BankPlan, names: Sequence[Run], emit: Callable[[str, str, int], None]
     ) -> None:
-        """Store a run under every name that has not come to its end yet, and say what is to be said of it."""
+        """Store a run under every name that has not ended yet, and report its notes."""
         from ldc.store.adapter import peft_config
         from ldc.store.card import card_of
 
@@ -196,7 +196,7 @@ class Worker:
 
 
 class _Told:
-    """Hands on the number of tokens, and can take back what it told."""
+    """Passes on the number of tokens, and can take it back."""
 
     def __init__(self, advance: Callable[[int], None]) -> None:
         self.advance, self.tokens = advance, 0
@@ -206,7 +206,7 @@ class _Told:
         self.advance(tokens)
 
     def take_back(self) -> None:
-        """Tell that what was told is undone."""
+        """Report that the reported tokens are undone."""
         self.advance(-self.tokens)
         self.tokens = 0
 

@@ -1,4 +1,4 @@
-"""axolotl: a file for `axolotl train`. The list goes to PEFT as it stands, as long as `lora_target_linear` is off."""
+"""axolotl: a file for `axolotl train`, which passes the list to PEFT unchanged if `lora_target_linear` is off."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ DATA = "train.jsonl"
 def config_text(selection: Selection) -> str:
     """YAML with the keys of axolotl's `AxolotlInputConfig`.
 
-    Layers are named by the full paths alone: `peft_layers_to_transform` would also hit a vision tower's layers of the
-    same numbers.
+    Names layers by their full paths: `peft_layers_to_transform` would also match a vision tower's layers of the same
+    numbers.
 
     Raises:
-        StudyError: alpha is no whole number.
+        StudyError: alpha is not a whole number.
     """
     s = selection
     model: dict[str, Any] = {"base_model": s.base.name}
@@ -54,13 +54,13 @@ def config_text(selection: Selection) -> str:
     }
     columns = "prompt and completion" if s.completion_only else "text"
     return yaml_text(
-        comment(s, [f"for: axolotl train FILE; put your data in place of {DATA}"]),
+        comment(s, [f"for: axolotl train FILE; replace {DATA} by your data"]),
         [("", model), ("", lora), (f"your text: JSON lines with {columns}", data), ("", training)],
     )
 
 
 def _format(selection: Selection) -> dict[str, Any]:
-    """How a data set is read: plain text, or a prompt, which bears no loss, and its completion."""
+    """How a data set is read: plain text, or a prompt without loss and its completion."""
     if not selection.completion_only:
         return {"type": "completion", "field": "text"}
     own = {"field_instruction": "prompt", "field_output": "completion"}

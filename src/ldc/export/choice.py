@@ -1,4 +1,4 @@
-"""Which model, domain and regime of a study's folder are meant, and the components that follow."""
+"""Chooses the model, domain and regime of a study's folder, and the components that follow."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ _SCORES = {
 def choose(
     state: StudyState, model: str | None, domain: str | None, regime: str | None, seed: int | None
 ) -> tuple[Selection, str]:
-    """The selection asked for, and the reason for the regime where none was named (else empty).
+    """The selection, and the reason for the regime if none was named (else empty).
 
     Args:
         state: the study's folder.
-        model, domain: names of the study; None where it has only one.
+        model, domain: names in the study; None if it has only one.
         regime: a regime of the study, or a known name such as `top5-mlp`; None for the top-k regime that scored best.
-        seed: rank by the runs of this seed alone; None for the mean over seeds.
+        seed: rank by this seed's runs alone; None for the mean over seeds.
 
     Raises:
-        StudyError: no such name, or several where none was given.
-        StoreError: nothing is done or ranked yet.
+        StudyError: a name is unknown, or none is given where there are several.
+        StoreError: no run is done or ranked yet.
     """
     study = state.study
     model = _one("model", model, study.models, state)
@@ -117,7 +117,7 @@ def _one(kind: str, wanted: str | None, names: Iterable[str], state: StudyState)
 
 
 def _record(state: StudyState, model: str, domain: str) -> dict[str, Any]:
-    """What a run of this model and domain says of its base; any that is done will do."""
+    """What a finished run of this model and domain says about its base."""
     study, store = state.study, state.store
     for name, seeds in {PT: (0,), **dict.fromkeys(_single(study), study.seeds)}.items():
         for seed in seeds:
@@ -132,8 +132,8 @@ def _undone(state: StudyState, model: str, domain: str) -> StoreError:
     if state.study.calibration is not None:
         return StoreError(f"{out}: holds a calibration, which selects no layers; export from the study's own folder")
     return StoreError(
-        f"{out}: nothing is selected yet: no `{ranked}` run of {model} on {domain} is done. Go on with "
-        f"ldc run STUDY -o {out}; ldc status {out} says what is missing"
+        f"{out}: nothing is selected yet, because no `{ranked}` run of {model} on {domain} is done. Continue "
+        f"with ldc run STUDY -o {out}; ldc status {out} lists what is missing"
     )
 
 
@@ -146,7 +146,7 @@ def _components(
     if regime.full:
         raise StudyError(f"{name}: tunes the weights themselves and has no adapters, so there is nothing to export")
     if _is_control(regime):
-        raise StudyError(f"{name}: is a control; only fixed layers and those of a domain's own ranking are exported")
+        raise StudyError(f"{name}: is a control; export takes only fixed layers and those of a domain's own ranking")
     if not regime.targeted:
         if seed is not None:
             raise StudyError(f"--seed {seed}: the layers of {name} are fixed; only those of top-k regimes are ranked")
@@ -181,7 +181,7 @@ def _layers(
     ranking: pd.DataFrame,
     seed: int | None,
 ) -> tuple[Component, ...] | None:
-    """The components of a regime by the ranking of one seed, or of the mean over seeds; None where not ranked."""
+    """The components of a regime ranked by one seed or by the mean over seeds; None if there is no ranking."""
     components = state.inputs.components(model)
     if not regime.targeted:
         return components_of(regime, name, model, components)
@@ -193,7 +193,7 @@ def _layers(
 def _by_seed(
     state: StudyState, model: str, domain: str, name: str, regime: Regime, ranking: pd.DataFrame
 ) -> str | None:
-    """`same` where every seed ranks the same units to the top, else the layers of each; None for fixed layers."""
+    """`same` if every seed ranks the same units first, else the layers of each seed; None for fixed layers."""
     seeds = sorted(int(s) for s in ranking.loc[ranking["domain"] == domain, "seed"].dropna().unique())
     if not regime.targeted or len(seeds) < 2:
         return None
@@ -204,14 +204,14 @@ def _by_seed(
 
 
 def _adapter(state: StudyState, model: str, name: str) -> AdapterSpec:
-    """The regime's adapter: the study's, or with the regime's own rank."""
+    """The adapter of the regime: the study's, or one with the regime's own rank."""
     study = state.study
     regime = study.regimes.get(name) or _known(name, study.regimes)
     return adapter_of(study, regime, state.inputs.components(model))
 
 
 def _is_control(regime: Regime) -> bool:
-    """Whether it is run to compare with, not to be used."""
+    """Whether it serves for comparison only."""
     return (
         regime.text == "shuffled"
         or regime.full
@@ -221,7 +221,7 @@ def _is_control(regime: Regime) -> bool:
 
 
 def _single(study: Study) -> dict[str, Regime]:
-    """The regimes that name components one could train."""
+    """The regimes whose components could be trained elsewhere."""
     return {name: regime for name, regime in study.regimes.items() if not _is_control(regime)}
 
 
@@ -241,7 +241,7 @@ def _known(name: str, own: Iterable[str]) -> Regime:
 
 
 def _scores(evaluation: pd.DataFrame, model: str, domain: str) -> pd.DataFrame:
-    """Held-out bits per byte on the run's own domain: seeds x regimes. PT, which has no seed, stands in every row."""
+    """Held-out bits per byte on the run's own domain: seeds x regimes. PT has no seed and is in every row."""
     rows = own_domain(evaluation, model)
     rows = rows[rows["domain"] == domain]
     table = rows[rows["regime"] != PT].pivot(index="seed", columns="regime", values="bits_per_byte").astype("float64")
@@ -250,7 +250,7 @@ def _scores(evaluation: pd.DataFrame, model: str, domain: str) -> pd.DataFrame:
 
 
 def _best(state: StudyState, model: str, domain: str, scores: pd.DataFrame) -> tuple[str, str]:
-    """The top-k regime with the lowest held-out bits per byte over the seeds that all scored ones share, and why."""
+    """The top-k regime with the lowest held-out bits per byte over their shared seeds, and the reason in words."""
     study = state.study
     targeted = [name for name, regime in study.regimes.items() if regime.top is not None]
     scored = [name for name in targeted if name in scores]
@@ -259,14 +259,14 @@ def _best(state: StudyState, model: str, domain: str, scores: pd.DataFrame) -> t
         if state.ranking(model).query("domain == @domain").empty:
             raise _undone(state, model, domain)
         raise StoreError(
-            f"{state.store.out}: no top-k regime of {model} on {domain} is scored, so none is the best; name one, "
+            f"{state.store.out}: no top-k regime of {model} on {domain} is scored yet; name one, "
             f"such as --regime {next(iter(targeted), 'top3-mlp')}"
         )
     mean = compared.mean()
     best = str(mean.idxmin())
     told = listed(f"{name} {mean[name]:.4f}" for name in sorted(scored, key=lambda name: float(mean[name])))
     bare = float(scores[PT].iloc[0])
-    worse = f"; none is better than the model before adaptation, {bare:.4f}" if mean[best] >= bare else ""
+    worse = f"; none beats the model before adaptation, {bare:.4f}" if mean[best] >= bare else ""
     rest = [name for name in targeted if name not in scored]
     absent = f"; not scored: {', '.join(rest)}" if rest else ""
     seeds = _seeds(len(compared))
@@ -290,13 +290,13 @@ def _seeds(count: int) -> str:
 
 
 def _base(state: StudyState, model: str, record: dict[str, Any]) -> Base:
-    """The base by its Hub id and revision; a folder by its path, with a note that says so."""
+    """The base by its Hub id and revision, or a folder by its path with a note that says so."""
     spec = state.study.models[model]
     name, revision, dtype = str(record["base_model"]), record["base_revision"], str(record["dtype"])
     if revision is not None or (spec.source not in ("embedded", name) and _HUB_ID.fullmatch(name)):
         return Base(name, revision, dtype, "", spec.trust_remote_code)
     if spec.source == "embedded":
         folder = str(EMBEDDED / model)
-        return Base(folder, None, dtype, f"the embedded model {model}, a folder of this machine's installation")
-    note = "a folder, as the study file has it, of the machine on which the study ran"
+        return Base(folder, None, dtype, f"the embedded model {model}, in this machine's installation of LDC")
+    note = "a folder, as written in the study file, on the machine that ran the study"
     return Base(spec.source, None, dtype, note, spec.trust_remote_code)

@@ -1,7 +1,7 @@
-"""LLaMA-Factory: a file for `llamafactory-cli train`. `lora_target` is one text of names between commas.
+"""LLaMA-Factory: a file for `llamafactory-cli train`. `lora_target` is a text of names with commas between them.
 
-For a model with a vision tower it takes every module outside of the tower whose path contains a name; else PEFT's rule
-holds. A full path means one module by either.
+For a model with a vision tower it selects every module outside the tower whose path contains a name. Otherwise PEFT's
+rule holds. By both rules a full path selects one module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def config_text(selection: Selection) -> str:
     """YAML with the keys of LLaMA-Factory's model, data, training and finetuning arguments.
 
     Raises:
-        StudyError: alpha is no whole number.
+        StudyError: alpha is not a whole number.
     """
     s = selection
     model: dict[str, Any] = {"model_name_or_path": s.base.name}

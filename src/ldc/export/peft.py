@@ -1,4 +1,4 @@
-"""PEFT: a `LoraConfig` in Python, or an `adapter_config.json`. PEFT takes a list of full module paths as it stands."""
+"""PEFT: a `LoraConfig` in Python, or an `adapter_config.json`. PEFT accepts a list of full module paths unchanged."""
 
 from __future__ import annotations
 

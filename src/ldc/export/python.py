@@ -1,4 +1,4 @@
-"""Plain values as Python text, laid out as ruff would: long lists and mappings an item a line."""
+"""Plain values as Python text in ruff's layout: long lists and mappings have one item per line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def assignment(name: str, value: object) -> str:
 
 
 def call(function: str, keywords: Mapping[str, object], indent: int = 0) -> str:
-    """A call with keyword arguments, one a line. A value of `Name` is written as it stands."""
+    """A call with keyword arguments, one per line. A `Name` is written without quotes."""
     inside = " " * (indent + 4)
     lines = [
         f"{inside}{key}={value if isinstance(value, Name) else literal(value, indent + 4)},\n"

@@ -1,4 +1,4 @@
-"""What is exported: the components of one model, domain and regime, with the base and settings they were found by."""
+"""What is exported: the components of one model, domain and regime, with the base and the study's settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NF4 = "nf4"
 
 @dataclass(frozen=True)
 class Base:
-    """The base model. `note` is empty for a model of the Hub, and says for any other what its name stands for."""
+    """The base model. `note` is empty for a model of the Hub; for any other it explains the name."""
 
     name: str
     revision: str | None
@@ -34,7 +34,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Selection:
-    """Components to adapt, and all that a configuration says beside them.
+    """Components to adapt, and everything else that a configuration contains.
 
     Attributes:
         how: how the layers were chosen, in words.
@@ -62,7 +62,7 @@ class Selection:
 
     @property
     def alpha(self) -> int | float:
-        """Alpha, as a whole number where it is one: most trainers declare it so."""
+        """Alpha, as an `int` if it is whole: most trainers declare it as one."""
         return int(self.adapter.alpha) if self.adapter.alpha.is_integer() else self.adapter.alpha
 
     @property
@@ -82,7 +82,7 @@ def where(components: tuple[Component, ...]) -> str:
 
 
 def ranges(layers: list[int]) -> str:
-    """Ascending numbers with runs drawn together: `0-5, 7`."""
+    """Ascending numbers with ranges: `0-5, 7`."""
     spans: list[list[int]] = []
     for layer in layers:
         if spans and layer == spans[-1][1] + 1:
@@ -93,7 +93,7 @@ def ranges(layers: list[int]) -> str:
 
 
 def provenance(selection: Selection) -> list[str]:
-    """Where the selection comes from, as lines for a comment."""
+    """The provenance of the selection, as lines of a comment."""
     s = selection
     lines = [
         f"ldc {metadata.version('layer-domain-control')}, study {s.study}: "

@@ -1,4 +1,4 @@
-"""The study's training settings in the words that transformers' trainer, and those built on it, share."""
+"""The study's training settings by the keys of transformers' trainer, which other trainers share."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ldc.errors import StudyError
 from ldc.export.selection import Selection, provenance
 
 NOTES = (
-    "not the same as in the study: its rows were filled with whole and cut documents, kept apart by the mask, and its",
-    "adapters started from (seed, module path); this trainer batches and starts in its own way",
+    "not the same as in the study, which packed whole and cut documents into rows, kept apart by the mask, and started",
+    "its adapters from (seed, module path); this trainer builds batches and starts adapters in its own way",
 )
 
 
 def optimisation(selection: Selection) -> dict[str, Any]:
     """Length, rate and AdamW of a run, by the keys of `transformers.TrainingArguments`.
 
-    Warm-up is a whole number of steps n. These trainers begin it at rate zero, the study at 1 / (n + 1) of the peak.
+    Warm-up is a whole number of steps n. These trainers begin at rate zero, the study at 1 / (n + 1) of the peak.
     """
     t = selection.training
     warmup = round(t.warmup * t.total_steps)
@@ -44,23 +44,23 @@ def batches(selection: Selection) -> dict[str, Any]:
 
 
 def whole_alpha(selection: Selection, target: str) -> int:
-    """Alpha for a target that takes only whole numbers.
+    """Alpha for a trainer that accepts only whole numbers.
 
     Raises:
         StudyError: it is none.
     """
     if not isinstance(selection.alpha, int):
-        raise StudyError(f"{target} takes a whole lora_alpha; the study's adapter.alpha is {selection.alpha}")
+        raise StudyError(f"{target} needs a whole lora_alpha, but the study's adapter.alpha is {selection.alpha}")
     return selection.alpha
 
 
 def comment(selection: Selection, more: Sequence[str]) -> str:
-    """The comment at the head of a file: where the selection comes from, and what the reader has to know."""
+    """The header comment of a file: the provenance of the selection, and what the reader has to know."""
     return "".join(f"# {line}\n" for line in (*provenance(selection), *more, *NOTES))
 
 
 def yaml_text(head: str, sections: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """A YAML file: its comment, then each section below a comment of its own."""
+    """A YAML file: its comment, then each section with a comment of its own."""
     parts = [head]
     for title, section in sections:
         body = yaml.safe_dump(section, sort_keys=False, allow_unicode=True, width=100)

@@ -1,4 +1,4 @@
-"""The trainers that can be exported to, each a function from the selection to the text of a file."""
+"""The supported trainers, each as a function from the selection to the text of a file."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ TARGETS: dict[str, Callable[[Selection], str]] = {
 
 
 def exported(selection: Selection, target: str, path: Path | None) -> str:
-    """The text for a target. For PEFT a path that ends in `.json` asks for an `adapter_config.json`."""
+    """The text for a trainer. For PEFT, a path that ends in `.json` gets an `adapter_config.json`."""
     if target == "peft" and path is not None and path.suffix == ".json":
         return peft.config_json(selection)
     return TARGETS[target](selection)
 
 
 def write_new(path: Path, text: str, force: bool = False) -> None:
-    """Write a file, in a folder that is made if need be.
+    """Write a file. Makes its folder if there is none.
 
     Raises:
-        StudyError: the path is a folder, or the file is there and `force` is false.
+        StudyError: the path is a folder, or the file exists and `force` is false.
         EnvironmentFault: the file cannot be written.
     """
     if path.is_dir():
@@ -37,11 +37,11 @@ def write_new(path: Path, text: str, force: bool = False) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EnvironmentFault(f"{path.parent}: cannot be made a folder ({error.strerror})") from error
+        raise EnvironmentFault(f"{path.parent}: the folder cannot be made ({error.strerror})") from error
     try:
         with path.open("w" if force else "x", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except FileExistsError as error:
-        raise StudyError(f"{path}: exists already; name another file, or replace it with --force") from error
+        raise StudyError(f"{path}: exists already; name another file, or overwrite it with --force") from error
     except OSError as error:
         raise EnvironmentFault(f"{path}: cannot be written ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""TRL: a file for `trl sft --config`. TRL hands the list to PEFT, but a list of one as a string: a regex."""
+"""TRL: a file for `trl sft --config`. TRL passes the list to PEFT, but a list of one as a string: a regex."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ DATA = "train.jsonl"
 
 
 def config_text(selection: Selection) -> str:
-    """YAML of `ScriptArguments`, `SFTConfig`, `ModelConfig` and a data set to be named by the user.
+    """YAML of `ScriptArguments`, `SFTConfig`, `ModelConfig` and a data set that the user has to name.
 
     Raises:
-        StudyError: alpha is no whole number.
+        StudyError: alpha is not a whole number.
     """
     s = selection
     model: dict[str, Any] = {"model_name_or_path": s.base.name}
@@ -49,11 +49,11 @@ def config_text(selection: Selection) -> str:
     }
     columns = "prompt and completion" if s.completion_only else "text"
     return yaml_text(
-        comment(s, [f"for: trl sft --config FILE; put your data in place of {DATA}"]),
+        comment(s, [f"for: trl sft --config FILE; replace {DATA} by your data"]),
         [("", model), ("", lora), (f"your text: JSON lines with {columns}", data), ("", training)],
     )
 
 
 def target_modules(paths: list[str]) -> list[str]:
-    """Full paths; a single one as the regex that TRL makes of it."""
+    """The full paths; a single one is written as the regex that TRL makes of it."""
     return [re.escape(paths[0])] if len(paths) == 1 else paths

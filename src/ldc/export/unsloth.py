@@ -1,5 +1,5 @@
-"""unsloth: a Python snippet. Only a regex passes through unchanged: for most architectures unsloth reads a list as leaf
-names, and narrows it to its own choice of attention and MLP."""
+"""unsloth: a Python snippet. Only a regex passes unchanged: for most architectures unsloth reads a list as leaf
+names and restricts it to its own choice of attention and MLP."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Where adapters and checkpoints made elsewhere were written, from their files alone: no model is built."""
+"""Update norms of adapters and checkpoints made elsewhere, from their files alone. No model is built."""

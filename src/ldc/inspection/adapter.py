@@ -1,4 +1,4 @@
-"""The table of an adapter: S and its relatives for every module it adapts, and next to W where the base is given."""
+"""The table of an adapter: S and related norms of every adapted module, also relative to W if the base is given."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows with what a reader must know of them; `others` are modules and tensors that no row counts."""
+    """Rows, and notes that a reader must know; `others` are modules and tensors that no row counts."""
 
     rows: list[Row]
     notes: tuple[str, ...]
@@ -37,13 +37,13 @@ def adapter_norms(
     name: str | None = None,
     intruders: Intruders | None = None,
 ) -> list[Row]:
-    """Norms of every module that a PEFT LoRA adapter adapts, from its files alone: no model is built.
+    """Norms of every module that a PEFT LoRA adapter adapts, from its files alone. No model is built.
 
     Args:
         adapter: a folder with `adapter_config.json` and `adapter_model.safetensors`, or a Hub id in the cache,
             `org/name` or `org/name@revision`.
-        base: the base model's folder or Hub id; with it come `base_frobenius` and `relative`, S / norm(W).
-        name: which adapter, where several were saved together.
+        base: the base model's folder or Hub id; it adds `base_frobenius` and `relative`, S / norm(W).
+        name: the adapter's name, if several were saved together.
         intruders: how to count intruder dimensions; needs `base`.
 
     Returns:
@@ -75,7 +75,7 @@ def adapter_table(
         checkpoint = read_checkpoint(base)
         weights = _weights(found, checkpoint)
         if any(weight is None for weight in weights):
-            notes = (*notes, "the base model stores its experts apart: no relative norms for them")
+            notes = (*notes, "the base model stores each expert separately, so they have no relative norms")
     places = Places(f.path for f in found.factors)
     rows = []
     for factors, weight in zip(found.factors, weights, strict=True):
@@ -114,7 +114,7 @@ def _row(factors: Factors, places: Places) -> Row:
 
 
 def _weights(adapter: Adapter, base: Checkpoint) -> list[Stored | None]:
-    """The weight under every pair of factors, None for stacked experts; the first missing or of other shape is told."""
+    """The weight of every pair of factors; None for stacked experts. Reports the first that is missing or misshapen."""
     wrong = []
     weights = [base.weight_of(f.path) if f.experts == 1 else None for f in adapter.factors]
     for factors, weight in sorted(zip(adapter.factors, weights, strict=True), key=lambda pair: pair[0].path):
@@ -129,13 +129,13 @@ def _weights(adapter: Adapter, base: Checkpoint) -> list[Stored | None]:
         more = f", and {len(wrong) - 1} more of its {len(adapter.factors)} modules do not fit" if wrong[1:] else ""
         raise ModelError(
             f"{adapter.folder} was not trained on {base.folder}: {wrong[0]}{more}. "
-            f"Its configuration names {adapter.base_model}: give that as --base"
+            f"Its configuration names {adapter.base_model}; give that as --base"
         )
     return weights
 
 
 def _shape(factors: Factors, transposed: bool) -> tuple[int, ...]:
-    """The shape of the weight that the factors ask for, as the base stores it."""
+    """The shape of the weight that fits the factors, as the base stores it."""
     flipped = factors.embedding or (transposed and Places([factors.path])[factors.path].layer is not None)
     return (factors.d_in, factors.d_out) if flipped else (factors.d_out, factors.d_in)
 

@@ -1,4 +1,4 @@
-"""A stored model as a set of tensors under today's names, whatever key layout its files have."""
+"""A stored model as a set of tensors under current names, whatever key layout its files have."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EMBEDDINGS = re.compile(r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|tok_e
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model's folder, its tensors by today's name, and whether its linears are stored as [in, out]."""
+    """A model's folder, its tensors by current name, and whether its linears are stored as [in, out]."""
 
     folder: Path
     model_type: str
@@ -27,7 +27,7 @@ class Checkpoint:
     transposed: bool
 
     def weight_of(self, path: str) -> Stored | None:
-        """The weight of the module at a path; of a head that is tied the embeddings."""
+        """The weight of the module at a path; for a tied head, the embeddings."""
         key = module_path(f"{path}.weight", self.model_type)
         return self.tensors.get(key) or (self.head or self.embeddings if HEADS.search(key) else None)
 
@@ -37,7 +37,7 @@ class Checkpoint:
 
     @property
     def head(self) -> Stored | None:
-        """The head, where it is stored; a tied one is not."""
+        """The head, if it is stored; a tied head is not."""
         return next((t for key, t in self.tensors.items() if HEADS.search(key)), None)
 
 
@@ -50,7 +50,7 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
     """
     folder = find_folder(source, "a model")
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise ModelError(f"{folder}: an adapter, not a whole model. Its norms: ldc norms {source}")
+        raise ModelError(f"{folder}: an adapter, not a whole model. For its norms run: ldc norms {source}")
     config = read_config(folder)
     model_type = str(config["model_type"])
     stored = stored_tensors(weight_files(folder))

@@ -1,4 +1,4 @@
-"""How far one stored tensor is from another: norms of the difference, streamed, and what rounding alone would give."""
+"""How far one stored tensor is from another: streamed norms of the difference, and the norm from rounding alone."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Difference:
 def compare(base: Stored, tuned: Stored, size: int | None = None) -> Difference:
     """The difference of the first `size` elements of two tensors of one storage order, in float64.
 
-    Memory is that of a few stretches, whatever the tensors' sizes. `rounding` is sqrt(sum ulp^2 / 12), ulp the spacing
+    It holds a few chunks in memory, whatever the tensors' sizes. `rounding` is sqrt(sum ulp^2 / 12), ulp the spacing
     at each tuned weight of the coarser of the two dtypes: the norm of an error spread evenly over plus and minus half
-    a spacing, as storing an update in that dtype adds. For float64 against float64 it is that of float64.
+    a spacing, as storing an update in that dtype adds. For two float64 tensors it is the spacing of float64.
     """
     size = min(base.size, tuned.size) if size is None else size
     ulp = max(ULP[base.dtype], ULP[tuned.dtype])

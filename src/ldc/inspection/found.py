@@ -1,4 +1,4 @@
-"""The folder that a word on the command line means: a folder, an embedded model, or a Hub id in the cache."""
+"""Finds the folder for an argument: a folder, an embedded model, or a Hub id in the cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def find_folder(source: str | Path, what: str) -> Path:
 
     Args:
         source: a folder, the name of an embedded model, or a Hub id `org/name` or `org/name@revision`.
-        what: what is looked for, for messages: `an adapter`, `a model`.
+        what: what the folder should hold, for messages: `an adapter`, `a model`.
 
     Raises:
         ModelError: neither a folder nor a name that could be a Hub id.
@@ -44,12 +44,12 @@ def find_folder(source: str | Path, what: str) -> Path:
     there = f"; the cache holds its revisions {', '.join(held[:3])}" if held else ""
     raise EnvironmentFault(
         f"{source}: neither a folder nor in the Hub cache ({cache}, revision {revision}){there}. Correct the name, or "
-        f"bring it to the cache where there is access: {fetch_command(name, match[2])}"
+        f"fetch it on a machine with access: {fetch_command(name, match[2])}"
     )
 
 
 def fetch_command(name: str, revision: str | None = None) -> str:
-    """What brings a repository to the Hub cache."""
+    """The command that fetches a repository to the Hub cache."""
     return f"hf download {name}" + (f" --revision {revision}" if revision else "")
 
 

@@ -1,4 +1,4 @@
-"""Intruder dimensions: leading singular vectors of a tuned weight that resemble none of the base weight's.
+"""Intruder dimensions: leading singular vectors of a tuned weight that resemble no singular vector of the base weight.
 
 Source: Shuttleworth, Andreas, Torralba and Sharma (2024), LoRA vs Full Fine-tuning: An Illusion of Equivalence. A left
 singular vector of W + s B A, among those of its `top` largest singular values, is an intruder if the greatest absolute
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from ldc.norms import Array
 
-# Shapes: O output, I input, R rank, N the smaller of O and I, K how many vectors are asked about.
+# Shapes: O output, I input, R rank, N the smaller of O and I, K the number of vectors to check.
 _NULL = 1e-7
 """Singular values of W below this share of the largest are zero here: their left vectors are not defined."""
 
@@ -31,8 +31,8 @@ def most_alike(w_OI: ArrayLike, a_RI: ArrayLike, b_OR: ArrayLike, scaling: float
     """For the K = min(top, N) leading left singular vectors of W + s B A, the greatest |cosine| with one of W: [K].
 
     Both decompositions are of the N x N Gram matrix in float64, that of W + s B A by a change of low rank of that of W:
-    O(O I N + N^3) operations, 16 O I bytes. Vectors of (nearly) equal singular values are not unique; neither is then
-    the cosine.
+    O(O I N + N^3) operations, 16 O I bytes. Vectors of (nearly) equal singular values are not unique, and then the
+    cosine is not unique either.
     """
     w, a, b = np.asarray(w_OI, np.float64), np.asarray(a_RI, np.float64), scaling * np.asarray(b_OR, np.float64)
     if w.shape[0] > w.shape[1]:

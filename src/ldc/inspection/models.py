@@ -16,16 +16,16 @@ from ldc.inspection.tensors import Stored
 from ldc.models.roles import is_norm, locate
 
 NEAR_ROUNDING = 2.0
-"""A difference below this multiple of the norm of rounding noise is told as no more than rounding."""
+"""A difference below this multiple of the norm of rounding noise is reported as rounding."""
 LISTED = 4
 
 
 def checkpoint_norms(base: str | Path, tuned: str | Path, *, with_stable_rank: bool = False) -> list[Row]:
-    """Norms of the difference of two checkpoints, for every weight that both have; streamed, no model is built.
+    """Norms of the difference of two checkpoints, for every weight that both have. Streams the files; builds no model.
 
     Args:
-        base: folder or cached Hub id of the model before.
-        tuned: the same of the model after: a full fine-tune, or an adapter merged into its base.
+        base: folder or cached Hub id of the model before training.
+        tuned: the same for the model after training: a full fine-tune, or an adapter merged into its base.
         with_stable_rank: also spectral (the largest singular value, see `ldc.spectrum`) and stable_rank.
 
     Returns:
@@ -35,7 +35,7 @@ def checkpoint_norms(base: str | Path, tuned: str | Path, *, with_stable_rank: b
         elements that differ), elements.
 
     Raises:
-        ModelError: a file is damaged, or the two are not of one architecture.
+        ModelError: a file is damaged, or the two differ in architecture.
         EnvironmentFault: a Hub id that is not in the cache.
     """
     return checkpoint_table(base, tuned, with_stable_rank=with_stable_rank).rows
@@ -65,12 +65,12 @@ def checkpoint_table(base: str | Path, tuned: str | Path, *, with_stable_rank: b
 
 
 def _pairs(old: Checkpoint, new: Checkpoint) -> tuple[dict[str, tuple[Stored, Stored]], list[str]]:
-    """The weights of both under their names, a head tied in one of them against that one's embeddings."""
+    """The weights of both by name. If only one ties its head, its embeddings are paired with the other's head."""
     pairs = {key: (old.tensors[key], tensor) for key, tensor in new.tensors.items() if key in old.tensors}
     if not any(_is_linear(key, b) and locate(key) for key, (_, b) in pairs.items()):
         raise ModelError(
             f"{new.folder} ({new.model_type}) and {old.folder} ({old.model_type}) have no weight matrix of a layer in "
-            f"common, so one is no fine-tune of the other; the first names are {_first(new)} and {_first(old)}"
+            f"common, so neither is a fine-tune of the other; first names: {_first(new)} and {_first(old)}"
         )
     notes = []
     for side, tied, other in (("BASE", old, new), ("TUNED", new, old)):
@@ -78,14 +78,16 @@ def _pairs(old: Checkpoint, new: Checkpoint) -> tuple[dict[str, tuple[Stored, St
         if key is not None and tied.head is None and tied.embeddings is not None:
             pair = (tied.embeddings, other.tensors[key])
             pairs[key] = pair if tied is old else (pair[1], pair[0])
-            notes.append(f"the head is tied in {side} and stored apart in the other: compared with {side}'s embeddings")
+            notes.append(
+                f"the head is tied in {side} and stored in the other, so it is compared with {side}'s embeddings"
+            )
     wrong = [key for key, (a, b) in pairs.items() if a.shape != b.shape and not _is_resized(key, a, b)]
     if wrong:
         a, b = pairs[wrong[0]]
         more = f", and {len(wrong) - 1} more tensors differ in shape" if wrong[1:] else ""
         raise ModelError(
-            f"{new.folder} is no fine-tune of {old.folder}: {wrong[0]} is {list(a.shape)} in BASE and {list(b.shape)} "
-            f"in TUNED{more}. Give the model that TUNED was made from as BASE"
+            f"{new.folder} is not a fine-tune of {old.folder}: {wrong[0]} is {list(a.shape)} in BASE and "
+            f"{list(b.shape)} in TUNED{more}. Give the model that TUNED was made from as BASE"
         )
     return pairs, notes
 
@@ -133,20 +135,20 @@ def _row(key: str, a: Stored, b: Stored, places: Places, with_stable_rank: bool)
 
 
 def _findings(rows: list[Row], pairs: dict[str, tuple[Stored, Stored]]) -> list[str]:
-    """What the numbers say that a reader could miss: nothing changed, not finite, no more than rounding."""
+    """Notes on what a reader could miss: nothing changed, values not finite, changes no larger than rounding."""
     odd = [row["path"] for row in rows if not math.isfinite(row["frobenius"])]
     notes = [f"not finite, so without norms: {_some(odd)}"] if odd else []
     moved = [row for row in rows if row["changed"] > 0]
     if not moved:
         resized = any(a.shape != b.shape for a, b in pairs.values())
-        return [*notes, "the weights compared are identical" + ("" if resized else ": TUNED is BASE")]
+        return [*notes, "the weights compared are identical" if resized else "the two models are identical"]
     near = [row for row in moved if row["frobenius"] < NEAR_ROUNDING * row["rounding"]]
     if near:
         dtypes = sorted({max(pairs[row["path"]], key=lambda t: t.dtype in ("BF16", "F16")).dtype for row in near})
         notes.append(
             f"{len(near)} of {len(moved)} changed weights moved by less than {NEAR_ROUNDING:g} times the norm that "
             f"rounding to {' and '.join(dtypes)} alone gives (column rounding), such as {near[0]['path']}: "
-            "do not read them as learning; an adapter that was merged is measured exactly by ldc norms"
+            "do not read them as learning. For a merged adapter, ldc norms on the adapter itself is exact"
         )
     return notes
 

@@ -1,4 +1,4 @@
-"""The two files of a PEFT LoRA adapter: its factors with their scaling, read when needed, and what else it holds."""
+"""The two files of a PEFT LoRA adapter: factors and scaling, read when needed, and everything else they hold."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Factors:
 
     @property
     def d_in(self) -> int:
-        """Inputs of B A; of an embedding the vocabulary."""
+        """Inputs of B A; for an embedding, the vocabulary."""
         return math.prod(self.a.shape[1:])
 
     @property
@@ -63,7 +63,7 @@ class Factors:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """An adapter's configuration, its factors by path, modules it holds whole, and what a reader of S must know."""
+    """An adapter's configuration, factors by path, modules stored whole, and notes for the reader of S."""
 
     folder: Path
     config: Mapping[str, Any]
@@ -81,11 +81,11 @@ def read_adapter(source: str | Path, name: str | None = None) -> Adapter:
 
     Args:
         source: a folder, or a Hub id with or without `@revision`.
-        name: which adapter, where several were saved: a subfolder, or the name within the keys of one file.
+        name: the adapter, if several were saved: a subfolder, or a name within the keys of one file.
 
     Raises:
         ModelError: no such folder, or the file of weights is damaged.
-        EnvironmentFault: a Hub id that is not, or not wholly, in the cache.
+        EnvironmentFault: a Hub id that is missing or incomplete in the cache.
         StoreError: no LoRA adapter that can be read.
     """
     folder = find_folder(source, "an adapter")
@@ -107,7 +107,7 @@ def read_adapter(source: str | Path, name: str | None = None) -> Adapter:
             others.append(path)
     pairs = _of_one_name(found, name, folder)
     if not pairs:
-        raise StoreError(f"{folder / WEIGHTS}: holds no LoRA factors (lora_A, lora_B). Name the folder of an adapter")
+        raise StoreError(f"{folder / WEIGHTS}: holds no LoRA factors (lora_A, lora_B). Give the folder of an adapter")
     bare = {_PREFIX.sub("", key): tensor for key, tensor in tensors.items()}
     factors = tuple(_pair(path, pair, config, folder, bare.get(f"{path}.lora_diag")) for path, pair in pairs.items())
     biased = config.get("bias") not in (None, "none")
@@ -127,7 +127,7 @@ def _config(folder: Path) -> dict[str, Any]:
                 f"{folder}: holds several adapters, in subfolders: {', '.join(below)}. Choose with --name {below[0]}"
             )
         if hub:
-            raise EnvironmentFault(f"{folder}: no {CONFIG} in the Hub cache; fetch it whole: {fetch_command(hub)}")
+            raise EnvironmentFault(f"{folder}: no {CONFIG} in the Hub cache; fetch all of it: {fetch_command(hub)}")
         raise StoreError(f"{folder}: not a PEFT adapter: no {CONFIG}. For a whole model use ldc diff BASE TUNED")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -150,11 +150,11 @@ def _weights(folder: Path) -> Path:
         return path
     if (folder / PICKLED).is_file():
         raise StoreError(
-            f"{folder}: the adapter is pickled ({PICKLED}), which can run code when opened and is refused. Convert one "
-            "you trust: PeftModel.from_pretrained(BASE_MODEL, FOLDER).save_pretrained(NEW_FOLDER)"
+            f"{folder}: the adapter is pickled ({PICKLED}) and refused, because opening it can run code. Convert an "
+            "adapter that you trust: PeftModel.from_pretrained(BASE_MODEL, FOLDER).save_pretrained(NEW_FOLDER)"
         )
     if hub:
-        raise EnvironmentFault(f"{folder}: no {WEIGHTS} in the Hub cache; fetch it whole: {fetch_command(hub)}")
+        raise EnvironmentFault(f"{folder}: no {WEIGHTS} in the Hub cache; fetch all of it: {fetch_command(hub)}")
     raise StoreError(f"{folder}: {CONFIG} has no {WEIGHTS} beside it. Save or fetch the adapter again")
 
 
@@ -169,7 +169,7 @@ def _of_one_name(
     if name is not None and names not in ([""], [name]) and name not in names:
         raise StoreError(f"{folder}: holds no adapter {name}; it holds {', '.join(names) or 'none'}")
     if name is not None and names == [""]:
-        raise StoreError(f"{folder}: its adapter has no name, nor has it a subfolder {name}; leave --name out")
+        raise StoreError(f"{folder}: its adapter has no name, and there is no subfolder {name}; leave --name out")
     return {path: pair for (path, own), pair in found.items() if name in (None, own)}
 
 

@@ -1,4 +1,4 @@
-"""Which layer, block and component the weight at a path is, for models that need not be whole."""
+"""Finds the layer, block and component of the weight at a path, also in incomplete models."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Named(NamedTuple):
 
 
 class Places:
-    """The places of a set of module paths: whether a layer has a feed-forward child is read off all of them."""
+    """The places of a set of module paths. All of them together show whether a layer has a feed-forward child."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         below = (place.below for path in paths if (place := locate(f"{path}.weight")))
         self._feed_forward = feeds_forward(below)
 
     def __getitem__(self, path: str) -> Named:
-        """The place of the linear at a module path; outside of both blocks its component is the whole path."""
+        """The place of the linear at a module path. Outside both blocks its component is the whole path."""
         place = locate(f"{path}.weight")
         if place is None:
             return Named(None, None, path)
@@ -33,6 +33,6 @@ class Places:
 
 
 def table_order(row: dict[str, object]) -> tuple[bool, int, str, str]:
-    """By layer, attention before MLP before what is in neither; what is in no layer last."""
+    """By layer: attention, MLP, then the rest of the layer; weights outside all layers come last."""
     layer = row["layer"]
     return layer is None, layer if isinstance(layer, int) else 0, str(row["block"] or "other"), str(row["path"])

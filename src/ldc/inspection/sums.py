@@ -1,4 +1,4 @@
-"""From components to blocks: S_block, the sum, and the norm of the stacked update, of a layer's attention and MLP."""
+"""Sums components to blocks: S_block and the norm of the stacked update of a layer's attention and MLP."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ def by_block(rows: Sequence[Row]) -> list[Row]:
 
     s_block is the sum of S over the block's components; rss = sqrt(sum S^2), the norm of the stacked update. With the
     norms of the base weights also relative = rss over the norm of the stacked weights; rounding is stacked
-    as S is, intruders are summed. Rows of no block follow as they are, with their own S in both: no block counts them.
+    as S is, intruders are summed. Rows outside all blocks follow
+    unchanged, with their own S in both columns; no block counts them.
     """
     groups: dict[tuple[int | None, str | None, str | None], list[Row]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Tensors of safetensors files, read a stretch at a time and decoded by numpy alone, bfloat16 included."""
+"""Tensors of safetensors files, read in chunks and decoded by numpy alone, bfloat16 included."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ldc.errors import ModelError
 from ldc.models.headers import Tensor, read_header
 
 STORED_AS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-"""The dtypes that are read, and how numpy reads their bytes; bfloat16 is the upper half of a float32."""
+"""The supported dtypes, and how numpy reads their bytes; bfloat16 is the upper half of a float32."""
 ULP = {"F64": 2.0**-52, "F32": 2.0**-23, "F16": 2.0**-10, "BF16": 2.0**-7}
 """The step between neighbouring numbers in [1, 2), for each dtype."""
 BLOCK = 1 << 19
-"""Elements read at once where a tensor is streamed: 4 MB in float64, which stays in a processor's cache."""
+"""Elements read at once from a streamed tensor: 4 MB in float64, which stays in a processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A tensor in a file, not read yet."""
+    """A tensor in a file that is not read yet."""
 
     path: Path
     name: str
@@ -44,14 +44,14 @@ class Stored:
 
     @property
     def readable(self) -> bool:
-        """Whether its dtype is one of the floating ones that are decoded."""
+        """Whether its dtype is a supported floating-point type."""
         return self.dtype in STORED_AS
 
     def stretch(self, begin: int, end: int) -> NDArray[Any]:
-        """The elements [begin, end) in storage order: float32, or float64 where they are stored so.
+        """The elements [begin, end) in storage order: float32, or float64 if they are stored as float64.
 
         Raises:
-            ModelError: a dtype that is not read, a header that contradicts itself, or a file that ends too early.
+            ModelError: an unsupported dtype, a header that contradicts itself, or a file that ends too early.
         """
         if not self.readable:
             known = ", ".join(STORED_AS)
@@ -95,7 +95,7 @@ def stored_tensors(files: Iterable[Path]) -> dict[str, Stored]:
 
 
 def sum_of_squares(tensor: Stored, end: int | None = None) -> float:
-    """The sum of squares of the first `end` elements, in float64, a stretch at a time."""
+    """The sum of squares of the first `end` elements, in float64, in chunks."""
     total = 0.0
     for _, piece in tensor.stretches(end):
         wide = piece.astype(np.float64, copy=False)

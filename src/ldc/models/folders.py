@@ -1,4 +1,4 @@
-"""Where the files of a model are, which of them it takes, and what identifies their content; nothing is downloaded."""
+"""Finds the files of a model, the ones it needs, and what identifies their content. Downloads nothing."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _PIECE_BYTES = 8 << 20
 
 
 def resolve_folder(name: str, spec: ModelSpec, base: Path) -> Path:
-    """The folder of a model's files; nothing is downloaded.
+    """The folder of a model's files. Downloads nothing.
 
     Args:
-        name: the model's short name in the study, which for `source: embedded` is one of the embedded models.
+        name: the model's short name in the study; for `source: embedded`, the name of an embedded model.
         spec: the model's record in the study.
         base: the folder that relative paths start from, as a rule that of the study file.
 
@@ -48,9 +48,7 @@ def resolve_folder(name: str, spec: ModelSpec, base: Path) -> Path:
     source = spec.source
     if source == "embedded":
         if name not in EMBEDDED_NAMES:
-            raise ModelError(
-                f"models.{name}: there is no embedded model of this name; there are {' and '.join(EMBEDDED_NAMES)}"
-            )
+            raise ModelError(f"models.{name}: no embedded model has this name; choose {' or '.join(EMBEDDED_NAMES)}")
         return EMBEDDED / name
     folder = base / expanded(source)
     if folder.is_dir():
@@ -73,7 +71,7 @@ def resolve_folder(name: str, spec: ModelSpec, base: Path) -> Path:
         return snapshot
     raise EnvironmentFault(
         f"models.{name}: {source} (revision {revision}) is neither a folder ({folder}) nor in the Hub cache ({cache}). "
-        f"Correct the path, or bring the model to the cache where there is access: hf download {source}"
+        f"Correct the path, or fetch the model on a machine with access: hf download {source}"
         + (f" --revision {spec.revision}" if spec.revision else "")
     )
 
@@ -109,7 +107,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: no model_type, so the architecture is unknown")
     text = config.get("text_config")
     if text is not None and not isinstance(text, dict):
-        raise ModelError(f"{path}: text_config is to be a JSON object, not {text!r:.100}. Fetch the file again")
+        raise ModelError(f"{path}: text_config must be a JSON object, not {text!r:.100}. Fetch the file again")
     check_config(path, config)
     for record in (config, text or {}):
         _check_plain(path, record)
@@ -140,13 +138,13 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         )
         if pickled:
             raise ModelError(
-                f"{folder}: the weights are pickled ({pickled[0]}), which can run code when opened and is refused. "
+                f"{folder}: the weights are pickled ({pickled[0]}) and refused, because opening them can run code. "
                 "Convert a model you trust: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
             )
         raise ModelError(f"{folder}: no weights: neither {_WEIGHTS} nor {_INDEX}")
     weight_map = read_json(folder / _INDEX, (folder / _INDEX).read_bytes()).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelError(f"{folder / _INDEX}: no weight_map, so the shards are unknown; fetch this file again")
+        raise ModelError(f"{folder / _INDEX}: has no weight_map, so the shards are unknown; fetch this file again")
     for name in weight_map.values():
         if not isinstance(name, str) or not _SHARD.fullmatch(name):
             raise ModelError(
@@ -187,7 +185,7 @@ def tokenizer_fingerprint(folder: Path) -> str:
 
 
 def loaded_files(folder: Path, remote_code: bool) -> tuple[Path, ...]:
-    """What loading a model and its tokenizer may read: the fingerprinted files, and the index that names the shards.
+    """The files that loading a model and its tokenizer may read: the fingerprinted files and the index of shards.
 
     Raises:
         ModelError: as `weight_files`, `tokenizer_files` and `code_files`.

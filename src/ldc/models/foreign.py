@@ -1,4 +1,4 @@
-"""Where code that is not LDC's is called on a model's files: whatever it raises says that the model cannot be used.
+"""Guards calls to other libraries' code on a model's files: any error there says that the model cannot be used.
 
 The errors of transformers, safetensors, tokenizers and of a model's own code have no common class but `Exception`:
 tokenizers raises that class itself, huggingface_hub and safetensors derive theirs from it directly. This is therefore
@@ -22,7 +22,7 @@ _LONGEST = 300
 def refused(what: str, hidden: str = "", shown: str = "") -> Iterator[None]:
     """Turn any error from within into a ModelError that begins with `what` and keeps the cause.
 
-    LDC's own errors and memory that ran out pass through as they are.
+    LDC's own errors and a lack of memory pass unchanged.
 
     Args:
         what: where and what was tried, e.g. `FOLDER: transformers cannot load this model`.

@@ -1,4 +1,4 @@
-"""What a model folder holds, from its configuration and the headers of its weights: no tensor read, no torch needed."""
+"""The content of a model folder, from its configuration and the headers of its weights. Needs no torch."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def read_header(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file by name, from its header: 8 bytes of length, little-endian, then JSON.
 
     Raises:
-        ModelError: the header is cut short or no JSON, an entry of it makes no sense, or the file is shorter than the
-            header says.
+        ModelError: the header is incomplete, not JSON or has an invalid entry, or the file is shorter than the header
+            says.
     """
     size = path.stat().st_size
-    again = "The download is incomplete, or a Git LFS pointer stands in its place: fetch the file again"
+    again = "The download is incomplete, or the file is a Git LFS pointer: fetch the file again"
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, _LARGEST_HEADER_BYTES):
-            raise ModelError(f"{path}: no safetensors header in its {size:,} bytes. {again}")
+            raise ModelError(f"{path}: has no safetensors header in its {size:,} bytes. {again}")
         entries = read_json(path, file.read(length))
     entries.pop("__metadata__", None)
     tensors, end = {}, 0
@@ -63,7 +63,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
             raise ModelError(f"{path}: the header's entry {name!r:.100} cannot be read. {again}") from cause
         end = max(end, last)
     if 8 + length + end > size:
-        raise ModelError(f"{path}: {size:,} bytes, but its header speaks of {8 + length + end:,}. {again}")
+        raise ModelError(f"{path}: has {size:,} bytes, but its header says {8 + length + end:,}. {again}")
     return tensors
 
 
@@ -79,7 +79,7 @@ def read_shape(folder: Path) -> ModelShape:
     model_type = config["model_type"]
     if (folder / "adapter_config.json").is_file():
         raise ModelError(
-            f"{folder}: an adapter lies in this folder (adapter_config.json), and transformers would add it to the "
+            f"{folder}: this folder has an adapter (adapter_config.json), which transformers would add to the "
             "model. Move the adapter's files elsewhere, or name a folder that holds the base model alone"
         )
     text = text_fields(config)
@@ -120,18 +120,18 @@ def read_shape(folder: Path) -> ModelShape:
 
 
 def _check_layers(text: Mapping[str, Any], stored: int, where: str) -> None:
-    """Refuse too many layers here: transformers fills all of them at random before it says that weights are missing."""
+    """Refuse too many layers here: transformers fills all of them at random before it reports missing weights."""
     for key in ("num_hidden_layers", "n_layer", "num_layers", "n_layers"):
         said = whole(text, key, where)
         if said is not None and said > stored:
             raise ModelError(
-                f"{where}: config.json speaks of {said:,} layers ({key}), and the weights hold {stored}: "
+                f"{where}: config.json says {said:,} layers ({key}), but the weights have {stored}: "
                 "they do not belong together, or the files are incomplete. Fetch the model again"
             )
 
 
 def module_path(key: str, model_type: str) -> str:
-    """The module path of a stored weight: older key layouts, and those without the base's prefix, become today's."""
+    """The module path of a stored weight. Converts older key layouts, and those without the base's prefix."""
     key = re.sub(r"^language_model\.model\.", "model.language_model.", key)
     key = re.sub(r"^language_model\.lm_head\.", "lm_head.", key)
     if locate(key) is None or key.split(".")[0] in _BASES:

@@ -1,4 +1,4 @@
-"""A folder that holds a model's fingerprinted files and nothing else, for transformers to load from.
+"""A folder with a model's fingerprinted files and nothing else, from which transformers loads.
 
 A model folder may hold more than LDC fingerprints: an adapter, a second tokenizer, checkpoints of a distributed
 training with a pickled index. Which of these transformers looks for changes with its version.

@@ -1,7 +1,7 @@
-"""The configurations of models that a plan knows by their Hub id, so that a study of theirs can be planned offline.
+"""Configurations of models by Hub id, so that studies of these models can be planned offline.
 
-Only what decides shapes and costs, as their `config.json` has it. The number of parameters is a published figure that
-a test holds against what follows from the rest.
+They have only what decides shapes and costs, as in `config.json`. The number of parameters is published; a test
+compares it with the number that follows from the configuration.
 """
 
 from __future__ import annotations

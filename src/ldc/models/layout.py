@@ -1,4 +1,4 @@
-"""The decoder, its layers and their projections in a loaded model, found by role and proven on a short forward pass."""
+"""The decoder, its layers and their projections in a loaded model, found by role and checked in a forward pass."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ def logits_of(model: PreTrainedModel, layout: Layout, hidden: Tensor) -> Tensor:
 
 @torch.no_grad()
 def probe(model: PreTrainedModel, layout: Layout | None = None) -> None:
-    """Prove on a few random tokens that decoder and head, run by hand, give the model's own logits.
+    """Check with a few random tokens that decoder and head, run separately, give the model's own logits.
 
     The tolerance, relative to the largest logit or 1, is 1e-5 in float32, 1e-10 in float64, and 2 % in bfloat16, whose
     step is 2^-8.
 
     Raises:
-        ModelError: they do not: the model does more to its logits than head and soft cap.
+        ModelError: they do not, because the model does more to its logits than head and soft cap.
     """
     layout = layout or find_layout(model)
     ids = probe_tokens(model)
@@ -115,7 +115,7 @@ def probe(model: PreTrainedModel, layout: Layout | None = None) -> None:
     if not error <= _TOLERANCE.get(theirs.dtype, 2e-2):
         settings = {k: v for k, v in _text_config(model).to_dict().items() if "logit" in k and v is not None}
         raise ModelError(
-            f"{type(model).__name__}: {layout.decoder} and {layout.head}, run by hand, do not give the model's own "
+            f"{type(model).__name__}: {layout.decoder} and {layout.head}, run separately, do not give the model's own "
             f"logits (largest relative difference {error:.1e}): its head is not reproduced. Settings that touch "
             f"the logits: {settings or 'none by that name'}. LDC supports final_logit_softcapping only"
         )
@@ -193,7 +193,7 @@ def _softcap(model: PreTrainedModel) -> float | None:
         return None
     if not isinstance(cap, (int, float)) or not 0 < cap < 1e6:
         raise ModelError(
-            f"{type(model).__name__}: final_logit_softcapping is to be a number above zero, not {cap!r:.60}. "
+            f"{type(model).__name__}: final_logit_softcapping must be a number above zero, not {cap!r:.60}. "
             "Fetch config.json again"
         )
     return float(cap)

@@ -1,4 +1,4 @@
-"""Load a base model frozen and whole, or say exactly why not: nothing missing, nothing newly initialised."""
+"""Loads a base model, frozen and complete, or says exactly why not. No weight is missing or newly initialised."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ldc.models.shapes import ModelShape, check_known
 from ldc.study.schema import ModelSpec
 
 _TEXT = "Two words, 1 é\n"
-"""What a tokenizer must be able to encode; one with a token missing says so only when it is used."""
+"""A text that a tokenizer must be able to encode; a missing token shows only in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def load(name: str, spec: ModelSpec, base: Path, device: torch.device, dtype: to
     rows = model.get_input_embeddings().get_parameter("weight").shape[0]
     if len(tokenizer) > rows:
         raise ModelError(
-            f"{folder}: the tokenizer knows {len(tokenizer)} tokens, the model {rows}: they do not belong together"
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens and the model {rows}: they do not belong together"
         )
     model = model.eval().requires_grad_(False)
     if spec.dtype != NF4:
@@ -109,8 +109,8 @@ def load(name: str, spec: ModelSpec, base: Path, device: torch.device, dtype: to
 
 
 def choose_dtype(spec_dtype: str, model_type: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """The precision that the frozen base computes in, and the reason, to be printed. Never float16."""
-    asked = "the study asks for it"
+    """The precision that the frozen base computes in, and the reason to print. Never float16."""
+    asked = "set by the study"
     if spec_dtype in ("float32", "bfloat16"):
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[spec_dtype], f"{spec_dtype}: {asked}"
     units = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -118,10 +118,10 @@ def choose_dtype(spec_dtype: str, model_type: str, device: torch.device) -> tupl
         dtype = torch.bfloat16 if units else torch.float32
         return dtype, f"nf4 weights, computing in {str(dtype).removeprefix('torch.')}: {asked}"
     if units:
-        return torch.bfloat16, "bfloat16: the GPU computes in it"
+        return torch.bfloat16, "bfloat16: default on GPU"
     if device.type == "cuda":
         return torch.float32, f"float32: this GPU has no bfloat16, and float16 is not safe for {model_type}"
-    return torch.float32, f"float32: the safe choice on {device.type}"
+    return torch.float32, f"float32: default on {device.type.upper()}"
 
 
 def _load_model(
@@ -131,7 +131,7 @@ def _load_model(
         config = AutoConfig.from_pretrained(shown, local_files_only=True, trust_remote_code=spec.trust_remote_code)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             shown,
-            config=config,  # where config.json asks for an attention, it would win over the argument
+            config=config,  # an attention named in config.json would override the argument
             dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
@@ -148,14 +148,14 @@ def _load_model(
 
 
 def _attention(folder: Path, config: PreTrainedConfig, spec: ModelSpec, shape: ModelShape) -> str:
-    """How attention is computed: by sdpa, or eagerly where the architecture does not offer it (Gemma 2: its soft cap).
+    """How attention is computed: by sdpa, or eagerly if the architecture has no sdpa (Gemma 2, for its soft cap).
 
-    The answer comes from the model built without memory. What transformers finds missing or of another shape it fills
-    at random before it says so, which for a wrong number in the configuration may be more than any memory holds;
-    therefore the size is compared here too.
+    The answer comes from the model built without memory. transformers fills missing or misshapen weights at random
+    before it reports them. A wrong number in the configuration could make that larger than any memory, so the size is
+    compared here too.
 
     Raises:
-        ModelError: the configuration describes more than twice the weights that there are.
+        ModelError: the configuration describes more than twice the stored weights.
     """
 
     def built(attention: str) -> PreTrainedModel:
@@ -172,7 +172,7 @@ def _attention(folder: Path, config: PreTrainedConfig, spec: ModelSpec, shape: M
     described = sum(p.numel() for p in model.parameters())
     if described > 2 * shape.parameters:
         raise ModelError(
-            f"{folder}: config.json describes {described:,} weights, and the files hold {shape.parameters:,}: they do "
+            f"{folder}: config.json describes {described:,} weights, but the files have {shape.parameters:,}: they do "
             "not belong together, or the files are incomplete"
         )
     return attention
@@ -183,7 +183,7 @@ def _check_whole(folder: Path, info: dict[str, Any]) -> None:
     missing = sorted(set(info["missing_keys"]) - {key for key, _, _ in info["mismatched_keys"]})
     unexpected = sorted(key for key in info["unexpected_keys"] if not HARMLESS.search(key))
     for keys, what in (
-        (mismatched, "weights have another shape than the configuration says"),
+        (mismatched, "weights differ in shape from the configuration"),
         (missing, "weights of the architecture are missing and would start at random"),
         (unexpected, "weights have no place in the architecture"),
         (sorted(info["error_msgs"]), "errors were met"),
@@ -220,7 +220,7 @@ def _load_tokenizer(folder: Path, shown: Path, spec: ModelSpec) -> PreTrainedTok
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars, notices or warnings of transformers: what matters in them is checked and raised."""
+    """Hides progress bars, notices and warnings of transformers; LDC checks what matters and raises it."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""NF4 bases: what they need, how they are loaded, and their weights as numbers. Adapters stay in float32.
+"""NF4 bases: requirements, loading, and weights as numbers. Adapters stay in float32.
 
 Source: QLoRA (Dettmers et al. 2023): blocks of 64 weights in four bits each, with one float32 scale a block.
 """
@@ -25,8 +25,8 @@ def check_nf4(name: str, device: torch.device) -> None:
     """
     if device.type != "cuda":
         raise EnvironmentFault(
-            f"models.{name}: dtype: nf4 needs an NVIDIA GPU, and the device is {device.type}; "
-            "use dtype: auto, or run where there is a GPU"
+            f"models.{name}: dtype: nf4 needs an NVIDIA GPU, but the device is {device.type}; "
+            "use dtype: auto, or a machine with a GPU"
         )
     missing = [package for package in _PACKAGES if find_spec(package) is None]
     if missing:
@@ -36,7 +36,7 @@ def check_nf4(name: str, device: torch.device) -> None:
 
 
 def nf4_arguments(compute: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """What `from_pretrained` is given: every linear but the head in NF4, products in `compute`."""
+    """The setting for `from_pretrained`: every linear but the head in NF4, products in `compute`."""
     from transformers import BitsAndBytesConfig
 
     settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)

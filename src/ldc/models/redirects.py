@@ -1,6 +1,6 @@
-"""Keys of a model's own JSON files that make transformers read other files than those LDC reads and fingerprints.
+"""Keys of a model's JSON files that make transformers read files other than those that LDC reads and fingerprints.
 
-They are refused by name, before any work. `load.py` shows transformers the fingerprinted files alone, so that a key
+LDC refuses them by name, before any work. `load.py` shows transformers the fingerprinted files alone, so that a key
 unknown here finds nothing in the model's folder; but a key may also hold an absolute path.
 """
 
@@ -31,10 +31,10 @@ _CODE = re.compile(r"\w[\w/]*\.\w+")
 
 
 def check_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a configuration that leads to other files; the nested ones of a wrapper's parts count too.
+    """Refuse a configuration that leads to other files, including nested ones of a wrapper's parts.
 
     Raises:
-        ModelError: such a key is there.
+        ModelError: it has such a key.
     """
     for record in _records(config):
         _refuse(path, record, _OF_CONFIG, "config.json, model.safetensors and its shards")
@@ -44,7 +44,7 @@ def check_tokenizer(path: Path, record: Mapping[str, Any]) -> None:
     """Refuse a `tokenizer_config.json` that leads to other files.
 
     Raises:
-        ModelError: such a key is there.
+        ModelError: it has such a key.
     """
     _refuse(path, record, _OF_TOKENIZER, "tokenizer.json beside it")
 

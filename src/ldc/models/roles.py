@@ -1,4 +1,4 @@
-"""One rule from the path of a projection to its place: which layer, which half of it, which name."""
+"""The one rule that maps the path of a projection to its layer, its half of the layer, and its name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ldc.errors import ModelError
 BLOCKS = ("attn", "mlp")
 LAYER_LISTS = ("layers", "h", "blocks", "block", "layer")
 MOST_LAYERS = 10_000
-"""A list with more layers is no model's; the limit keeps a damaged name from costing time and memory."""
+"""No model has more layers; the limit stops a damaged name from costing time and memory."""
 _NUMBER = re.compile(r"0|[1-9][0-9]*")
 _DIGITS = 9
-"""As many digits of a layer's number as are read: more than enough to see that there are too many layers."""
+"""The digits read from a layer's number: more than enough to see that there are too many layers."""
 _FOREIGN = re.compile(r"vision|visual|image|video|audio|speech|encoder|tower|projector")
 _ATTENTION = re.compile(r"attn|attention")
 _OTHER_ATTENTION = re.compile(r"cross|encoder|linear_at")
@@ -42,7 +42,7 @@ class Component:
 
     @property
     def label(self) -> str:
-        """What tables call it: `12.mlp.down_proj`."""
+        """Its name in tables: `12.mlp.down_proj`."""
         return f"{self.layer}.{self.block}.{self.name}"
 
 
@@ -69,7 +69,7 @@ def locate(path: str) -> Place | None:
 def block_and_name(below: str, has_feed_forward: bool) -> tuple[str, str] | None:
     """The block of a linear and its name in it, from its path below the layer; None where no block fits.
 
-    A linear directly on the layer, as OPT's `fc1`, is of the MLP, unless the layer has a feed-forward child of its own.
+    A linear directly on the layer, such as OPT's `fc1`, belongs to the MLP unless the layer has a feed-forward child.
     """
     child, _, rest = below.partition(".")
     if _EXPERTS.search(below.lower()) or any(part.isdigit() for part in below.split(".")):
@@ -105,7 +105,7 @@ def components_of(
         The path of the list of layers, and its components by layer, attention before MLP, then as the data flows.
 
     Raises:
-        ModelError: no decoder layers, weights that belong to no block, layers without a block or unlike each other.
+        ModelError: no decoder layers, weights that belong to no block, layers without a block, or layers that differ.
     """
     places = {path: place for path in (*linears, *others) if (place := locate(path))}
     if not places:

@@ -1,4 +1,4 @@
-"""The shape of a model as planning sees it, and how it follows from a configuration alone; no torch, no weights."""
+"""The shape of a model for planning, and how it follows from a configuration alone. No torch, no weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "gemma3_text": _GEMMA_3,
     "gemma2": {"head_dim": 256, "sliding_window_pattern": 2, "tie_word_embeddings": True},
 }
-"""What published configurations of these types leave to the class."""
+"""Defaults of the class that published configurations of these types leave out."""
 _NORMS_PER_LAYER = {"llama": 2, "mistral": 2, "qwen2": 2, "qwen3": 2, "gemma2": 4, "gemma3_text": 4, "gemma3": 4}
 """Gains as wide as the hidden state in each layer; also the list of types whose shape follows from arithmetic here."""
 _HEAD_NORMS = ("qwen3", "gemma3_text", "gemma3")
@@ -39,7 +39,7 @@ _STORED_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What planning needs to know of a model.
+    """The facts about a model that planning needs.
 
     `hidden` and `vocabulary` are the widths of the weights. `parameters` and `weight_bytes` are those stored, of the
     whole model, a vision tower included. `window` is the reach of sliding attention in tokens, in `windowed` layers.
@@ -85,7 +85,7 @@ def whole(text: Mapping[str, Any], key: str, where: str) -> int | None:
     value = text.get(key)
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST):
         return value
-    raise ModelError(f"{where}: config.json: {key} is to be a whole number, not {value!r:.60}. Fetch the file again")
+    raise ModelError(f"{where}: config.json: {key} must be a whole number, not {value!r:.60}. Fetch the file again")
 
 
 def windows(text: Mapping[str, Any], layers: int, where: str) -> tuple[int | None, tuple[int, ...]]:
@@ -102,7 +102,7 @@ def windows(text: Mapping[str, Any], layers: int, where: str) -> tuple[int | Non
         pattern = whole(text, "sliding_window_pattern", where) or layers + 1
         kinds = ["full_attention" if (i + 1) % pattern == 0 else "sliding_attention" for i in range(layers)]
     if not isinstance(kinds, list):
-        raise ModelError(f"{where}: config.json: layer_types is to be a list, not {kinds!r:.60}. Fetch the file again")
+        raise ModelError(f"{where}: config.json: layer_types must be a list, not {kinds!r:.60}. Fetch the file again")
     windowed = tuple(i for i, kind in enumerate(kinds) if kind == "sliding_attention")
     return (window, windowed) if windowed else (None, ())
 
@@ -120,13 +120,13 @@ def shape_of(config: Mapping[str, Any], where: str) -> ModelShape:
     model_type = str(config.get("model_type"))
     if model_type not in _NORMS_PER_LAYER:
         raise ModelError(
-            f"{where}: the shape of a {model_type} model is read from its weights, which are not there; without them "
+            f"{where}: the shape of a {model_type} model is read from its weights, which are missing; without weights "
             f"LDC knows {', '.join(_NORMS_PER_LAYER)}. Fetch the model first"
         )
     text = text_fields(config)
     vision = config.get("vision_config")
     if vision is not None and not isinstance(vision, dict):
-        raise ModelError(f"{where}: config.json: vision_config is to be a JSON object, not {vision!r:.60}")
+        raise ModelError(f"{where}: config.json: vision_config must be a JSON object, not {vision!r:.60}")
     return _shape(config, text, vision, model_type, where)
 
 

@@ -1,4 +1,4 @@
-"""Where a model comes from and what of it is here already, for planning: no network, no torch, no weights needed."""
+"""Where a model comes from and which files are here, for planning. Needs no network, no torch and no weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CACHED, FOLDER, MISSING = "cached", "in a folder", "to be downloaded"
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model's files. `download_bytes` is what is still to be brought, from the shape where no file tells it."""
+    """A model's files. `download_bytes` is what is still to be fetched, computed from the shape if no file tells it."""
 
     model: str
     repository: str
@@ -27,7 +27,7 @@ class ModelSource:
 
 
 def plan_shape(name: str, spec: ModelSpec, base: Path) -> tuple[ModelShape, ModelSource]:
-    """The shape of a model, and what of it is here: from its headers, else its config.json, else what LDC knows.
+    """The shape of a model and its files here: from its headers, else its config.json, else LDC's own list.
 
     Args:
         name: the model's short name in the study.
@@ -63,7 +63,7 @@ def plan_shape(name: str, spec: ModelSpec, base: Path) -> tuple[ModelShape, Mode
 
 
 def _has_weights(snapshot: Path) -> bool:
-    """Whether a snapshot in the cache holds all of its weights; pickled ones are not told from missing ones here."""
+    """Whether a snapshot in the cache has all its weights. Pickled weights count as missing here."""
     try:
         weight_files(snapshot)
     except ModelError:

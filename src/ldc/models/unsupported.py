@@ -1,7 +1,7 @@
-"""Architectures that are known to be refused once they are loaded, so that a plan can say so before any work.
+"""Architectures that are known to be refused after loading, so that a plan can say so before any work.
 
-The proofs are made at load and stay there (`layout.py`, `engine/packed.py`, `engine/reproduction.py`). This list only
-spares the user a plan that cannot be run; a slow test holds it against every architecture of transformers.
+The real checks are made at load (`layout.py`, `engine/packed.py`, `engine/reproduction.py`). This list only spares the
+user a plan that cannot run; a slow test compares it with every architecture of transformers.
 """
 
 from __future__ import annotations

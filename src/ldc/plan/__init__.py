@@ -1,1 +1,1 @@
-"""From a study to its runs, their keys and the banks they share. Pure: no torch, no model, no text is touched."""
+"""Turns a study into runs, their keys and the banks they share. Pure: it touches no torch, model or text."""

@@ -1,4 +1,4 @@
-"""The arms of a study: its regimes with every family written out, for one model and one domain."""
+"""The arms of a study: its regimes with every family expanded, for one model and one domain."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ldc.study.schema import AdapterSpec, Study
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One regime, or one member of a family, as it is run on one domain.
+    """One regime, or one member of a family, on one domain.
 
     Attributes:
-        name: what its runs are called: the regime's name, and a member's behind a dot.
-        regime: the regime it is of.
-        components: what it adapts; None where a ranking will choose.
-        ranked_on: the domain whose ranking chooses; None where none does.
+        name: the name of its runs: the regime's name, and a member's name after a dot.
+        regime: the regime that it belongs to.
+        components: the components that it adapts; None if a ranking will choose them.
+        ranked_on: the domain whose ranking chooses; None if no ranking does.
         adapter: its LoRA adapter, with its own rank.
-        seeds: those it is run with.
+        seeds: the seeds of its runs.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Arm:
 
 
 def arms(study: Study, model: str, components: Sequence[Component], domain: str) -> list[Arm]:
-    """What is run on a domain, in the order of the study's regimes.
+    """The arms of a domain, in the order of the study's regimes.
 
     Raises:
         StudyError: as `check_regimes`.
@@ -92,8 +92,8 @@ def components_of(regime: Regime, name: str, model: str, components: Sequence[Co
 
 
 def units_of(study: Study, block: str, components: Sequence[Component]) -> list[tuple[Component, ...]]:
-    """What is chosen among in a block, in the model's order: layers, or single components. If the study has a ranked
-    regime, only what that adapts, so that controls are drawn from what the ranking could have named."""
+    """The candidates of a choice in a block, in the model's order: layers or single components. If the study has a
+    ranked regime, only what it adapts, so that controls are drawn from what the ranking could have named."""
     ranked = study.regimes.get(study.selection.regime)
     pool = components if ranked is None else components_of(ranked, study.selection.regime, "the model", components)
     pool = [c for c in pool if c.block == block]
@@ -103,7 +103,7 @@ def units_of(study: Study, block: str, components: Sequence[Component]) -> list[
 
 
 def check_regimes(study: Study, model: str, components: Sequence[Component]) -> None:
-    """Make sure that the layers of every regime exist, also those that a ranking will choose.
+    """Make sure that the layers of every regime exist, including those that a ranking will choose.
 
     Raises:
         StudyError: a layer does not exist, more asked for than there are, a block that the ranked regime does not
@@ -121,7 +121,7 @@ def check_regimes(study: Study, model: str, components: Sequence[Component]) -> 
         if not units:
             raise StudyError(
                 f"regimes.{name}: chooses among the {regime.block} layers that the regime {ranked} "
-                "adapts, and it adapts none; name another in selection.regime"
+                "adapts, but it adapts none; name another in selection.regime"
             )
         if count > len(units):
             raise StudyError(
@@ -134,13 +134,13 @@ def check_regimes(study: Study, model: str, components: Sequence[Component]) -> 
                 f"of which there are {most}; write {{block: {regime.block}, random: {count}, draws: {most}}}"
             )
         if regime.grafted and len(units) == 1 and study.regimes[ranked].block != "all":
-            raise StudyError(f"regimes.{name}: without its only layer nothing would be left of {ranked}")
+            raise StudyError(f"regimes.{name}: {ranked} has only one layer, and without it nothing would be left")
         if way == "foreign" and not _others(study, next(iter(study.domains))):
-            raise StudyError(f"regimes.{name}: needs the ranking of another domain, and the study has one domain only")
+            raise StudyError(f"regimes.{name}: needs the ranking of another domain, but the study has only one domain")
 
 
 def _check_rank(regime: Regime, pair: Pair, model: str, components: Sequence[Component]) -> None:
-    """Refuse a rank that no component can have: capped everywhere it would be another one under this name."""
+    """Refuse a rank that no component can have: capped everywhere, it would be another rank under this name."""
     widest = max(min(c.d_in, c.d_out) for c in components_of(regime, pair.lora, model, components))
     if pair.rank > widest:
         raise StudyError(
@@ -150,7 +150,7 @@ def _check_rank(regime: Regime, pair: Pair, model: str, components: Sequence[Com
 
 
 def adapter_of(study: Study, regime: Regime, components: Sequence[Component]) -> AdapterSpec:
-    """The regime's adapter: the study's, or with a rank of its own; alpha stays, so that s = alpha / r follows."""
+    """The adapter of the regime: the study's, or one with its own rank; alpha stays, so s = alpha / r follows."""
     rank = regime.rank
     if regime.budget is not None:
         sizes = {b: sum(c.d_in + c.d_out for c in components if c.block == b) for b in ("attn", "mlp")}
@@ -188,7 +188,7 @@ def _controls(
 def _grafts(
     study: Study, name: str, regime: Regime, components: Sequence[Component]
 ) -> dict[str, tuple[Component, ...]]:
-    """What is left of the ranked run's adapters: {name: components}."""
+    """The adapters of the ranked run that each graft keeps: {name: components}."""
     ranked = study.selection.regime
     whole = components_of(study.regimes[ranked], ranked, "the model", components)
     alone = _controls(study, name, regime.model_copy(update={"solo": True}), "", components)

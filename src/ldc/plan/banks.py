@@ -1,4 +1,4 @@
-"""Which runs share a bank. The choice is recorded, so that a resumed study repeats the same arithmetic to the byte."""
+"""Decides which runs share a bank. The choice is recorded, so a resumed study repeats the same arithmetic exactly."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ BANK_TOKENS = 8_192
 
 @dataclass(frozen=True, slots=True)
 class BankPlan:
-    """Runs of one kind and one model (or variant) that are worked on together.
+    """Runs of one kind and one model (or variant) that are computed together.
 
     Attributes:
-        model: its name; of a variant the variant's.
-        keys: of its runs.
+        model: the name of the model or variant.
+        keys: the keys of its runs.
         compiled: whether decoder layers are called compiled.
-        rescored: whether its runs are trained already, and are only scored on text that is new to them.
+        rescored: whether its runs are already trained and only scored on new text.
     """
 
     model: str
@@ -37,11 +37,11 @@ class BankPlan:
 def plan_banks(
     runs: Sequence[Run], recorded: Sequence[BankPlan], done: Collection[str], per_bank: int, compiled: bool = False
 ) -> list[BankPlan]:
-    """The banks that must be run so that every run is done.
+    """The banks that are still to be computed.
 
-    A recorded bank that has something left to do is repeated whole, as long as all its runs are still wanted: the same
-    neighbours, the same arithmetic. Runs in no such bank are grouped anew in their order: those of one kind that may
-    share a bank, at most `per_bank` that train; a run that changes the model has a bank of its own.
+    An unfinished recorded bank is repeated whole if all its runs are still wanted: the same neighbours give the same
+    arithmetic. Other runs are grouped anew in their order: a bank holds runs of one kind that may share it, at most
+    `per_bank` of them trained. A run that changes the model has its own bank.
 
     Args:
         runs: one of each key.
@@ -60,7 +60,7 @@ def plan_banks(
 
 
 def rescoring_banks(runs: Sequence[Run], per_bank: int) -> list[BankPlan]:
-    """Banks for runs that are trained and lack only some scores."""
+    """Banks of trained runs that lack only some scores."""
     return [replace(bank, rescored=True) for bank in _grouped(runs, per_bank)]
 
 

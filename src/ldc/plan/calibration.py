@@ -1,7 +1,7 @@
-"""Known truths: the cases of a calibration, and the runs by which each is mapped and compared. No torch.
+"""Known truths: the cases of a calibration, and the runs that map each case and compare it. No torch.
 
-A case is a model with one known edit (or none), or a reference: the model as it is, mapped on a text that an edited
-one is compared with.
+A case is a model with one known edit (or none), or a reference: the unchanged model, mapped on a text for
+comparison with an edited one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FRESH = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A model with a known truth in it, and the text on which it is mapped.
+    """A model with a known edit, and the text on which it is mapped.
 
     Attributes:
         kind: damage, damage2, taught or none; `reference` for the model as it is on a text that a contrast needs.
@@ -62,7 +62,7 @@ class CaseRun:
 
 
 def cases(study: Study, units: Sequence[Unit]) -> list[Case]:
-    """Every case of the kinds asked for, a kind and strength at a time; those of a teacher are neighbours."""
+    """Every case of the given kinds, ordered by kind and strength; cases of one teacher are adjacent."""
     spec = _spec(study)
     chosen = spread(units, spec.blocks)
     found = []
@@ -84,7 +84,7 @@ def cases(study: Study, units: Sequence[Unit]) -> list[Case]:
 
 
 def references(study: Study) -> list[Case]:
-    """The maps of the model as it is, with which these cases are compared."""
+    """The maps of the unchanged model that these cases are compared with."""
     spec = _spec(study)
     texts: list[str] = [OWN] if "none" in spec.kinds else []
     if {"damage", "damage2"} & set(spec.kinds):
@@ -104,7 +104,7 @@ def pair_of(case: Case) -> Case | None:
 
 
 def reference_names(case: Case) -> dict[str, str]:
-    """The name of each single reference of a case, and the text that the model as it is read for it."""
+    """The name of each single reference of a case, and the text that the unchanged model read for it."""
     if case.kind == "none":
         return {"untouched": OWN}
     own = OWN if case.kind == "taught" else case.text
@@ -135,8 +135,8 @@ def calibration_runs(study: Study, inputs: Inputs, model: str) -> list[CaseRun]:
 
 
 def sampling_flops(shape: ModelShape, study: Study, runs: Sequence[Run]) -> float:
-    """What the texts of runs cost that models write themselves: each is drawn once, token by token, and each teacher is
-    taught once, forward and backward. None where no run reads such text."""
+    """The cost of texts that models write: each is sampled once, token by token, and each teacher is taught once,
+    forward and backward. None if no run reads such text."""
     spec, tokens = study.calibration, study.training.total_steps * study.training.tokens_per_step
     texts = {run.spec.text for run in runs if isinstance(run.spec, Tune) and run.spec.text.source == "samples"}
     drawn = {replace(text, shuffled=False) for text in texts}
@@ -167,7 +167,7 @@ def _run(study: Study, inputs: Inputs, model: str, case: Case, seed: int, keeps:
 
 
 def _ranked(study: Study, inputs: Inputs, model: str) -> tuple[Component, ...]:
-    """The components that the ranked regime adapts: blocks without any are not ranked, and so are not changed."""
+    """The components that the ranked regime adapts. Blocks without any are not ranked, so they are not changed."""
     name = study.selection.regime
     return components_of(study.regimes[name], name, model, inputs.components(model))
 
@@ -192,7 +192,7 @@ def _text_of(case: Case, seed: int) -> Text:
 
 
 def _general(study: Study, text: str) -> list[str]:
-    """The general reference of a text; none where the study has no other domain."""
+    """The general reference of a text; none if the study has no other domain."""
     return [f"{GENERAL}:{text}"] if general_domains(study, text) else []
 
 

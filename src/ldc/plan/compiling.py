@@ -1,4 +1,4 @@
-"""Whether compiling decoder layers pays for its own warm-up in a study: what it takes against what it saves."""
+"""Whether compiling decoder layers pays in a study: the time it saves against the time it costs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MARGIN = 1.5
 def compiling_pays(
     study: Study, shape: ModelShape, runs: Sequence[Run], machine: Machine, can: tuple[bool, str]
 ) -> tuple[bool, str]:
-    """Whether to compile for these runs, and why, fit to print.
+    """Whether to compile for these runs, and the reason to print.
 
     Args:
-        runs: those that are still to be trained.
+        runs: the runs that are still to be trained.
         can: whether torch can compile here, and if not, why.
     """
     possible, obstacle = can

@@ -1,4 +1,4 @@
-"""What a study will cost, before it is run: runs, tokens, FLOPs, memory, disk and time, from headers and arithmetic."""
+"""The cost of a study before it runs: runs, tokens, FLOPs, memory, disk and time, from headers and arithmetic."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ TABLES_BYTES_PER_RUN = 60_000
 
 @dataclass(frozen=True)
 class RegimeCost:
-    """One regime of one model, or one kind of case of a calibration; `training_flops` are of one run. For a targeted
-    regime the layers are not known yet: it is counted from half depth on."""
+    """One regime of one model, or one kind of case of a calibration; `training_flops` are for one run. The layers of a
+    targeted regime are not known yet, so it is counted from half depth on."""
 
     model: str
     regime: str
@@ -80,7 +80,7 @@ class MemoryCost:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The whole study. Nothing is downloaded or trained to make it; a CPU's matmul rate is measured on the spot."""
+    """The cost of the whole study. It needs no download and no training; a CPU's matmul rate is measured at once."""
 
     study: str
     device: str
@@ -101,16 +101,16 @@ class Estimate:
 
 
 def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -> Estimate:
-    """The cost of a study on the device that a run would use here.
+    """The cost of a study on the device that it would use here.
 
     Args:
         file: the study.
         device: auto, cpu, cuda or cuda:N.
-        rate: FLOP per second of its matrix product, where it is known; a CPU's is measured otherwise.
+        rate: FLOP per second of its matrix product, if known; otherwise a CPU's is measured.
 
     Raises:
         ModelError, StudyError: as when it is run.
-        EnvironmentFault: a model's shape is not to be had without a download, or there is no such GPU.
+        EnvironmentFault: a model's shape needs a download, or there is no such GPU.
     """
     study, machine = file.study, find_machine(device, rate)
     models: list[ModelCost] = []
@@ -191,17 +191,17 @@ def _memory(study: Study, shape: ModelShape, precision: str, machine: Machine) -
 
 
 def _assumptions(study: Study, machine: Machine, models: Sequence[ModelCost]) -> list[str]:
-    """What the figures rest on, and what does not fit."""
+    """The assumptions behind the figures, and what does not fit into memory."""
     told = [
         f"time: {SHARE_OF_MATMUL_RATE:.0%} of {machine.why_flops}"
         + (", an assumption not measured yet" if machine.on_gpu else ""),
-        "targeted regimes: their layers are not known before the ranking; counted from half depth on",
-        f"scored tokens: {CHARACTERS_PER_TOKEN:g} characters a token",
+        "targeted regimes: layers unknown before the ranking; counted from half depth on",
+        f"scored tokens: {CHARACTERS_PER_TOKEN:g} characters per token",
     ]
     if study.training.epochs is not None:
-        told.append("training tokens: the cap; a domain whose text ends sooner takes less")
+        told.append("training tokens: at most; a domain with less text takes fewer")
     told += [
-        f"{m.model}: {m.memory_bytes / 1e9:.3g} GB do not fit into the {machine.memory_bytes / 1e9:.3g} GB there are; "
+        f"{m.model}: {m.memory_bytes / 1e9:.3g} GB do not fit into {machine.memory_bytes / 1e9:.3g} GB; "
         "see the other precisions, or lower training.batch or training.block_length"
         for m in models
         if m.memory_bytes > machine.memory_bytes
@@ -210,9 +210,9 @@ def _assumptions(study: Study, machine: Machine, models: Sequence[ModelCost]) ->
 
 
 def planned(study: Study, model: str, shape: ModelShape) -> list[tuple[str, Run]]:
-    """Every run that a study asks for of a model, with the regime (or kind of case) that it is counted under.
+    """Every run of a model in a study, with the regime (or kind of case) that it is counted under.
 
-    Fingerprints are left out, since nothing is read; layers that a ranking will choose are taken from half depth on.
+    Nothing is read, so fingerprints are left out. Layers that a ranking will choose are taken from half depth on.
     """
     files = ModelInputs("", "", "auto", shape.components)
     inputs = Inputs({model: files}, dict.fromkeys(study.domains, ""))
@@ -229,7 +229,7 @@ def planned(study: Study, model: str, shape: ModelShape) -> list[tuple[str, Run]
 
 
 def _stand_in(study: Study, shape: ModelShape, block: str, count: int) -> tuple[Component, ...]:
-    """As many units as a ranking will choose, from half depth on, or the last ones where there are fewer."""
+    """As many units as a ranking will choose, from half depth on, or the last ones if there are fewer."""
     if study.selection.unit == "component":
         of_block = [c for c in shape.components if c.block == block]
         return tuple(of_block[-count:])
@@ -238,7 +238,7 @@ def _stand_in(study: Study, shape: ModelShape, block: str, count: int) -> tuple[
 
 
 def _regime_costs(study: Study, model: str, shape: ModelShape, runs: Sequence[tuple[str, Run]]) -> list[RegimeCost]:
-    """A row for each regime, a family's members together: components and parameters are those of its first run."""
+    """One row per regime, with a family's members together. Components and parameters are those of its first run."""
     found: dict[str, list[Run]] = {name: [] for name in (study.regimes if study.calibration is None else ())}
     for name, run in runs:
         if name != PT:

@@ -16,13 +16,13 @@ from ldc.plan.variants import Variant
 from ldc.study.schema import AdapterSpec, Study
 
 SHARE_RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-"""Ranks of which every full run says how much of its update they could hold; a study that later asks for another of
-these trains nothing anew."""
+"""Every full run records how much of its update each of these ranks could hold. So a study that later asks for another
+of them needs no new training."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class RunId:
-    """What a run is called; joined by slashes also its path in the store."""
+    """The name of a run; joined by slashes it is the run's path in the store."""
 
     model: str
     domain: str
@@ -35,7 +35,7 @@ class RunId:
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """The model as it is: it is only scored."""
+    """The unchanged model, which is only scored."""
 
     text: Text
     measures: tuple[str, ...] = ()
@@ -47,14 +47,14 @@ class Tune:
     """LoRA adapters trained on a text.
 
     Attributes:
-        components: those that are adapted.
+        components: the adapted components.
         adapter: rank and scaling.
         rate: peak learning rate.
-        seed: of the start of the adapters.
-        text: what is read.
-        variant: the damaged variant that is tuned; None for the study's own model.
+        seed: the seed of the adapters' start.
+        text: the training text.
+        variant: the variant that is tuned; None for the study's own model.
         against: the run of the own model whose update this one's is compared with (measure `shift`).
-        measures: what is measured beside the norms; no result depends on it.
+        measures: what is measured besides the norms; no result depends on it.
         keeps: whether its adapter is stored.
         capped: whether no component gets a rank that it cannot have (see `engine.kinds.tune.cap_ranks`).
     """
@@ -73,14 +73,14 @@ class Tune:
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """The weights of some components tuned themselves.
+    """Full fine-tuning of the weights of some components.
 
     Attributes:
-        components: those that are tuned.
+        components: the tuned components.
         rate: peak learning rate, one for all matrices.
-        text: what is read.
-        ranks: those of the LoRA it is compared with. Of these and of SHARE_RANKS it is measured how much of the update
-            they could hold.
+        text: the training text.
+        ranks: the ranks of the LoRA runs that it is compared with. It is measured how much of the update these ranks
+            and SHARE_RANKS could hold.
     """
 
     components: tuple[Component, ...]
@@ -91,14 +91,14 @@ class Full:
 
 @dataclass(frozen=True, slots=True)
 class Graft:
-    """Some of the adapters that another run has trained, scored; nothing is trained.
+    """Scores some of the adapters that another run has trained; trains nothing.
 
     Attributes:
-        components: those whose adapters are taken.
-        adapter: that of the source.
+        components: the components whose adapters are used.
+        adapter: the adapter of the source.
         source: the run that trained them.
         source_key: its key.
-        text: what the source read.
+        text: the training text of the source.
     """
 
     components: tuple[Component, ...]
@@ -116,15 +116,15 @@ class Kind:
     """One kind of run.
 
     Attributes:
-        name: of the kind, and of its module in the engine.
-        version: of its arithmetic; raised when the same key would no longer give the same result.
+        name: the name of the kind and of its module in the engine.
+        version: the version of its arithmetic; raised when the same key would give another result.
         tables: what a run leaves, by the names of `ldc.tables.RUN_TABLES`; `importance` only where it measures.
         decides: (study, fingerprint of a text, spec) -> what decides the result, beside model and kind; for the key.
         together: runs with equal values may share a bank.
         flops: (shape, study, spec) -> FLOPs of training.
         trains: whether it trains adapters in a bank, whose memory limits how many runs share it.
-        alone: whether it changes the model itself, so that each run is a bank of its own.
-        stores_adapter: whether it leaves an adapter.
+        alone: whether it changes the model itself, so each run needs its own bank.
+        stores_adapter: whether it stores an adapter.
     """
 
     name: str
@@ -180,7 +180,7 @@ def _graft_decides(_study: Study, _text_of: Callable[[Text], Any], spec: Graft) 
 
 
 def _training(study: Study, rate: float) -> dict[str, Any]:
-    """The training settings of a key. An epoch's steps follow from the text and the tokenizer, which are in it too."""
+    """The training settings in a key. The key also has the text and the tokenizer, which set the steps of an epoch."""
     training = study.training
     settings = training.model_dump(exclude={"steps", "tokens", "epochs"})
     settings |= {"steps": training.total_steps, "learning_rate": rate}
@@ -224,6 +224,6 @@ FULL = Kind(
 GRAFT = Kind("graft", 1, ("evaluation",), _graft_decides, lambda spec: spec.adapter, _none, trains=True)
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (BARE, TUNE, FULL, GRAFT)}
-"""Every kind by its name. `gate`, `ablate` and `probe` take their places here when their legs are built."""
+"""Every kind by its name."""
 KIND_OF: Mapping[type, Kind] = {Bare: BARE, Tune: TUNE, Full: FULL, Graft: GRAFT}
 """The kind of a spec."""

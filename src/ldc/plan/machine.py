@@ -1,7 +1,7 @@
-"""The machine a study runs on, found without torch: its device, memory and rate, and whence each is known.
+"""The machine a study runs on, found without torch: its device, memory and rate, and the source of each figure.
 
-Planning, `ldc doctor` and the engine all ask here, so that they have one answer. GPUs are asked of the NVIDIA driver's
-own library, which torch asks too: it hides what CUDA_VISIBLE_DEVICES hides, numbers GPUs as torch does, and knows parts
+Planning, `ldc doctor` and the engine all ask here and get one answer. GPUs come from the NVIDIA driver's library, which
+torch uses too: it hides what CUDA_VISIBLE_DEVICES hides, numbers GPUs as torch does, and knows parts
 of a GPU (MIG).
 """
 
@@ -30,7 +30,7 @@ DENSE_BF16_FLOPS = {
     "4090": 165e12,
     "3090": 71e12,
 }
-"""Published dense bfloat16 rates, by what a GPU's name holds; the first match counts."""
+"""Published dense bfloat16 rates by a part of the GPU's name; the first match counts."""
 OTHER_GPU_FLOPS = 60e12
 _BF16_CAPABILITY = (8, 0)
 _DRIVER = "libcuda.so.1"
@@ -51,7 +51,7 @@ class Gpu:
 
     @property
     def device(self) -> str:
-        """What `--device` calls it."""
+        """Its name for `--device`."""
         return f"cuda:{self.number}"
 
 
@@ -73,7 +73,7 @@ class Machine:
 
     @property
     def label(self) -> str:
-        """The device as `--device` calls it: cpu, cuda, or cuda:N for another GPU than the first."""
+        """The name of the device for `--device`: cpu, cuda, or cuda:N for a GPU other than the first."""
         return f"{self.device}:{self.number}" if self.number else self.device
 
     @property
@@ -82,21 +82,21 @@ class Machine:
         return self.device == "cuda"
 
     def precision(self, asked: str) -> str:
-        """The precision of a model's base: what the study asks for, or what the engine would choose."""
+        """The precision of a model's base: as the study says, or as the engine would choose."""
         if asked != "auto":
             return asked
         return "bfloat16" if self.on_gpu and self.bf16 else "float32"
 
 
 def find_machine(asked: str = "auto", rate: float | None = None) -> Machine:
-    """The device that a run uses; a CPU's rate is measured on the spot.
+    """The device that a run uses. Measures the rate of a CPU.
 
     Args:
         asked: auto, cpu, cuda or cuda:N, as of `--device`.
-        rate: of a CPU, where it is known.
+        rate: the rate of a CPU, if known.
 
     Raises:
-        StudyError: it is no name of a device.
+        StudyError: it is not the name of a device.
         EnvironmentFault: a GPU was asked for, and there is no such GPU; or the operating system is Windows.
     """
     check_posix()
@@ -109,22 +109,22 @@ def find_machine(asked: str = "auto", rate: float | None = None) -> Machine:
 
 
 def parse_device(asked: str) -> tuple[str, int]:
-    """What the name of a device says: auto, cpu or cuda, and the number of the GPU.
+    """The parts of a device's name: auto, cpu or cuda, and the number of the GPU.
 
     Raises:
-        StudyError: it is no name of a device.
+        StudyError: it is not the name of a device.
     """
     match = _DEVICE.fullmatch(str(asked))
     if match is None:
-        raise StudyError(f"device {str(asked)!r}: there is no such device; give auto, cpu, cuda or cuda:N (cuda:1)")
+        raise StudyError(f"device {str(asked)!r}: unknown device; give auto, cpu, cuda or cuda:N (such as cuda:1)")
     return (match[1], 0) if match[1] else ("cuda", int(match[2]))
 
 
 def find_gpu(asked: str = "auto") -> tuple[Gpu | None, str]:
-    """The GPU that a run uses, or None for the CPU, and the reason, fit to print.
+    """The GPU that a run uses, or None for the CPU, and the reason to print.
 
     Raises:
-        StudyError: `asked` is no name of a device.
+        StudyError: `asked` is not the name of a device.
         EnvironmentFault: a GPU was asked for, and there is no such GPU.
     """
     kind, number = parse_device(asked)
@@ -137,20 +137,20 @@ def find_gpu(asked: str = "auto") -> tuple[Gpu | None, str]:
         return None, why
     if gpus:
         there = ", ".join(f"{gpu.device} ({gpu.name})" for gpu in gpus)
-        raise EnvironmentFault(f"--device {asked}: there is no such GPU; there are {there}")
+        raise EnvironmentFault(f"--device {asked}: no such GPU; this machine has {there}")
     raise EnvironmentFault(f"--device {asked}: {why}; use --device cpu")
 
 
 def usable_gpus() -> tuple[tuple[Gpu, ...], str]:
-    """The GPUs that a run can use, in the order of their numbers; where there are none, why."""
+    """The GPUs that a run can use, in the order of their numbers; if there are none, the reason."""
     gpus, why = _driver_gpus()
     if gpus and not _torch_has_cuda():
-        return (), f"{gpus[0].name} is there, but this torch is a CPU build; install one for CUDA"
+        return (), f"{gpus[0].name} is present, but the installed torch is a CPU build; install one for CUDA"
     return gpus, why
 
 
 def host_memory() -> int:
-    """Bytes of memory of this machine, or of the container, whichever is less."""
+    """Bytes of memory of this machine or of its container, whichever is smaller."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
@@ -185,7 +185,7 @@ def _on_gpu(gpu: Gpu) -> Machine:
 
 
 def _torch_has_cuda() -> bool:
-    """Whether the torch that is installed was built for CUDA, read from its `version.py` without importing it."""
+    """Whether the installed torch was built for CUDA, read from its `version.py` without importing it."""
     found = find_spec("torch")
     for folder in found.submodule_search_locations or () if found else ():
         try:
@@ -215,7 +215,7 @@ def _library() -> Any:
 
 
 def _driver_gpus() -> tuple[tuple[Gpu, ...], str]:
-    """The GPUs that the driver shows to this process; where there are none, why."""
+    """The GPUs that the driver shows to this process; if there are none, the reason."""
     try:
         driver = _library()
     except OSError:

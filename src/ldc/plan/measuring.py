@@ -1,4 +1,4 @@
-"""How much text the measures of importance beside S are taken on, in what pieces, and what that costs; no torch."""
+"""How much text the measures of importance besides S need, in what pieces, and what they cost. No torch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from ldc.models.shapes import ModelShape
 from ldc.study.schema import Study
 
 MEASURED_TOKENS = 4_096
-"""Training tokens of a run on which its measures are taken, at most; in whole batches, at least one."""
+"""The most training tokens of a run used for its measures; in whole batches, at least one."""
 MEASURED_SHARE = 1 / 5
-"""Of the batches that a run is trained on, at most, so that measuring stays cheap beside short runs."""
+"""The largest share of a run's batches, so that measuring stays cheap for short runs."""
 GROUP_BYTES = 2**29
 """Gradients of base weights that are held at a time, if no single one is larger; each group is a pass of its own."""
 
 
 def measured_batches(study: Study) -> int:
-    """Batches of one text on which its measures are taken."""
+    """The number of batches of one text used for its measures."""
     training = study.training
     if study.selection.measured_batches is not None:
         return min(study.selection.measured_batches, training.total_steps * training.accumulation)
@@ -51,7 +51,7 @@ def gradient_bytes(shape: ModelShape, number_bytes: float) -> int:
 def measuring_flops(
     shape: ModelShape, study: Study, precision: str, number_bytes: float, forward: float, measured: int | None = None
 ) -> float:
-    """What the measures of one model cost, beside its runs.
+    """The cost of the measures of one model, in addition to its runs.
 
     A pass forward of each ranked run; for each domain and group of weights one forward and backward, taken as three
     forward; once the singular values of every weight, 4 I O min(I, O) by bidiagonalisation.

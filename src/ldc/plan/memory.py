@@ -1,6 +1,6 @@
 """Peak memory of a model's banks as a sum of named terms, and from it how many runs a bank may hold. Pure arithmetic.
 
-Each term is one function or one line here: when the engine changes what it keeps, this is the file that follows it.
+Each term is one function or one line here. Change this file when the engine changes what it keeps.
 Measured against: benchmarks/true_shape.py (CPU), benchmarks/gpu_models.py (GPU); figures in docs/log.md.
 """
 
@@ -28,7 +28,7 @@ LIBRARIES_BYTES = 530_000_000
 CONTEXT_BYTES = 900_000_000
 """On a GPU: its context, the libraries' kernels and workspaces."""
 SHARE_OF_MEMORY = 0.85
-"""Of the memory there is, what a bank may plan with."""
+"""The share of memory that a bank may plan with."""
 _FOUR_NORMS = ("gemma2", "gemma3")
 _HEAD_NORMS = ("gemma3", "qwen3")
 
@@ -60,7 +60,7 @@ class Memory:
 
     @property
     def total_bytes(self) -> int:
-        """The peak: that of the banks, or full fine-tuning where that takes more."""
+        """The peak: of the banks, or of full fine-tuning if that needs more."""
         return max(self.bank_bytes, self.libraries_bytes + self.weights_bytes + self.full_bytes)
 
 
@@ -161,7 +161,7 @@ def backward_bytes(shape: ModelShape, precision: str) -> float:
 
 
 def passing_bytes(shape: ModelShape, precision: str) -> float:
-    """What a scored token holds while it passes through a layer; nothing is left behind."""
+    """What a scored token holds while it passes through a layer; nothing stays afterwards."""
     return BYTES[precision] * (3 * _widest(shape) + 6 * shape.hidden)
 
 
@@ -185,9 +185,9 @@ def head_bytes(shape: ModelShape, precision: str) -> float:
 def bank_size(
     shape: ModelShape, study: Study, available_bytes: int, precision: str = "float32", on_gpu: bool = False
 ) -> int:
-    """How many trained runs share a bank: as many as fill it with BANK_TOKENS tokens, fewer where memory ends first.
+    """How many trained runs share a bank: as many as fill it with BANK_TOKENS tokens, or fewer if memory is short.
 
-    At least one: a study whose single run does not fit is for the user to lower.
+    At least one: if a single run does not fit, the user has to lower the study's settings.
     """
     most = max(1, BANK_TOKENS // (study.training.batch * study.training.block_length))
     fitting = (

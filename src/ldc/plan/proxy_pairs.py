@@ -1,4 +1,4 @@
-"""Which regimes of a study say whether LoRA is a fair proxy: each full regime with its LoRA regimes."""
+"""The regimes of a study that show whether LoRA is a fair proxy: each full regime with its LoRA regimes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Pair:
 def pairs(study: Study) -> list[Pair]:
     """What is compared: full regime by full regime, the LoRA regimes in order of their ranks.
 
-    A regime whose rank follows from a budget is left out: it is there to be compared with the other block.
+    A regime whose rank follows from a budget is left out: it is compared with the other block instead.
     """
     found = []
     for name, full in study.regimes.items():
@@ -49,7 +49,7 @@ def pairs(study: Study) -> list[Pair]:
 
 
 def capped(ranks: Iterable[int], components: Iterable[Component]) -> list[str]:
-    """A sentence for each rank that some of the components cannot have, and no adapter of a comparison gets."""
+    """A sentence for each rank that some components cannot have, so that their adapters have a lower one."""
     widths = {c.name: min(c.d_in, c.d_out) for c in components}
     found = []
     for rank in sorted(set(ranks)):

@@ -1,4 +1,4 @@
-"""The runs of a study, each with a key that is the hash of whatever decides its result, and of nothing else."""
+"""The runs of a study. The key of a run is the hash of everything that decides its result, and of nothing else."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Run:
     Attributes:
         key: the hash of what decides its training. Runs of equal keys are one training under several names.
         spec: what is done, of its kind.
-        needs: runs that must have come to an end before: it takes something from them, or they chose its layers.
-        scores: each held-out domain it is scored on, with the hash of what decides that score beside the training.
+        needs: runs that must end first, because it uses their output or they choose its layers.
+        scores: each held-out domain it is scored on, with the hash of what decides the score besides training.
     """
 
     id: RunId
@@ -42,23 +42,23 @@ class Run:
 
     @property
     def kind(self) -> Kind:
-        """What kind of run it is."""
+        """The kind of run."""
         return KIND_OF[type(self.spec)]
 
     @property
     def components(self) -> tuple[Component, ...]:
-        """The components it adapts or tunes; none of the bare model."""
+        """The components it adapts or tunes; none for the bare model."""
         return self.spec.components
 
     @property
     def adapter(self) -> AdapterSpec | None:
-        """Its LoRA adapter; None where it has none."""
+        """Its LoRA adapter; None if it has none."""
         return getattr(self.spec, "adapter", None)
 
 
 @dataclass(frozen=True)
 class RunLine:
-    """One run that a study asks for and what became of it; `detail` is the reason where it is not done."""
+    """One run of a study and its state; `detail` is the reason if it is not done."""
 
     model: str
     domain: str
@@ -70,7 +70,7 @@ class RunLine:
 
 @dataclass(frozen=True, slots=True)
 class ModelInputs:
-    """What keys and workers need to know of a model's files.
+    """The facts about a model's files that keys and workers need.
 
     Attributes:
         weights, tokenizer: fingerprints.
@@ -86,7 +86,7 @@ class ModelInputs:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the keys need to know of the world outside the study file: models, and the fingerprint of each domain."""
+    """The facts outside the study file that keys need: models, and the fingerprint of each domain."""
 
     models: Mapping[str, ModelInputs]
     domains: Mapping[str, str]
@@ -97,7 +97,7 @@ class Inputs:
 
 
 def fixed_runs(study: Study, inputs: Inputs, model: str) -> list[Run]:
-    """The runs that need no other: the bare model and the regimes with fixed layers, domain by domain.
+    """The runs that need no other run: the bare model and the regimes with fixed layers, domain by domain.
 
     Raises:
         StudyError: a regime matches no component of the model.
@@ -114,10 +114,10 @@ def fixed_runs(study: Study, inputs: Inputs, model: str) -> list[Run]:
 def later_runs(
     study: Study, inputs: Inputs, model: str, chosen: Mapping[tuple[str, str], tuple[Component, ...]]
 ) -> list[Run]:
-    """The runs that wait for others, domain by domain: those whose components a ranking chooses, and their controls.
+    """The runs that need other runs, domain by domain: those whose components a ranking chooses, and their controls.
 
     Args:
-        chosen: (domain, arm) -> its components. What could not be ranked is absent, and so are its runs.
+        chosen: (domain, arm) -> its components. An arm without a ranking is absent, and so are its runs.
     """
     runs = []
     for domain in study.domains:
@@ -132,7 +132,7 @@ def later_runs(
 
 
 def one_of_each(runs: Iterable[Run]) -> dict[str, Run]:
-    """One run of each key: of equal ones the one that measures the most, else the first."""
+    """One run of each key: among equal runs the one that measures the most, else the first."""
     found: dict[str, Run] = {}
     for run in runs:
         other = found.get(run.key)
@@ -144,8 +144,8 @@ def one_of_each(runs: Iterable[Run]) -> dict[str, Run]:
 def make_run(
     study: Study, inputs: Inputs, identity: RunId, spec: Spec, needs: Sequence[RunId] = (), scored: bool = True
 ) -> Run:
-    """A run with its key. What changes speed only (batch size of scoring, device, paths, bank) is not in it, nor is
-    its name.
+    """A run with its key. The key leaves out the run's name and everything that changes only speed (batch size of
+    scoring, device, paths, bank).
 
     Args:
         scored: whether it is scored on held-out text.
@@ -162,7 +162,7 @@ def make_run(
 
 
 def check_lengths(study: Study, model: str, context: int | None) -> None:
-    """Make sure that no row is longer than the model was made for.
+    """Make sure that no row is longer than the model allows.
 
     Raises:
         StudyError: names the setting and the model's limit.
@@ -182,7 +182,7 @@ def _run_of(
     seed: int,
     chosen: tuple[Component, ...] | None,
 ) -> Run:
-    """The run of an arm with one seed; `chosen` are its components where a ranking chose them."""
+    """The run of an arm with one seed; `chosen` are its components if a ranking chose them."""
     components = chosen if arm.components is None else arm.components
     assert components
     identity, text = RunId(model, domain, arm.name, seed), Text(domain, seed, arm.regime.text == "shuffled")
@@ -216,7 +216,7 @@ def _ranking_runs(study: Study, model: str, domain: str) -> list[RunId]:
 
 
 def _text(study: Study, inputs: Inputs, text: Text) -> dict[str, Any]:
-    """What decides the rows of a text."""
+    """Everything that decides the rows of a text."""
     what: dict[str, Any] = {"name": text.name, "source": text.source, "shuffled": text.shuffled}
     if text.source == "domain":
         return what | {"of": (inputs.domains[text.domain], study.domains[text.domain].loss)}

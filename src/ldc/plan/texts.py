@@ -1,4 +1,4 @@
-"""What a run reads in training, in a seed's order: a domain's text, other domains mixed, or samples of a model."""
+"""The training text of a run, in a seed's order: a domain's text, a mixture of domains, or samples of a model."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ldc.plan.variants import Variant
 from ldc.study.schema import Study
 
 OWN = "own"
-"""The name of the text that a model itself writes, where a domain's name is expected."""
+"""The name, in place of a domain's, of the text that a model itself writes."""
 Source = Literal["domain", "general", "samples"]
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What decides the rows of a run, and their order.
+    """Everything that decides the rows of a run and their order.
 
     Attributes:
         domain: the domain; of `general` text the one that is left out of the mixture; of `samples` `own`.
@@ -33,7 +33,7 @@ class Text:
 
     @property
     def name(self) -> str:
-        """What a run's domain is called that reads it."""
+        """The domain's name in a run that reads this text."""
         if self.teacher is not None:
             return self.teacher.name
         return f"general.{self.domain}" if self.source == "general" else self.domain
@@ -43,8 +43,8 @@ class Text:
 
 
 def general_domains(study: Study, but: str) -> tuple[str, ...]:
-    """The domains of which general text is mixed, beside one: those that are marked as references, where another than
-    that one is, else all others."""
+    """The domains that are mixed to general text for a domain: the other domains marked as references if there are any,
+    else all other domains."""
     others = [name for name in study.domains if name != but]
     marked = [name for name in others if study.domains[name].reference]
     return tuple(marked or others)

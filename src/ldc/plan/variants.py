@@ -1,6 +1,6 @@
 """Variants of a model: the same model but for one known edit, a damaged or a taught block. No torch.
 
-They are what a calibration finds out with: the truth about a variant is known before it is mapped.
+A calibration maps them, because the truth about a variant is known beforehand.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ldc.models.roles import Component
 Unit = tuple[int, str]
 """A block of a layer: (layer, attn or mlp)."""
 MARK = "+"
-"""Stands between a model's name and its variant's; no name in a study file may hold it."""
+"""Separates a model's name from its variant's; no name in a study file may contain it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,17 +35,17 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """What its runs are called, such as `damage-0.1-03.mlp` or `taught-medical-100-03.mlp`."""
+        """The name of its runs, such as `damage-0.1-03.mlp` or `taught-medical-100-03.mlp`."""
         places = MARK.join(f"{layer:02d}.{block}" for layer, block in self.units)
         return "-".join(part for part in (self.kind, self.domain, f"{self.strength:g}", places) if part)
 
     def components(self, components: Sequence[Component]) -> list[Component]:
-        """Those of these components that it changes."""
+        """The given components that it changes."""
         return [c for c in components if (c.layer, c.block) in self.units]
 
 
 def variant_name(model: str, variant: Variant | None) -> str:
-    """What the runs of a model's variant are called by."""
+    """The name of the runs of a model's variant."""
     return model if variant is None else f"{model}{MARK}{variant.name}"
 
 

@@ -1,1 +1,1 @@
-"""Runs on disk: written whole, marker last, found again by key."""
+"""Runs on disk: written completely, with the marker last, and found by key."""

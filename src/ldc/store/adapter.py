@@ -82,7 +82,7 @@ def read_stacks(folders: Sequence[Path], paths: Sequence[str]) -> Iterator[tuple
 
 @contextmanager
 def _readable(folder: Path) -> Iterator[None]:
-    """Turns what goes wrong in reading an adapter into what to do about it."""
+    """Turns errors of reading an adapter into a message with a remedy."""
     try:
         yield
     except (OSError, SafetensorError) as error:

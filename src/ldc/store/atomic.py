@@ -1,7 +1,7 @@
-"""Writes of files and folders that are either there in full or not at all, also after a loss of power.
+"""Atomic writes of files and folders: they exist completely or not at all, even after a power failure.
 
-What is being written lies beside its place under a hidden name, `.<name>.<host>.<process>.<random>.tmp`, so that
-processes of several machines may write into one folder.
+Unfinished files have a hidden name beside the target, `.<name>.<host>.<process>.<random>.tmp`, so that processes of
+several machines may write into one folder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TEMPORARY = re.compile(r"\..*\.(?P<host>[A-Za-z0-9-]+)\.(?P<process>[0-9]{1,9})
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file through a temporary name in the same folder: fsync, rename, fsync of the folder.
 
-    Its permissions are those that the process's umask leaves.
+    Its permissions follow the process's umask.
 
     Raises:
         EnvironmentFault: the folder does not exist or cannot be written, or the disk is full; nothing is left behind.
@@ -43,7 +43,7 @@ def write_text(path: Path, data: str) -> None:
 
 
 def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
-    """Write a folder and all it holds, so that it appears whole by one rename; what was there before is replaced.
+    """Write a folder and its content, so that it appears complete by one rename and replaces the old folder.
 
     At any moment `target` is the old folder, the new one, or (between two renames) not there. A process that is killed
     leaves hidden folders beside it, which `remove_litter` clears.
@@ -74,9 +74,9 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
 
 
 def remove_litter(out: Path) -> None:
-    """Remove what interrupted writes left behind, files and folders, wherever it lies below `out`.
+    """Remove the files and folders that interrupted writes left anywhere below `out`.
 
-    What a process that still runs on this machine is writing stays, and what other machines wrote within a day.
+    Keeps what a running process on this machine is writing, and what other machines wrote within a day.
     """
     for path in sorted(out.rglob(".*.tmp")):
         if not _in_use(path):
@@ -89,7 +89,7 @@ def temporary_name(path: Path) -> Path:
 
 
 def _host() -> str:
-    """The name of this machine, as far as it stands in temporary names."""
+    """The name of this machine as it appears in temporary names."""
     return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])[:_SHOWN] or "here"
 
 
@@ -139,7 +139,7 @@ def _make(folder: Path) -> None:
 
 
 def _sync_tree(folder: Path) -> None:
-    """Bring every file and folder below a folder, and itself, to the disk."""
+    """Synchronise a folder and everything below it to the disk."""
     for place, _, files in os.walk(folder, topdown=False):
         for name in files:
             _sync(Path(place) / name)
@@ -155,7 +155,7 @@ def _sync(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or a folder, as far as it can be: what stays is hidden, and cleared another time."""
+    """Remove a file or a folder as far as possible. The rest is hidden and removed another time."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -164,7 +164,7 @@ def _remove(path: Path) -> None:
 
 
 def _in_use(path: Path) -> bool:
-    """Whether another process may still be writing what lies under a temporary name."""
+    """Whether another process may still be writing under a temporary name."""
     match = _TEMPORARY.fullmatch(path.name)
     if match is None:
         return False
@@ -183,6 +183,6 @@ def _in_use(path: Path) -> bool:
 
 def _fault(path: Path, error: OSError) -> EnvironmentFault:
     return EnvironmentFault(
-        f"{path}: cannot be written ({error.strerror or error}). What was written before stays; "
-        "mend this, and the same command continues"
+        f"{path}: cannot be written ({error.strerror or error}). Earlier results stay; "
+        "solve this, then repeat the same command to continue"
     )

@@ -1,4 +1,4 @@
-"""The model card of an adapter: what it is, how it came about and how to load it. No time, no path of a machine."""
+"""The model card of an adapter: what it is, how it was made and how to load it. It has no time and no path."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ model = PeftModel.from_pretrained(base, "path/to/this/folder")
 
 
 def base_name(name: str, spec: ModelSpec, folder: Path, revision: str | None) -> str:
-    """What adapters call their base model: its Hub id; for a folder what `published_as` says, else its short name.
+    """The name of the base model in adapters: its Hub id; for a folder, its `published_as` or else its short name.
 
     Args:
         name: the model's short name in the study.
@@ -73,8 +73,8 @@ def adapter_card(
         "",
         f"# {run.model} on {run.domain}, {run.regime}, seed {run.seed}",
         "",
-        "A LoRA adapter from a study of where a domain is written in a language model. It was made to be measured, not "
-        "to be used: a short training on one kind of text.",
+        "A LoRA adapter from a study of which layers change when a language model learns a domain. It was made to be "
+        "measured, not used: it was trained briefly on one kind of text.",
         "",
         *(f"- {what}: {value}" for what, value in facts.items()),
         "",
@@ -93,7 +93,7 @@ def adapter_card(
 
 
 def _front(base_model: str, revision: str | None) -> dict[str, Any]:
-    """What the Hub reads of a card; it names the base where that is published."""
+    """The part of a card that the Hub reads; it names a published base."""
     published = HUB_ID.fullmatch(base_model) is not None and (revision is not None or "/" in base_model)
     return ({"base_model": base_model} if published else {}) | {
         "library_name": "peft",

@@ -1,4 +1,4 @@
-"""`domains.json`: where the text of a study is from, and how much of each test split is in training text."""
+"""`domains.json`: the provenance of a study's text, and how much of each test split is in training text."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ DOMAINS = "domains.json"
 
 
 def record_domains(out: Path, domains: Mapping[str, DomainText], scored: bool = True) -> list[str]:
-    """Record where the text is from, and its overlap, which is measured anew only where the text is new.
+    """Record the provenance of the text and its overlap. Measures the overlap again only if the text is new.
 
     Args:
         scored: whether any test text is scored; otherwise its overlap is of no interest.
 
     Returns:
-        What the user should hear of the overlap; nothing where it was recorded before.
+        Notes for the user on the overlap; none if it was recorded before.
 
     Raises:
         EnvironmentFault: it cannot be written.

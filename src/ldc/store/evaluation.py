@@ -1,4 +1,4 @@
-"""From scored documents to the evaluation table: totals, and the measures that follow from them."""
+"""Makes the evaluation table from scored documents: totals, and the measures that follow from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One writer at a time: a lock on a study's folder that the system releases when the process ends, however it ends."""
+"""One writer at a time: a lock on a study's folder that the system releases whenever the process ends."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _CANNOT_LOCK = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EO
 
 @contextmanager
 def locked(out: Path, say: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the folder `out`, which exists, by a lock on the hidden file `.lock` in it.
+    """Lock the existing folder `out` with the hidden file `.lock` in it.
 
     The file names host and process while the folder is held, is empty otherwise, and stays: removing it would let two
     processes lock two files of one name.
 
     Args:
-        say: told where the file system cannot lock, which is then no obstacle; without it, it is one.
+        say: receives a warning if the file system cannot lock; without `say` this is an error.
 
     Raises:
         StoreError: another process holds the folder.
@@ -35,7 +35,7 @@ def locked(out: Path, say: Callable[[str], None] | None = None) -> Iterator[None
         descriptor = os.open(out / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise EnvironmentFault(
-            f"{out / LOCK}: cannot be written ({error.strerror}); give a folder that can, or mend this"
+            f"{out / LOCK}: cannot be written ({error.strerror}); give a writable folder, or solve this"
         ) from error
     try:
         _acquire(descriptor, out, say)
@@ -63,15 +63,15 @@ def _acquire(descriptor: int, out: Path, say: Callable[[str], None] | None) -> N
         host, _, process = os.pread(descriptor, 300, 0).decode(errors="replace").strip().partition(" ")
         holder = f" (process {process} on {host})" if process else ""
         raise StoreError(
-            f"{out}: another ldc run is at work in this folder{holder}; wait for it, or give another folder"
+            f"{out}: another ldc run is using this folder{holder}; wait for it, or give another folder"
         ) from error
     except OSError as error:
         if error.errno not in _CANNOT_LOCK:
-            raise EnvironmentFault(f"{out / LOCK}: cannot be locked ({error.strerror}); mend this") from error
+            raise EnvironmentFault(f"{out / LOCK}: cannot be locked ({error.strerror}); solve this") from error
         told = f"{out}: its file system cannot lock files ({error.strerror})"
         if say is None:
-            raise EnvironmentFault(f"{told}; give a folder on another one") from error
-        say(f"{told}, so nothing keeps a second ldc run out of this folder: start only one")
+            raise EnvironmentFault(f"{told}; give a folder on another file system") from error
+        say(f"{told}, so nothing stops a second ldc run in this folder: start only one")
 
 
 def _write(descriptor: int, text: str) -> None:

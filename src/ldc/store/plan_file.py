@@ -1,4 +1,4 @@
-"""`plan.json`: what the runs of a folder were planned by, and the banks they shared. Only the conductor writes it."""
+"""`plan.json`: the inputs that the runs of a folder were planned with, and their banks. The conductor writes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ldc.store.atomic import write_text
 from ldc.store.records import opened, sealed
 
 PLAN, VERSION = "plan.json", 2
-_ANEW = "delete it and run the study again, which plans anew and keeps the runs that are done"
+_ANEW = "delete it and run the study again; this makes a new plan and keeps the finished runs"
 _OLD_RECORDS = ("calibration.json", "comparison.json")
 
 
@@ -26,10 +26,10 @@ class PlanFile:
         self.out, self.path = out, out / PLAN
 
     def read(self) -> dict[str, Any]:
-        """All that is recorded; empty where nothing is.
+        """Everything that is recorded; empty if nothing is.
 
         Raises:
-            StoreError: it cannot be read, is damaged, or is of an older version of LDC.
+            StoreError: it cannot be read, is damaged, or comes from an older version of LDC.
         """
         if any((self.out / name).exists() for name in _OLD_RECORDS):
             raise StoreError(f"{self.out}: {_old('a calibration or comparison')}")
@@ -47,7 +47,7 @@ class PlanFile:
         return data
 
     def inputs(self) -> Inputs | None:
-        """What the runs were planned by; None where nothing was planned yet.
+        """The inputs of the plan; None if nothing was planned yet.
 
         Raises:
             StoreError: as `read`.
@@ -64,7 +64,7 @@ class PlanFile:
             }
             return Inputs(models, dict(data["domains"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{self.path}: is not a plan; {_ANEW}") from error
+            raise StoreError(f"{self.path}: not a plan; {_ANEW}") from error
 
     def precisions(self) -> dict[str, str]:
         """The precision in which each model's base is kept, as it was resolved when it was first planned."""
@@ -72,7 +72,7 @@ class PlanFile:
         return {} if inputs is None else {name: model.precision for name, model in inputs.models.items()}
 
     def record_inputs(self, inputs: Inputs) -> None:
-        """Record what the runs are planned by."""
+        """Record the inputs of the plan."""
         models = {
             name: {
                 "weights": model.weights,
@@ -91,15 +91,15 @@ class PlanFile:
                 BankPlan(str(b["model"]), tuple(b["runs"]), bool(b["compiled"])) for b in self.read().get("banks", [])
             ]
         except (AttributeError, KeyError, TypeError) as error:
-            raise StoreError(f"{self.path}: is not a plan; {_ANEW}") from error
+            raise StoreError(f"{self.path}: not a plan; {_ANEW}") from error
 
     def record_banks(self, banks: Sequence[BankPlan]) -> None:
-        """Record banks beside those recorded before; those that only score are not kept."""
+        """Record banks in addition to the earlier ones. Banks that only score are not kept."""
         known = {bank.keys: bank for bank in [*self.banks(), *banks] if not bank.rescored}
         self._write_banks(list(known.values()))
 
     def replace_bank(self, bank: BankPlan, parts: Sequence[BankPlan]) -> None:
-        """Record banks in the place of one that did not fit into memory."""
+        """Record banks in place of one that did not fit into memory."""
         self._write_banks([b for known in self.banks() for b in (parts if known.keys == bank.keys else [known])])
 
     def _write_banks(self, banks: Sequence[BankPlan]) -> None:
@@ -111,6 +111,6 @@ class PlanFile:
 
 def _old(what: str) -> str:
     return (
-        f"holds {what} of an older version of LDC, whose runs this one cannot tell apart; "
+        f"holds {what} of an older version of LDC, whose runs this version cannot identify; "
         "report it with that version, or give another folder"
     )

@@ -1,4 +1,4 @@
-"""The records of a study's folder, JSON with a checksum of their own: a flipped bit is noticed, not believed."""
+"""The records of a study's folder: JSON with a checksum, so that a flipped bit is noticed."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def opened(text: str) -> dict[str, Any]:
     """The record in a text that `sealed` made.
 
     Raises:
-        ValueError: it is no record, or it is not as it was written.
+        ValueError: it is not a record, or it has changed since it was written.
     """
     record = json.loads(text)
     if not isinstance(record, dict):
         raise ValueError("it is not a record")
     written = record.pop(CHECKSUM, None)
     if written != _checksum(record):
-        raise ValueError("it is not as it was written: its checksum differs")
+        raise ValueError("it has changed since it was written: its checksum differs")
     return record
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """A run's record; None where there is none or it is not as it was written."""
+    """A run's record; None if there is none, or if it has changed since it was written."""
     try:
         return opened(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""A study's folder: runs by name, each there in full or not at all, each file with its checksum in `run.json`."""
+"""A study's folder: runs by name, each complete or absent, with the checksum of every file in `run.json`."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Store:
         self.out = out
         self.plan = PlanFile(out)
         self.damaged: dict[RunId, str] = {}
-        """Runs whose files are not as they were written, and which: they count as not done."""
+        """Runs whose files have changed since they were written, and the file; they count as not done."""
 
     def prepare(self) -> None:
-        """Make the folder and prove that it can be written, before anything is computed.
+        """Make the folder and check that it can be written, before anything is computed.
 
         Raises:
             EnvironmentFault: it cannot be made or written.
@@ -50,7 +50,7 @@ class Store:
         """
         if self.out.is_dir() and not self.has_runs() and not self.plan.path.exists() and self._foreign():
             raise StoreError(
-                f"{self.out}: holds files, but no results of a study; give an empty or new folder, "
+                f"{self.out}: has files, but no results of a study; give an empty or new folder, "
                 f"such as {self.out / 'out'}"
             )
         try:
@@ -61,20 +61,20 @@ class Store:
             raise StoreError(f"{error.filename}: is a file where a folder is needed; give another folder") from error
         except OSError as error:
             raise EnvironmentFault(
-                f"{self.out}: cannot be written ({error.strerror}); give a folder that can"
+                f"{self.out}: cannot be written ({error.strerror}); give a writable folder"
             ) from error
 
     def has_runs(self) -> bool:
-        """Whether any run is stored, of whatever study."""
+        """Whether any run of any study is stored."""
         return next(self._markers(), None) is not None
 
     def _markers(self) -> Iterator[Path]:
-        """The marker of every stored run; those of half-written folders, whose names are hidden, are left out."""
+        """The marker of every stored run, without those of unfinished folders, whose names are hidden."""
         found = (self.out / "runs").glob(f"*/*/*/*/{MARKER}")
         return (path for path in found if not path.parent.name.startswith("."))
 
     def used_names(self) -> dict[str, set[str]]:
-        """The names of models, domains and regimes of which some run is stored."""
+        """The names of models, domains and regimes with stored runs."""
         found = [path.relative_to(self.out / "runs").parts for path in self._markers()]
         named = {axis: {parts[i] for parts in found} for i, axis in enumerate(("models", "domains", "regimes"))}
         return {
@@ -91,11 +91,11 @@ class Store:
         return False
 
     def folder(self, run: RunId) -> Path:
-        """Where a run is stored."""
+        """The folder of a run."""
         return self.out / "runs" / str(run)
 
     def record(self, run: RunId) -> dict[str, Any] | None:
-        """What `run.json` says of a run; None where the run is not finished, or is damaged as far as is known."""
+        """The content of a run's `run.json`; None if the run is not finished, or is known to be damaged."""
         if run in self.damaged:
             return None
         record = _record(self.folder(run) / MARKER)
@@ -105,7 +105,7 @@ class Store:
         return record
 
     def state(self, run: Run) -> State:
-        """Whether exactly this run is stored, finished or failed, or trained but not scored on all that is wanted."""
+        """Whether exactly this run is stored: finished, failed, or trained but not scored on every domain."""
         record = self.record(run.id)
         if record is None or record["key"] != run.key:
             return "missing"
@@ -114,7 +114,7 @@ class Store:
         return "done" if all(record["scores"].get(name) == key for name, key in run.scores) else "unscored"
 
     def is_settled(self, run: Run) -> bool:
-        """Whether a run has come to its end, done or failed."""
+        """Whether a run has ended, done or failed."""
         return self.state(run) in ("done", "failed")
 
     def factors(self, run: RunId) -> dict[str, tuple[Any, Any]]:
@@ -133,10 +133,10 @@ class Store:
         facts: Mapping[str, Any],
         card: Callable[[RunId], str] = lambda _: "",
     ) -> None:
-        """Store a run under each of its names; what was there before is replaced.
+        """Store a run under each of its names, and replace what was stored before.
 
         Args:
-            names: of all runs that are this one training.
+            names: the names of all runs with this training.
             config: the adapter's configuration in PEFT's format.
             facts: provenance, as far as it is the same for every run.
             card: the text of the adapter's README.md, by name.
@@ -165,7 +165,7 @@ class Store:
             self._put(name, record, files | {path: text for path, text in cards.items() if text})
 
     def adopt(self, run: Run, source: RunId, card: Callable[[RunId], str] = lambda _: "") -> None:
-        """Store under a run's name what is stored under another name of the same training.
+        """Store a run that is already stored under another name of the same training.
 
         Raises:
             EnvironmentFault: it cannot be written.
@@ -236,7 +236,7 @@ class Store:
         return pd.DataFrame() if table is None else table.to_pandas()
 
     def _table(self, run: RunId, record: Mapping[str, Any], name: str) -> pa.Table | None:
-        """A stored table whose bytes are those that were written; None where the run has none, or it is damaged."""
+        """A stored table with unchanged bytes; None if the run has no such table, or if it is damaged."""
         path = f"{name}.parquet"
         if path not in record["files"]:
             return None
@@ -250,7 +250,7 @@ class Store:
             return None
 
     def verify(self, run: RunId) -> bool:
-        """Whether every file of a stored run is as it was written; the whole of each is read."""
+        """Whether every file of a stored run is unchanged. Reads all files completely."""
         record = self.record(run)
         if record is None:
             return run not in self.damaged
@@ -265,7 +265,7 @@ class Store:
         return True
 
     def _absent(self, run: RunId, record: Mapping[str, Any]) -> str | None:
-        """The first of a run's files that is missing or of another size."""
+        """The first file of a run that is missing or has another size."""
         folder = self.folder(run)
         for path, (size, _) in record["files"].items():
             try:
@@ -282,7 +282,7 @@ def vars_of(run: RunId) -> list[tuple[str, Any]]:
 
 
 def _record(path: Path) -> dict[str, Any] | None:
-    """A run's record, read again only where its file changed."""
+    """A run's record, read again only if its file changed."""
     try:
         status = os.stat(path)
     except OSError:
@@ -300,7 +300,7 @@ def _record_at(path: Path, _inode: int, _changed: int, _size: int) -> dict[str, 
 
 
 def parquet_bytes(frame: pd.DataFrame) -> bytes:
-    """A table as Parquet, without pandas' own metadata, so that equal tables are equal files."""
+    """A table as Parquet without pandas' metadata, so that equal tables give equal files."""
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")

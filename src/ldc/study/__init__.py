@@ -1,1 +1,1 @@
-"""The study file: records, reading, and the example that `ldc init` writes."""
+"""The study file: its records, its reader, and the example that `ldc init` writes."""

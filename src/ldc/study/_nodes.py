@@ -1,4 +1,4 @@
-"""YAML text into plain data that remembers the line of every key, with all that is wrong in it so far."""
+"""Turns YAML text into plain data, with the line of every key and the problems found in the text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where a value stands, and how it is written there (empty for a section or list)."""
+    """The line of a value, and how it is written there (empty for a section or list)."""
 
     line: int
     text: str
@@ -41,9 +41,9 @@ class Marked:
 
 
 def marked_data(text: str) -> Marked:
-    """The data of a YAML text, of which sections whose name begins with `x-` are left out.
+    """The data of a YAML text, without the sections whose name begins with `x-`.
 
-    Syntax that YAML refuses is one problem, and then there is no data.
+    A syntax error is one problem, and then there is no data.
     """
     found = Marked()
     try:
@@ -73,7 +73,7 @@ def reads_as(value: object) -> str:
 
 
 class _Walk:
-    """One pass over the node tree. Aliases are followed wherever they stand, so each use has its own keys."""
+    """One pass over the node tree. It follows aliases at each use, so each use has its own keys."""
 
     def __init__(self, found: Marked) -> None:
         self.found = found
@@ -86,7 +86,7 @@ class _Walk:
         self.count += 1
         line = line or node.start_mark.line + 1
         if id(node) in self.open:
-            self.problem(keys, line, "the alias refers to a section that holds it")
+            self.problem(keys, line, "the alias refers to a section that contains it")
             return None
         if self.count > MAXIMAL_VALUES:
             if self.count == MAXIMAL_VALUES + 1:
@@ -160,7 +160,7 @@ class _Walk:
         return str(node.value)
 
     def merged(self, node: yaml.MappingNode, keys: Keys) -> dict[str, object]:
-        """The entries that `<<` brings in; of several sections the earlier wins."""
+        """The entries that `<<` merges in; an earlier section overrides a later one."""
         data: dict[str, object] = {}
         for key_node, source in node.value:
             if key_node.tag != _MERGE:
@@ -180,7 +180,7 @@ def _shown(character: int | str) -> str:
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> Problem:
-    """What YAML's parser says, in the words of someone who edits a file."""
+    """A message of YAML's parser, reworded for someone who edits a file."""
     problem, context = error.problem or "", error.context or ""
     mark = error.problem_mark or error.context_mark
     line = mark.line + 1 if mark else None

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong in a study, in words: the keys, the line, what is wrong, and the nearest valid thing."""
+"""Explains what pydantic finds wrong in a study: the keys, the line, the fault and the nearest valid word."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ _OWN_BONUS = 0.15
 
 
 def problems_of(error: ValidationError, marked: Marked) -> list[Problem]:
-    """One problem for each key that pydantic refuses; a key missing only because it is misspelled is not another."""
+    """One problem for each key that pydantic refuses. A misspelled key is not also told as missing."""
     problems: dict[Keys, Problem] = {}
     suggested: set[Keys] = set()
     for detail in error.errors(include_url=False):
         keys = _keys(detail, marked.data)
         if detail["type"] == "too_short" and detail["input"]:
-            continue  # not empty, but nothing in it is valid: told of each part
+            continue  # not empty, but every item is invalid, and each item has its own message
         if detail["type"] == "extra_forbidden":
             message, meant = _unknown(keys)
             suggested.add(meant)
@@ -72,7 +72,7 @@ def problems_of(error: ValidationError, marked: Marked) -> list[Problem]:
 
 
 def _keys(detail: Mapping[str, Any], data: object) -> Keys:
-    """The keys of a fault as the file has them: without pydantic's own steps into unions, lists found by name."""
+    """The keys of a fault as the file has them: without pydantic's steps into unions, and with list items by name."""
     at = (detail.get("ctx") or {}).get("at", ())
     keys: list[str | int] = []
     for step in (*detail["loc"], *at):
@@ -97,7 +97,7 @@ def _keys(detail: Mapping[str, Any], data: object) -> Keys:
 
 
 def _place(items: list[object] | tuple[object, ...], name: str) -> int | None:
-    """Where a list of regimes holds the one of that name."""
+    """The index in a list of regimes of the one with this name."""
     for place, item in enumerate(items):
         if item == name or (isinstance(item, Mapping) and name in item):
             return place
@@ -122,7 +122,7 @@ def _record(keys: Keys) -> type[BaseModel] | None:
 
 
 def _unknown(keys: Keys) -> tuple[str, Keys]:
-    """The message on an unknown key, and the keys it was probably meant for."""
+    """The message for an unknown key, and the keys that were probably meant."""
     *parents, name = keys
     own = _record(tuple(parents)) or Study
     places: dict[str, type[BaseModel]] = {"": own} | {s: r for s, r in (SECTIONS | NAMED).items() if r is not own}
@@ -183,7 +183,7 @@ def _message(detail: Mapping[str, Any], keys: Keys, marked: Marked) -> str:
     if (kind in ("string_pattern_mismatch", "string_too_long") and "[key]" in detail["loc"]) or keys == ("name",):
         return _slug(value, found)
     if kind == "string_type":
-        return f"must be text, not {found}; put it in quotes if it is meant so"
+        return f"must be text, not {found}; put it in quotes if it is text"
     if kind == "value_error":
         message = str(context["error"])
         return f"{message}, not {found}" if message == "must be a number" else message
@@ -228,7 +228,7 @@ def _general(kind: str, context: Mapping[str, Any], message: str, keys: Keys, fo
 def _slug(value: object, found: str) -> str:
     """Why a name is refused, with the nearest one that is not."""
     if not isinstance(value, str):
-        return f"must be a name, not {found}; put it in quotes if it is meant so"
+        return f"must be a name, not {found}; put it in quotes if it is text"
     if len(value) > 64:
         return "a name has at most 64 characters"
     near = re.sub(r"[^a-z0-9._-]+", "-", value.lower()).strip("._-")

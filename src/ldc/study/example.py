@@ -16,14 +16,14 @@ def example_text() -> str:
 
 
 def write_example(path: Path, force: bool = False) -> None:
-    """Write the example study to a new file, in a folder that is made if need be.
+    """Write the example study to a new file. Makes its folder if there is none.
 
     Args:
         path: the file.
-        force: replace a file that is there.
+        force: overwrite an existing file.
 
     Raises:
-        StudyError: the file is there and `force` is false.
+        StudyError: the file exists and `force` is false.
         EnvironmentFault: the file cannot be written.
     """
     if path.is_dir():
@@ -33,7 +33,7 @@ def write_example(path: Path, force: bool = False) -> None:
         with path.open("w" if force else "x", encoding="utf-8", newline="\n") as file:
             file.write(example_text())
     except FileExistsError as error:
-        raise StudyError(f"{path}: exists already; name another file, or replace it with --force") from error
+        raise StudyError(f"{path}: exists already; name another file, or overwrite it with --force") from error
     except OSError as error:
         raise EnvironmentFault(f"{path}: cannot be written ({error.strerror})") from error
 

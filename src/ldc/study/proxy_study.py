@@ -25,9 +25,9 @@ from ldc.study.schema import (
 
 RANKS = (4, 8, 16, 32, 64, 128)
 RANKED = 16
-"""The rank whose maps the report shows first, where it is among those compared."""
+"""The rank whose maps the report shows first, if it is compared."""
 SHARE_OF_RATE = 0.2
-"""Learning rate of full fine-tuning over that of LoRA, where none is given: at it both learn the same (docs/log.md)."""
+"""Default ratio of the learning rates of full fine-tuning and LoRA: with it both learn the same (docs/log.md)."""
 FULL = "full"
 
 
@@ -37,25 +37,25 @@ class ProxySettings(Record):
     domains: Annotated[tuple[str, ...], Field(min_length=1)] = ("python", "medical")
     """Domains tuned on: embedded ones by name, files and folders by path."""
     seeds: Positive = 3
-    """Seeds of each: order of the text and, for LoRA, start of the adapters."""
+    """Number of seeds; a seed sets the order of the text and, for LoRA, the start of the adapters."""
     ranks: tuple[Positive, ...] = ()
-    """Ranks of LoRA; none given: those of 4 to 128 that some projection of the model can hold."""
+    """Ranks of LoRA; by default those of 4 to 128 that some projection of the model can have."""
     alpha: Annotated[Number, Field(gt=0)] = 32.0
     """The update of rank r is scaled by alpha / r; alpha is the same for all ranks."""
     steps: Positive = 40
     """Optimiser steps of every run."""
     rows: Positive = 4
-    """Rows of each step."""
+    """Rows in each step."""
     length: Annotated[Whole, Field(ge=8)] = 64
-    """Tokens of a row."""
+    """Tokens in a row."""
     learning_rate: Annotated[Number, Field(gt=0)] = 2e-3
     """Peak learning rate of LoRA."""
     full_rate: Annotated[Number, Field(gt=0)] = 4e-4
     """Peak learning rate of full fine-tuning."""
     documents: Positive = 24
-    """Held-out documents scored of each domain."""
+    """Held-out documents of each domain to score."""
     characters: Annotated[Whole, Field(ge=16)] = 800
-    """At most this many characters of each."""
+    """Score at most this many characters of each document."""
     window: Annotated[Whole, Field(ge=8)] = 256
     """Longest sequence scored at once; no longer than the model's context."""
 
@@ -123,7 +123,7 @@ def study_of_study(study: Study, ranks: Sequence[int] = (), full_rate: float | N
 
     Args:
         study: the study.
-        ranks: of LoRA; none given: the ranked regime's.
+        ranks: the ranks of LoRA; by default the ranked regime's.
         full_rate: learning rate of full fine-tuning; None takes that of the study's own full regime of these
             components, and without one SHARE_OF_RATE of LoRA's.
 
@@ -133,8 +133,8 @@ def study_of_study(study: Study, ranks: Sequence[int] = (), full_rate: float | N
     ranked = study.regimes.get(study.selection.regime, Regime(block="all"))
     if ranked.full or ranked.choice is not None or ranked.text != "own":
         raise StudyError(
-            f"selection.regime: {study.selection.regime} is no LoRA of fixed layers on a domain's own text, so there "
-            "is nothing to compare with full fine-tuning; name another"
+            f"selection.regime: {study.selection.regime} is not LoRA of fixed layers on a domain's own text, so "
+            "it cannot be compared with full fine-tuning; name another regime"
         )
     own = [r for r in study.regimes.values() if r.full and (r.block, r.layers) == (ranked.block, ranked.layers)]
     rates = [full_rate, *(r.learning_rate or study.training.learning_rate for r in own)]
@@ -156,7 +156,7 @@ def study_of_study(study: Study, ranks: Sequence[int] = (), full_rate: float | N
 
 
 def _regimes(plain: Regime, ranks: Sequence[int], rate: float) -> dict[str, Regime]:
-    """The same components in full and with LoRA of these ranks; every rank is the regime's own."""
+    """The same components in full and with LoRA of these ranks; each regime sets its own rank."""
     full = Regime(block=plain.block, layers=plain.layers, full=True, learning_rate=rate)
     return {FULL: full, **{_name(rank): plain.model_copy(update={"rank": rank}) for rank in ranks}}
 

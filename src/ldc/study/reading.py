@@ -1,4 +1,4 @@
-"""From a study file to a `Study`, with every problem of the file in one error, and back."""
+"""Reads a study file into a `Study`, with all problems of the file in one error, and writes it back."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def study_from_text(text: str, where: str) -> Study:
         raise StudyError(f"{where}: the file is empty; `ldc init` writes an example")
     if not marked.problems and not isinstance(marked.data, dict):
         kind = "a list" if isinstance(marked.data, list) else "a line of text"
-        raise StudyError(f"{where}:1: a study is a section of `key: value` lines, and this file holds {kind}")
+        raise StudyError(f"{where}:1: a study is a section of `key: value` lines, but this file holds {kind}")
     return _validated(marked, where)
 
 
@@ -95,7 +95,7 @@ def _text(path: Path) -> str:
 
 
 def _validated(marked: Marked, where: str) -> Study:
-    """The study, or one error with the problems of reading and of meaning together, each key once."""
+    """The study, or one error with the problems of syntax and of content together, each key once."""
     problems = list(marked.problems)
     if isinstance(marked.data, dict):
         try:

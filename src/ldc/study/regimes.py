@@ -19,7 +19,7 @@ ORIGIN_REGIMES = ("attn", "mlp", "all", "top1-mlp", "top1-attn", "top3-mlp", "to
 Choice = Literal["top", "bottom", "foreign", "random", "first", "last", "spaced", "solo", "keep", "knock"]
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 DRAWS = 19
-"""Random draws where none are asked for: the least that can resolve p = .05 by rank."""
+"""Default number of random draws: the fewest that can resolve p = .05 by rank."""
 
 _CHOSEN = re.compile(r"^(top|bottom|foreign|random|first|last|spaced)([1-9][0-9]*)-(attn|mlp)$")
 _SOLO = re.compile(r"^(solo|keep|knock)-(attn|mlp)$")
@@ -33,7 +33,7 @@ _NAMES = (
 
 
 def plain_number(value: object) -> object:
-    """Refuse booleans, which would pass as 0 and 1; read `1e6`, which is text to YAML, as the whole number meant."""
+    """Refuse booleans, which would pass as 0 and 1, and read `1e6`, which YAML takes for text, as a whole number."""
     if isinstance(value, bool):
         raise ValueError("must be a number")
     if isinstance(value, str) and "e" in value.lower():
@@ -58,7 +58,7 @@ def _layer_list(value: object) -> object:
             raise ValueError(f"the range {first}-{last} runs backwards")
         layers += range(first, last + 1)
     if not layers:
-        raise ValueError("no layer is given; `all` stands for all")
+        raise ValueError("no layer is given; for every layer write `all`")
     if len(set(layers)) != len(layers):
         raise ValueError("a layer occurs twice")
     return tuple(layers)
@@ -68,45 +68,45 @@ _Count = Annotated[int, Field(gt=0), BeforeValidator(plain_number)]
 
 
 class Regime(BaseModel):
-    """Block x layers: fixed layers, or as many as are asked for by one way of choosing them.
+    """A block and its layers: fixed layers, or a number of layers with a way to choose them.
 
-    `top`, `bottom` and `foreign` wait for a ranking; the others are known beforehand.
+    `top`, `bottom` and `foreign` need a ranking first; all others are known before any run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     block: Block
-    """attn, mlp, or all of both."""
+    """attn, mlp, or all for both."""
     layers: Annotated[Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_layer_list)] = "all"
     """`all`, a list of layer numbers from 0, or ranges such as 0-5."""
     top: _Count | None = None
     """Take the k best layers of the ranking instead of fixed ones."""
     bottom: _Count | None = None
-    """Control: the k last of the ranking."""
+    """Control: the last k layers of the ranking."""
     foreign: _Count | None = None
-    """Control: the k best of another domain's ranking; a family, one run for each other domain."""
+    """Control: the best k layers of another domain's ranking; a family with one run for each other domain."""
     random: _Count | None = None
-    """Control: k layers drawn at random; a family of `draws` runs, drawn alike for all domains and seeds."""
+    """Control: k random layers; a family of `draws` runs with the same draws for all domains and seeds."""
     draws: Annotated[int, Field(gt=0), BeforeValidator(plain_number)] | None = None
-    """How many random draws: 19 unless told, the least that can resolve p = .05."""
+    """Number of random draws; default: 19, the fewest that can resolve p = .05."""
     first: _Count | None = None
     """Control: the k lowest layers."""
     last: _Count | None = None
     """Control: the k highest layers."""
     spaced: _Count | None = None
-    """Control: k layers evenly spaced."""
+    """Control: k evenly spaced layers."""
     solo: Annotated[bool, Field(strict=True)] = False
-    """Every layer alone: a family, one run for each layer."""
+    """Each layer alone: a family with one run for each layer."""
     keep: Annotated[bool, Field(strict=True)] = False
-    """Not trained: of the ranked regime's trained adapters only one layer's; a family, one for each layer."""
+    """Not trained: the ranked regime's trained adapters of one layer; a family with one run per layer."""
     knock: Annotated[bool, Field(strict=True)] = False
-    """Not trained: the ranked regime's trained adapters without one layer's; a family, one for each layer."""
+    """Not trained: the ranked regime's trained adapters without one layer; a family with one run per layer."""
     text: Literal["own", "shuffled"] = "own"
-    """`shuffled`: trained on the domain's text, the tokens of each document in random order: the null of content."""
+    """`shuffled`: train on the domain's text with the tokens of each document in random order (a null map)."""
     rank: _Count | None = None
-    """Rank of this regime's adapters, where it is not the study's."""
+    """Rank of this regime's adapters; default: the study's."""
     budget: Literal["attn", "mlp"] | None = None
-    """Choose the rank so that there are as many parameters as that block has at the study's rank."""
+    """Choose the rank that gives as many parameters as this block has at the study's rank."""
     full: Annotated[bool, Field(strict=True)] = False
     """Tune the weights themselves instead of adapters: to ask whether LoRA is a fair proxy."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(plain_number)] | None = None
@@ -132,12 +132,12 @@ class Regime(BaseModel):
         if self.rank is not None and self.budget is not None:
             raise ValueError("give rank or budget, not both")
         if self.budget is not None and (self.block != ("mlp" if self.budget == "attn" else "attn") or given):
-            raise ValueError("budget is for the whole of one block, and names the other: {block: mlp, budget: attn}")
+            raise ValueError("budget needs one whole block and names the other: {block: mlp, budget: attn}")
         return self
 
     @property
     def choice(self) -> tuple[Choice, int] | None:
-        """How layers are chosen, and how many; None for fixed ones."""
+        """How layers are chosen, and how many; None for fixed layers."""
         return next(((name, int(getattr(self, name))) for name in CHOICES if getattr(self, name)), None)
 
     @property
@@ -147,12 +147,12 @@ class Regime(BaseModel):
 
     @property
     def grafted(self) -> bool:
-        """Whether it takes adapters that another run has trained."""
+        """Whether it uses adapters that another run has trained."""
         return self.keep or self.knock
 
     @property
     def family(self) -> bool:
-        """Whether it is several runs for each domain and seed."""
+        """Whether it has several runs for each domain and seed."""
         return self.choice is not None and self.choice[0] in ("foreign", "random", "solo", "keep", "knock")
 
 

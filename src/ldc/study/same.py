@@ -1,4 +1,4 @@
-"""Whether a folder's study may become another: it may grow, but what is in it must stay what it was."""
+"""Checks that a study still fits its folder: it may grow, but stored runs must keep their settings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ AXES = ("models", "domains", "regimes")
 
 
 def check_same_study(recorded: Path, study: Study, used: Mapping[str, Collection[str]]) -> None:
-    """Allow new models, domains, regimes and seeds; refuse anything that would mix two studies in one set of tables.
+    """Allow new models, domains, regimes and seeds. Refuse any change that would mix two studies in one set of tables.
 
     Args:
         recorded: the resolved study of the output folder; need not exist.
-        used: for `models`, `domains` and `regimes` the names of which runs are stored; others may still change.
+        used: the names with stored runs, for `models`, `domains` and `regimes`; others may still change.
 
     Raises:
         StoreError: names what differs.
@@ -34,8 +34,8 @@ def check_same_study(recorded: Path, study: Study, used: Mapping[str, Collection
     if differing:
         raise StoreError(
             f"{recorded.parent}: holds another study; it differs in {'; '.join(differing[:4])}. "
-            "Give another folder for this one, or put back what was changed "
-            "(new models, domains, regimes and seeds are welcome in the same folder)"
+            "Use another folder for this study, or undo the change "
+            "(the same folder accepts new models, domains, regimes and seeds)"
         )
 
 

@@ -20,7 +20,7 @@ Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(plain_number)]
 
 
 def fault(message: str, *at: str | int) -> PydanticCustomError:
-    """A fault below the record that finds it: `at` leads from that record to the key or the place in a list."""
+    """An error below the record that finds it. `at` leads from that record to the key or the index in a list."""
     return PydanticCustomError("fault", "{message}", {"message": message, "at": at})
 
 
@@ -32,13 +32,13 @@ def _bare_source(value: object) -> object:
 def _no_float16(value: object) -> object:
     if isinstance(value, str) and value.lower() in ("float16", "fp16", "half"):
         raise ValueError(
-            "float16 overflows on Gemma 3, and elsewhere small gradients vanish in it; use bfloat16, float32 or auto"
+            "float16 overflows on Gemma 3 and loses small gradients on other models; use bfloat16, float32 or auto"
         )
     return value
 
 
 class Record(BaseModel):
-    """Frozen, with unknown keys refused and each field's docstring as its description."""
+    """A frozen record that refuses unknown keys. Each field's docstring is its description."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -51,11 +51,11 @@ class ModelSpec(Record):
     revision: Text | None = None
     """Commit, tag or branch on the Hub."""
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "nf4"], BeforeValidator(_no_float16)] = "auto"
-    """Precision of the frozen base; `auto` is float32 on a CPU, bfloat16 on a GPU; `nf4` keeps it in four bits."""
+    """Precision of the frozen base: `auto` is float32 on a CPU and bfloat16 on a GPU; `nf4` stores it in four bits."""
     published_as: Annotated[Text, Field(pattern=r"^(folder|\w[\w.-]*/\w[\w.-]*)$")] | None = None
-    """For a folder: the Hub id that adapters name as their base, or `folder` for its path; default: the short name."""
+    """For a folder: the Hub id that adapters record as base, or `folder` for its path; default: the short name."""
     trust_remote_code: Annotated[bool, Field(strict=True)] = False
-    """Run code that comes with the model. Dangerous: only for a source you trust."""
+    """Run code that comes with the model. Dangerous: use it only for a source that you trust."""
 
     _bare = model_validator(mode="before")(_bare_source)
 
@@ -64,22 +64,22 @@ class DomainSpec(Record):
     """A domain: embedded, one source that LDC splits, one source for each split, or a data set on the Hub."""
 
     source: Text | None = None
-    """`embedded`, a file or folder to be split by source document, or `hub:` and a data set's id; `hub` alone takes the
-    built-in choice for the domain's name."""
+    """`embedded`, a file or folder that LDC splits by source document, or `hub:` and a data set's id; `hub` alone takes
+    the built-in choice for the domain's name."""
     configuration: Text | None = None
-    """Configuration of a Hub data set, where it has several."""
+    """Configuration of a Hub data set that has several."""
     folder: Text | None = None
-    """Folder of a Hub data set to read, where it has folders instead of configurations."""
+    """Folder to read in a Hub data set that has folders instead of configurations."""
     revision: Text | None = None
     """Commit, tag or branch of a Hub data set; the newest by default."""
     train: Text | None = None
-    """File or folder of the training split, where the splits exist already; for a Hub data set its split's name."""
+    """File or folder of the training split, if the splits exist already; for a Hub data set, the name of its split."""
     validation: Text | None = None
-    """File or folder of the validation split; for a Hub data set its split's name."""
+    """File or folder of the validation split; for a Hub data set, the name of its split."""
     test: Text | None = None
-    """File or folder of the test split; for a Hub data set its split's name, without which LDC splits `train`."""
+    """File or folder of the test split; for a Hub data set, the name of its split. Without it LDC splits `train`."""
     format: Literal["columns", "alpaca", "question", "choices", "chat"] = "columns"
-    """How a record becomes text: by the columns below, or as instructions, questions, questions with choices, chats."""
+    """How a record becomes text: from the columns below, or as instructions, questions, multiple choice or chats."""
     text: Text = "text"
     """Column that holds plain text, or a template with columns in braces: `{title}: {body}`."""
     prompt: Text = "prompt"
@@ -87,18 +87,18 @@ class DomainSpec(Record):
     completion: Text = "completion"
     """Column that holds the completion of the prompt, or a template."""
     document: Text = "doc"
-    """Name of the column that names the source document; records without it are documents of their own."""
+    """Column with the name of the source document; a record without it is a document of its own."""
     loss: Literal["all", "completion"] = "all"
-    """Which tokens of a prompt and completion are trained on and scored."""
+    """Which tokens of a prompt and its completion are trained on and scored."""
     characters: Positive | None = None
-    """Reading a split ends with the document that reaches so many, and a longer document is cut there; for the Hub 10
-    million by default, for local text none, and then more than 200 million are refused."""
+    """Read at most this many characters of a split, and cut the last document there. The default is 10 million for the
+    Hub and no limit for local text, of which more than 200 million are refused."""
     validation_share: Share = 0.05
-    """Share of source documents for validation, where LDC makes the splits."""
+    """Share of source documents for validation, if LDC makes the splits."""
     test_share: Share = 0.1
-    """Share of source documents for the test split, where LDC makes the splits."""
+    """Share of source documents for the test split, if LDC makes the splits."""
     reference: Annotated[bool, Field(strict=True)] = False
-    """A text to compare maps with, such as general text: only the ranked regime is run on it."""
+    """A text whose map others are compared with, such as general text; only the ranked regime runs on it."""
 
     _bare = model_validator(mode="before")(_bare_source)
 
@@ -112,13 +112,13 @@ class DomainSpec(Record):
         parts = [self.train, self.test]
         if self.on_hub:
             if self.validation is not None and self.test is None:
-                raise ValueError("name the test split too, or leave validation out and LDC splits by document")
+                raise ValueError("name the test split too, or leave validation out and let LDC split by document")
         elif given := [k for k in ("configuration", "folder", "revision") if getattr(self, k) is not None]:
-            raise ValueError(f"{given[0]} is for data sets on the Hub, which are named as `source: hub:org/name`")
+            raise ValueError(f"{given[0]} works only for a data set on the Hub, given as `source: hub:org/name`")
         elif self.source is not None and any(p is not None for p in (*parts, self.validation)):
-            raise ValueError("give either source, which LDC splits, or train and test, not both")
+            raise ValueError("give either source (LDC splits it) or train and test, not both")
         elif self.source is None and any(p is None for p in parts):
-            raise ValueError("give source, which LDC splits, or both train and test")
+            raise ValueError("give source (LDC splits it), or both train and test")
         if self.validation_share + self.test_share >= 1:
             raise ValueError("validation_share and test_share leave nothing to train on; their sum must be below 1")
         return self
@@ -144,11 +144,11 @@ class TrainingSpec(Record):
     """How every run is trained."""
 
     steps: Positive | None = None
-    """Optimiser steps of each run. Give this or tokens."""
+    """Optimiser steps of each run. Give either steps or tokens."""
     tokens: Positive | None = None
-    """Training tokens of each run; steps follow from batch, accumulation and block_length."""
+    """Training tokens of each run; they set the steps, through batch, accumulation and block_length."""
     epochs: Positive | None = None
-    """At most this many passes over the training text: a run on little text ends before its steps or tokens."""
+    """At most this many passes over the training text; a run on little text then ends early."""
     batch: Positive = 2
     """Rows of block_length tokens in one pass."""
     accumulation: Positive = 4
@@ -158,7 +158,7 @@ class TrainingSpec(Record):
     learning_rate: Annotated[Number, Field(gt=0)] = 2e-4
     """Peak learning rate of AdamW."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
-    """Course of the learning rate after the warm-up; linear and cosine end at zero."""
+    """Schedule of the learning rate after warm-up; linear and cosine end at zero."""
     warmup: Share = 0.05
     """Share of the steps over which the learning rate rises."""
     weight_decay: Annotated[Number, Field(ge=0)] = 0.0
@@ -172,7 +172,7 @@ class TrainingSpec(Record):
     clip: Annotated[Number, Field(ge=0)] = 1.0
     """Largest norm of each run's gradient; 0 turns clipping off."""
     trajectory: Annotated[Whole, Field(ge=1)] = 4
-    """How many times during a run the norms are taken, the last step included (step 0 is always taken)."""
+    """How often the norms are measured during a run, the last step included; step 0 is always measured."""
 
     @model_validator(mode="after")
     def _length(self) -> TrainingSpec:
@@ -195,66 +195,68 @@ class EvaluationSpec(Record):
     """How held-out text is scored."""
 
     documents: Positive = 200
-    """At most this many documents of the test split, taken evenly from all of it."""
+    """Score at most this many documents of the test split, spread evenly over it."""
     characters: Annotated[Whole, Field(ge=16)] = 2_000
-    """At most this many characters of each document, from its start."""
+    """Score at most this many characters of each document, from its start."""
     window: Annotated[Whole, Field(ge=8)] = 512
-    """Longest sequence scored at once; a longer document is scored window by window, each begun with BOS."""
+    """Longest sequence scored at once, in tokens; a longer document is scored in windows that each begin with BOS."""
     domains: Literal["own", "all"] = "own"
     """Score each run on its own domain, or on every domain of the study (the forgetting matrix)."""
     batch_tokens: Positive = 8_192
-    """Tokens scored at once. A matter of speed and memory: no value depends on it."""
+    """Tokens scored at once. It affects speed and memory only, not the results."""
 
 
 class SelectionSpec(Record):
-    """What targeted regimes choose by."""
+    """How targeted regimes choose their layers."""
 
     unit: Literal["block", "component"] = "block"
-    """What is ranked: a layer's attention or MLP as a whole, or single projections."""
+    """What is ranked: the attention or MLP of a layer as a whole, or single projections."""
     regime: Text = "all"
     """The regime whose runs are ranked."""
     score: Literal["frobenius", "relative", "rms", "contrast"] = "frobenius"
-    """Ranked by raw S, by S over the norm of the weights, by S over the root of their number, or by the log of S over
-    the reference's S."""
+    """Score of the ranking: raw S, S over the norm of the weights, S over the square root of their number, or the log
+    of S over the reference's S."""
     reference: Text = "others"
-    """What `contrast` compares with: the mean of the `others` (domains), one domain, or a regime on shuffled text."""
+    """What `contrast` compares with: `others` (mean of the other domains), one domain, or a regime on shuffled text."""
     seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = ()
-    """Seeds that rank; targeted and control regimes then run on the others only. None given: all seeds do both."""
+    """Seeds reserved for the ranking; targeted and control regimes then run on the other seeds only. By default all
+    seeds do both."""
     measures: tuple[Literal["effect", "saliency", "snr"], ...] = ("effect", "saliency", "snr")
-    """What is measured beside S, to compare with; nothing is chosen by it. `effect` and `saliency` take a few training
-    batches of each ranked run and domain, `snr` the singular values of every base weight, once (minutes at 1 B)."""
+    """What is measured for comparison with S; it chooses no layers. `effect` and `saliency` need a few training batches
+    of each ranked run and domain. `snr` needs the singular values of every base weight, once (minutes at 1 B)."""
     measured_batches: Positive | None = None
-    """On how many training batches of a text these are taken; by default 4,096 tokens, at most a fifth of a run's."""
+    """Training batches for these measures; by default 4,096 tokens, at most a fifth of a run's."""
 
 
 class CalibrationSpec(Record):
-    """Known truths: what is changed in a model before it is mapped, to ask whether the map names it.
+    """Known truths: a change made to a model before it is mapped, to test whether the map finds it.
 
-    A study that has this section makes only these maps, with the regime, training, seeds and measures of `selection`.
+    A study with this section makes only these maps. It uses the study's training and seeds, and the regime and
+    measures of `selection`.
     """
 
     kinds: tuple[Literal["damage", "damage2", "taught", "none"], ...] = ("damage", "damage2", "taught", "none")
-    """Noise on one block, on two, a block taught a domain, nothing."""
+    """What is changed: noise on one block, noise on two, a block taught a domain, or nothing."""
     blocks: Positive | None = None
-    """Change at most this many blocks, one after the other, spread over all of them; all are always ranked."""
+    """Change at most this many blocks, one at a time, spread evenly; all blocks are always ranked."""
     nothing: Positive = 8
-    """Seeds with which the unchanged model is mapped for `none`."""
+    """Number of seeds with which `none` maps the unchanged model."""
     strengths: tuple[Annotated[Number, Field(gt=0)], ...] = (1.0, 0.3, 0.1, 0.03)
     """Standard deviation of the damage, in standard deviations of each weight matrix."""
     text: Text = "own"
-    """Text on which damaged models are mapped: `own` for samples of the undamaged one, or a domain."""
+    """Text on which damaged models are mapped: `own` for samples of the undamaged model, or a domain."""
     domains: tuple[Slug, ...] = ()
-    """Domains that a block is taught; none given: all that are not references."""
+    """Domains that a block is taught; by default all that are not references."""
     lessons: tuple[Positive, ...] = (25, 100)
-    """Optimiser steps of a teacher; the shorter are points on the way to the longest."""
+    """Optimiser steps of a teacher; the shorter ones are checkpoints of the longest."""
     teaching_rate: Annotated[Number, Field(gt=0)] = 0.02
     """Learning rate of the teacher, in standard deviations of each weight matrix."""
     others: Annotated[bool, Field(strict=True)] = True
-    """Also compare with the maps of other variants, which nobody has who does not know the truth."""
+    """Also compare with the maps of other variants, which exist only where the truth is known."""
 
 
 def _regimes(value: object) -> object:
-    """Read a list of known names, or of one-entry mappings for one's own, as a mapping by name."""
+    """Read a list of regimes as a mapping by name. An item is a known name or a mapping with one entry."""
     if not isinstance(value, (list, tuple)):
         return value
     regimes: dict[str, object] = {}
@@ -297,14 +299,18 @@ class Study(Record):
     evaluation: EvaluationSpec = EvaluationSpec()
     """Evaluation settings."""
     selection: SelectionSpec = SelectionSpec()
-    """What the targeted regimes choose by."""
+    """How targeted regimes choose their layers."""
     calibration: CalibrationSpec | None = None
-    """Known truths that the maps of this study are tested with; with them only these maps are made."""
+    """Known truths to test the maps with; a study with this section makes only these maps."""
 
     @model_validator(mode="after")
     def _ranked_regime_exists(self) -> Study:
         if "pt" in self.regimes:
-            raise fault("this name is kept for the model before adaptation, which is always scored", "regimes", "pt")
+            raise fault(
+                "`pt` is reserved for the model before adaptation, which is always scored; rename the regime",
+                "regimes",
+                "pt",
+            )
         if len(set(self.seeds)) != len(self.seeds):
             raise fault("a seed occurs twice", "seeds")
         targeted = [name for name, r in self.regimes.items() if r.targeted or r.grafted]
@@ -312,7 +318,7 @@ class Study(Record):
         if targeted and ranked not in self.regimes:
             near = get_close_matches(ranked, self.regimes, n=1)
             raise fault(
-                f"{targeted[0]} waits for the runs of `{ranked}`, which is not among the study's regimes; "
+                f"{targeted[0]} needs the runs of `{ranked}`, which is not among the study's regimes; "
                 + (f"did you mean `{near[0]}`?" if near else "add it, or name another in selection.regime"),
                 *(("selection", "regime") if "regime" in self.selection.model_fields_set else ("regimes",)),
             )
@@ -327,7 +333,7 @@ class Study(Record):
     def _families(self) -> Study:
         for name in self.regimes:
             if "." in name:
-                raise fault("a dot is kept for the members of a family; use a dash", "regimes", name)
+                raise fault("a dot is reserved for the members of a family; use a dash", "regimes", name)
         taught = self.calibration is not None and self.calibration.domains
         if all(d.reference for d in self.domains.values()) and not taught:
             raise ValueError("every domain is only a reference; at least one must be studied")
@@ -339,13 +345,11 @@ class Study(Record):
         if unknown := [s for s in chosen.seeds if s not in self.seeds]:
             raise fault(f"{unknown[0]} is not among the study's seeds", "selection", "seeds")
         if chosen.seeds and set(chosen.seeds) == set(self.seeds) and any(r.choice for r in self.regimes.values()):
-            raise fault("these are all the seeds; leave at least one to validate the ranking on", "selection", "seeds")
+            raise fault("these are all the seeds; leave at least one to validate the ranking", "selection", "seeds")
         if chosen.score == "contrast":
             regime = self.regimes.get(chosen.reference)
             if chosen.reference == "others" and len(self.domains) < 2:
-                raise fault(
-                    "others: there is one domain only; name a regime on shuffled text", "selection", "reference"
-                )
+                raise fault("`others` needs a second domain; name a regime on shuffled text", "selection", "reference")
             if chosen.reference not in ("others", *self.domains) and (regime is None or regime.text != "shuffled"):
                 raise fault(
                     f"`{chosen.reference}` is neither `others` nor a domain or a regime on shuffled text of the study",
@@ -374,18 +378,18 @@ class Study(Record):
 
     @property
     def taught_domains(self) -> tuple[str, ...]:
-        """The domains that a calibration teaches a block."""
+        """The domains that a calibration teaches to a block."""
         own = tuple(name for name, spec in self.domains.items() if not spec.reference)
         return own if self.calibration is None else self.calibration.domains or own
 
     @property
     def validation_seeds(self) -> tuple[int, ...]:
-        """The seeds of targeted and control runs: those that do not rank, or all where none is set apart."""
+        """The seeds of targeted and control runs: those that do not rank, or all if none is reserved for ranking."""
         return tuple(s for s in self.seeds if s not in self.selection.seeds)
 
     @property
     def measured_regime(self) -> str | None:
-        """The regime whose runs leave their output effect: the ranked one, where its layers are fixed."""
+        """The regime whose runs measure their output effect: the ranked one, if its layers are fixed."""
         regime = self.regimes.get(self.selection.regime)
         fixed = regime is not None and regime.choice is None and not regime.full
         return self.selection.regime if fixed else None

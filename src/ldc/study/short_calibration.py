@@ -1,4 +1,4 @@
-"""A calibration as a study: of a model and a few options, or of a study whose maps known truths are to test."""
+"""A calibration as a study: made from a model and a few options, or from a study whose maps it tests."""
 
 from __future__ import annotations
 
@@ -35,32 +35,32 @@ REGIME = "all"
 
 
 class ShortCalibration(Record):
-    """What a calibration of a model alone asks for; domains as the user typed them."""
+    """Settings of a calibration without a study file; domains as the user typed them."""
 
     kinds: tuple[Kind, ...] = ("damage", "damage2", "taught", "none")
-    """What is changed: noise on one block, on two, a block taught a domain, nothing."""
+    """What is changed: noise on one block, noise on two, a block taught a domain, or nothing."""
     blocks: Positive | None = None
-    """At most this many blocks are changed, one after the other, spread over all of them; all are always ranked."""
+    """Change at most this many blocks, one at a time, spread evenly; all blocks are always ranked."""
     seeds: Positive = 2
-    """Seeds of each map: start of the adapters, order of the text and, for samples, their random numbers."""
+    """Number of seeds; a seed sets the start of the adapters, the order of the text and the random samples."""
     nothing: Positive = 8
-    """Seeds with which the unchanged model is mapped for `none`."""
+    """Number of seeds with which `none` maps the unchanged model."""
     strengths: tuple[Annotated[Number, Field(gt=0)], ...] = (1.0, 0.3, 0.1, 0.03)
     """Damage: standard deviation of the noise, in standard deviations of each weight matrix."""
     text: str = OWN
-    """Text on which damaged models are mapped: `own` for samples of the undamaged one, or a domain."""
+    """Text on which damaged models are mapped: `own` for samples of the undamaged model, or a domain."""
     domains: tuple[str, ...] = ("medical", "python")
     """Domains that a block is taught."""
     lessons: tuple[Positive, ...] = (25, 100)
-    """Taught: optimiser steps of the teacher; the shorter are points on the way to the longest."""
+    """Taught: optimiser steps of the teacher; the shorter ones are checkpoints of the longest."""
     teaching_rate: Annotated[Number, Field(gt=0)] = 0.02
     """Learning rate of the teacher, in standard deviations of each weight matrix."""
     steps: Positive = 60
     """Optimiser steps of a map."""
     rows: Positive = 8
-    """Rows of each step."""
+    """Rows in each step."""
     length: Annotated[Whole, Field(ge=8)] = 128
-    """Tokens of a row."""
+    """Tokens in a row."""
     learning_rate: Annotated[Number, Field(gt=0)] = 2e-3
     """Peak learning rate of a map's adapters."""
     adapter: AdapterSpec = AdapterSpec()
@@ -81,11 +81,11 @@ QUICK: Mapping[str, Any] = {
     "length": 64,
     "measured": 2,
 }
-"""What `--quick` changes: minutes on two cores with an embedded model."""
+"""What `--quick` changes; an embedded model then takes minutes on two cores."""
 
 
 def calibration_of_model(model: str, asked: ShortCalibration) -> StudyFile:
-    """The study that a calibration of a model is. General text is mixed of the embedded domains; relative paths start
+    """The study that calibrates a model. Its general text is a mixture of the embedded domains. Relative paths start
     from the working directory.
 
     Args:
@@ -135,11 +135,11 @@ def calibration_of_model(model: str, asked: ShortCalibration) -> StudyFile:
 
 
 def calibration_of_study(file: StudyFile, changes: Mapping[str, Any] | None = None) -> StudyFile:
-    """The calibration of a study: its models, domains, training, adapter and seeds, of its regimes the ranked one (and
-    the one on shuffled text that it is compared with), and its own section `calibration`.
+    """The calibration of a study. It keeps the models, domains, training, adapter and seeds, the section `calibration`,
+    the ranked regime, and the regime on shuffled text that it is compared with.
 
-    Without that section a block is taught each studied domain, or nothing is changed; maps of other variants are no
-    reference, since nobody has them who does not know the truth.
+    Without that section, a block is taught each studied domain, or nothing is changed. Maps of other variants are then
+    no reference, since they exist only where the truth is known.
 
     Args:
         file: the study.
@@ -158,7 +158,7 @@ def calibration_of_study(file: StudyFile, changes: Mapping[str, Any] | None = No
 
 
 def _added(domains: dict[str, DomainSpec], text: str) -> str:
-    """The name of a domain that the user typed, which is added to the others.
+    """The name of a domain that the user typed. Adds the domain to the others.
 
     Raises:
         DataError: it is neither embedded nor a file or folder.

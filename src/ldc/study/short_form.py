@@ -1,4 +1,4 @@
-"""What a command's short form makes of the user's words: a model and a domain, each with a short name for a study."""
+"""Turns the words of a command without a study file into models and domains with short names."""
 
 from __future__ import annotations
 
