@@ -126,8 +126,8 @@ def specificity(y_MSL: Array, draws: int = 9_999, seed: int = 0) -> Estimate:
     The domain-specific part is log S minus the mean of each layer over domains and the mean of each run over layers,
     for each seed. The estimate is the correlation of these parts between two seeds, mean over domains and pairs of
     seeds. The interval is a jackknife over seeds; there is none for fewer than three. p is from permuting the domains
-    within each seed, which is exact even if the noise of neighbouring layers is correlated. It is one-sided, because
-    a negative correlation has no meaning here.
+    within each seed, which is exact even if the noise of neighbouring layers is correlated. It is one-sided,
+    because only a positive correlation supports a domain-specific part.
 
     Args:
         y_MSL: log S of at least two domains and seeds.
