@@ -302,7 +302,7 @@ def test_a_calibration_writes_its_tables_figures_page_and_summary(finished: Mini
     page = (out / "report.html").read_text()
     assert "<title>mini · Calibration · Layer-Domain Control</title>" in page
     assert "Known truths" in page
-    assert "puts the block that was taught (birds) first" in page
+    assert "This score ranks the taught block (birds) first" in page
     shown = page.partition("<body>")[2].partition("<script")[0]
     for absent in ("Validation", "Norms of the highest-ranked layers", "No ranked run", "missing", "<dt>PT</dt>"):
         assert absent not in shown, absent
@@ -422,7 +422,7 @@ def test_run_makes_the_same_of_a_study_with_that_section(finished: MiniStudy, tm
     assert main([*finished.command("-q")[:2], "-o", str(out), "-q", "--threads", "1", "--device", "cpu"]) == 0
     told = capsys.readouterr().out
     assert results(out)["tables/planted.csv"] == results(finished.out)["tables/planted.csv"]
-    assert "raw S, taught, birds: the half named first" in told
+    assert "raw S, taught, birds: the half that ranked first" in told
     assert read_study(out / "study.yaml").study.regimes.keys() == {"all"}
 
 

@@ -114,7 +114,7 @@ def test_foreign_layers_that_are_a_domains_own_are_told(with_effects: tuple[Stud
     )
     assert (apart.effect, apart.why) == (claim(before, "top3-mlp-over-foreign").effect, "")
     assert (some.effect, some.verdict) == (apart.effect, "supported")
-    assert "2 of the 6 sets of layers held against top3-mlp are the same as its own" in some.why
+    assert "2 of the 6 sets of layers compared with top3-mlp are the same as its own" in some.why
     assert math.isnan(none.effect)
     assert (none.verdict, none.n) == ("undecided", 0)
     assert "are the same layers in every domain" in none.why
@@ -433,15 +433,15 @@ def test_the_terminal_prints_each_verdict_within_eighty_columns(with_effects: tu
     print_summary(Console(width=80, file=file), Path("out"), study, frames, [], ledger=found.ledger)
     text = file.getvalue()
     assert max(map(len, text.splitlines())) <= 80
-    assert "supported    The top-3 MLP layers do better than three random ones" in text
-    assert "could not be tested" not in text
+    assert "supported    The top-3 MLP layers do better than three random layers" in text
+    assert "not tested" not in text
     bare = make_study(models=("alpha",))
     shown = tidy_frames(make_frames(bare))
     lines, given, file = run_lines(bare), evidence(bare, shown).ledger, io.StringIO()
     print_summary(Console(width=80, file=file), Path("out"), bare, shown, lines, ledger=given)
     text = " ".join(file.getvalue().split())
     without = [c.name for c in given if math.isnan(c.effect) and not c.seeds]
-    assert f"{len(without)} further sentences could not be tested here ({', '.join(without)})" in text
+    assert f"{len(without)} more claims not tested ({', '.join(without)})" in text
     assert not any(c.sentence in text for c in given if c.name in without)
     assert max(map(len, file.getvalue().splitlines())) <= 80
 

@@ -41,7 +41,7 @@ SECTIONS = (
     "What the study says",
     "Controls",
     "Every layer alone",
-    "Which measure foretells the gain",
+    "Which measure predicts the gain",
     "Known truths",
 )
 
@@ -326,7 +326,7 @@ def test_the_measures_are_listed_by_how_well_they_tell_the_gain() -> None:
     assert (best["p"], best["place"], chance["interval"]) == ("< 0.001", "1.0", "no interval")
     assert views_of_predictors(predictors(), "beta") == []
     page = page_of(Proof(predictors=predictors()))
-    assert "Which measure foretells the gain" in page
+    assert "Which measure predicts the gain" in page
 
 
 def test_the_ledger_prints_every_claim_with_its_interval_and_verdict() -> None:
@@ -357,16 +357,16 @@ def test_sentences_without_runs_are_folded_and_the_others_stand_in_their_order()
     (found,) = ledger(mixed, ["alpha"])
     assert [row["sentence"] for row in found["rows"]] == claims()["sentence"].tolist()
     assert [row["sentence"] for row in found["without"]] == ["First of none.", "Second of none."]
-    assert found["said"] == "1 supported, 1 contradicted, 2 undecided and 2 without runs"
+    assert found["said"] == "1 supported, 1 contradicted, 2 undecided, 2 not tested"
     page = page_of(Proof(claims=mixed))
     folded = re.search(r'<details class="without"><summary>(.*?)</summary>(.*?)</details>', page, re.DOTALL)
     assert folded is not None
-    assert folded[1] == "2 further sentences could not be tested in this study"
+    assert folded[1] == "2 more claims could not be tested in this study"
     assert folded[2].count("<li>") == folded[2].count("no domain has runs of top9") == 2
     assert "of none" not in page.replace(folded[0], "")
     assert "<details" not in page_of(Proof(claims=claims()))
     bare = page_of(Proof(claims=lacking.iloc[:1]))
-    assert "<summary>1 sentence could not be tested in this study</summary>" in bare
+    assert "<summary>1 claim could not be tested in this study</summary>" in bare
     assert '<table class="ledger"' not in bare
 
 

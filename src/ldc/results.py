@@ -64,12 +64,12 @@ class Results:
 
     @property
     def importance(self) -> pd.DataFrame:
-        """Other measures of each component: output effect of ranked runs; saliency, SNR and norm of the base weights."""
+        """Other measures of each component: output effect of ranked runs; saliency, SNR and norm of the base."""
         return self._frames.importance
 
     @cached_property
     def evidence(self) -> Evidence:
-        """The statistics: a frame for each table, under the table's name, and `ledger`, the claims with their verdicts."""
+        """The statistics: a frame for each table, under its name, and `ledger`, the claims with their verdicts."""
         from ldc.report.evidence import evidence
 
         return evidence(self.study, tidy_frames(self._frames), self._state.adapters, self._state.cases)

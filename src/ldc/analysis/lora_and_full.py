@@ -81,9 +81,9 @@ def kinds_of(table: pd.DataFrame, block: str) -> list[str]:
 def summary_table(study: Study, table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """A row for each model, pair of regimes and block, for all domains together and for each domain.
 
-    Columns: those of `map_agreement.summary_row`, `s_ratio` (S_block of LoRA over full, mean over cells), stable ranks and
-    effective ranks (means over components), `share_top_rank` (of the full update's S^2, the share within LoRA's rank),
-    bits per byte of PT, full and LoRA, and the regimes: `left` is full, `right` LoRA.
+    Columns: those of `map_agreement.summary_row`, `s_ratio` (S_block of LoRA over full, mean over cells), stable and
+    effective ranks (means over components), `share_top_rank` (share of the full update's S^2 within LoRA's rank), bits
+    per byte of PT, full and LoRA, and the regimes: `left` is full, `right` is LoRA.
 
     Args:
         table: from `components_table`.

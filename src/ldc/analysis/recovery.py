@@ -156,7 +156,7 @@ def best(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def confusion_table(planted: pd.DataFrame) -> pd.DataFrame:
-    """The half that ranked first for each changed half: GROUP, planted, named, count (over changed blocks and seeds)."""
+    """The half that ranked first for each changed half: GROUP, planted, named, count (over blocks and seeds)."""
     counted = planted.groupby([*GROUP, "block", "named_block"], sort=False).size().reset_index(name="count")
     return counted.rename(columns={"block": "planted", "named_block": "named"})
 

@@ -199,6 +199,6 @@ def _log(values: Array) -> Array:
 
 
 def ranks(scores_U: Array, among: Sequence[int]) -> dict[int, int]:
-    """The rank of each of these places by descending score, 1 the highest; tied places get the worst rank of the tie."""
+    """The rank of each of these places by descending score, 1 the highest; a tie gets its worst rank."""
     values = scores_U[list(among)]
     return {u: int((values >= scores_U[u]).sum()) for u in among}

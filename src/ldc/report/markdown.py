@@ -24,10 +24,10 @@ EVIDENCE: Mapping[str, str] = {
     "low, high: over seeds and documents (null with one seed); document_low, document_high: over documents alone; "
     "rank_p: one-sided, from the rank among random draws; p: against the mean of the draws",
     "stability": "Kendall's tau-b of S_block and overlap of the first k layers between seeds; chance: k / layers",
-    "excess": "log(S_block / null map); nulls: matrix sizes (size, size-out), shuffled text, other domains, a reference",
+    "excess": "log(S_block / null map); nulls: matrix size (size, size-out), shuffled text, other domains, a reference",
     "soloist": "every layer's block tuned alone: score from the ranking seeds, gain in bits per byte below PT",
     "soloist_summary": "tau-b of score and gain over layers, regret and rank of the layer with the highest score",
-    "predictors": "how well each measure predicts the gain of every layer alone: tau-b, mean over domains, p, Holm's p; "
+    "predictors": "how well each measure predicts the gain of every layer alone: tau-b, mean over domains, p and Holm's; "
     "regret and rank by gain of the layer it would choose; measures come from the ranking seeds",
     "decomposition": "shares of layer, domain, interaction and seed in log S_block; a negative estimate counts as 0",
     "proxy": "every component's update under full fine-tuning and LoRA; share_top_<r>: share of S^2 of a full update "
@@ -38,18 +38,18 @@ EVIDENCE: Mapping[str, str] = {
     "different seeds; ceiling: a method with itself under another seed",
     "map_similarity": "tau-b and Pearson's r of log S_block between domains, over pairs of different seeds; rows with "
     "left = right compare the seeds of one domain",
-    "subspaces": "similarity of the updates of two runs of the ranked regime: phi of the output space (write) and input "
-    "space (read), cosine of the update; random: expected for random directions; low, high: over seeds; null component: "
-    "mean over components; null layer: mean over layers; domains: pairs of one seed, which start from the same A",
+    "subspaces": "similarity of the updates of two runs of the ranked regime: phi of the output space (write) and of "
+    "the input space (read), cosine of the update; random: expected for random directions; low, high: over seeds; null "
+    "component: mean over components; null layer: mean over layers; domains: pairs of one seed, which start from the same A",
     "planted": "of a calibration: rank of every changed block by every metric, and the block that ranked first; "
     "strength: standard deviations of noise, or optimiser steps of a teacher",
-    "planted_summary": "shares of changed blocks that ranked first, or among the first three, averaged over seeds, with "
+    "planted_summary": "shares of changed blocks that ranked first, or among the first three, mean over seeds, with "
     "intervals over blocks, and the mean reciprocal rank; plants: changed blocks; chance is one of the metrics",
     "planted_confusion": "which half of a layer (attention or MLP) was changed, and which ranked first",
     "planted_nothing": "nothing changed: the largest excess of a block over the median block, in nats",
     "planted_above": "share of cases with a larger excess than any block has where nothing is changed (bound)",
-    "planted_power": "cases in which the study's ranking score, mean over ranking seeds, ranks the changed block first of "
-    "all blocks, and first of its half",
+    "planted_power": "cases in which the study's ranking score, mean over ranking seeds, ranks the changed block first "
+    "of all blocks, and first of its half",
 }
 """What the tables of statistics hold."""
 

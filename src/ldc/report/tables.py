@@ -91,9 +91,9 @@ def norm_summary(
 ) -> pd.DataFrame:
     """The origin's norm table: S_block of the highest-ranked layers in the full, the ensemble and the solo run.
 
-    There is a pair of rows (MLP, Attn) for every k > 1 of the `top<k>` regimes, or for k = 3 if there is none. Norms are
-    means over the k layers, then over seeds. The solo norm is S_block of the top layer in the `top1` run. NaN where a
-    run is not done.
+    There is a pair of rows (MLP, Attn) for every k > 1 of the `top<k>` regimes, or for k = 3 if there is none. Norms
+    are means over the k layers, then over seeds. The solo norm is S_block of the top layer in the `top1` run. NaN where
+    a run is not done.
     """
     sums = block_sums(norms[norms["model"] == model])
     present = [facts.ensemble_size(str(r)) for r in sums["regime"].unique()]
