@@ -236,7 +236,7 @@ def test_the_page_says_the_agreement_with_its_intervals_and_ceilings() -> None:
         "All blocks of both kinds",
     ]
     assert view["sentences"][0] == (
-        "Over the attention layers the maps of LoRA of rank 16 and full fine-tuning agree with a tau of 1.00 (1.00 to "
+        "Over the attention layers, the maps of rank-16 LoRA and full fine-tuning agree with a tau of 1.00 (1.00 to "
         "1.00 over seeds; 0.65 to 0.99 over layers). With different seeds tau is 1.00; full fine-tuning has 1.00 with "
         "itself and LoRA has 1.00 with itself."
     )

@@ -62,7 +62,7 @@ class Solo:
 
     @property
     def regret_held_out(self) -> float:
-        """The regret with the best layer chosen by the other seeds, so that a lucky seed does not count. NaN for one."""
+        """The regret if the other seeds choose the best layer, so that a lucky seed does not count; NaN for one."""
         seeds = self.gains_LS.shape[1]
         if seeds < 2:
             return math.nan

@@ -232,5 +232,5 @@ def permutation_p(observed: float, permuted: ArrayLike) -> float:
 
 
 def overlap(left: Sequence[Hashable], right: Sequence[Hashable], k: int) -> float:
-    """The share of the first k of one ranking that are among the first k of the other; by chance, k / number of units."""
+    """The share of the first k of one ranking that are among the first k of the other; k / units by chance."""
     return len(set(left[:k]) & set(right[:k])) / k

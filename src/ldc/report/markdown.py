@@ -27,7 +27,7 @@ EVIDENCE: Mapping[str, str] = {
     "excess": "log(S_block / null map); nulls: matrix size (size, size-out), shuffled text, other domains, a reference",
     "soloist": "every layer's block tuned alone: score from the ranking seeds, gain in bits per byte below PT",
     "soloist_summary": "tau-b of score and gain over layers, regret and rank of the layer with the highest score",
-    "predictors": "how well each measure predicts the gain of every layer alone: tau-b, mean over domains, p and Holm's; "
+    "predictors": "how well measures predict the gain of every layer alone: tau-b, mean over domains, p, Holm's p; "
     "regret and rank by gain of the layer it would choose; measures come from the ranking seeds",
     "decomposition": "shares of layer, domain, interaction and seed in log S_block; a negative estimate counts as 0",
     "proxy": "every component's update under full fine-tuning and LoRA; share_top_<r>: share of S^2 of a full update "
@@ -40,7 +40,7 @@ EVIDENCE: Mapping[str, str] = {
     "left = right compare the seeds of one domain",
     "subspaces": "similarity of the updates of two runs of the ranked regime: phi of the output space (write) and of "
     "the input space (read), cosine of the update; random: expected for random directions; low, high: over seeds; null "
-    "component: mean over components; null layer: mean over layers; domains: pairs of one seed, which start from the same A",
+    "component: mean over components; null layer: mean over layers; domains: pairs of one seed, which start with one A",
     "planted": "of a calibration: rank of every changed block by every metric, and the block that ranked first; "
     "strength: standard deviations of noise, or optimiser steps of a teacher",
     "planted_summary": "shares of changed blocks that ranked first, or among the first three, mean over seeds, with "

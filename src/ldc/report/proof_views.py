@@ -235,7 +235,7 @@ def planted(proof: Proof, synthetic: Collection[str] = SYNTHETIC_DOMAINS) -> lis
                 "drawn": plots.curves(shown, names) if shown["strength"].nunique() > 1 else None,
                 "looks": names,
                 "places": int(rows["plants"].max()),
-                "alt": f"{model}, {kind}: share of blocks that rank first, over strength; best on average: {best_name}.",
+                "alt": f"{model}, {kind}: share of blocks ranked first, over strength; best on average: {best_name}.",
                 "astray": bool(rows["astray"].notna().any()),
             }
         )
