@@ -16,8 +16,8 @@ from ldc.report.charts import round_steps
 from ldc.report.facts import NOT_IMPROVED, forgetting, recovery_scores, top_layers
 from ldc.report.page import render
 from ldc.report.palette import LEVELS, level, ramp
-from ldc.report.tables import norm_summary, validation_table, write_tables
 from ldc.report.summary import answer
+from ldc.report.tables import norm_summary, validation_table, write_tables
 from ldc.report.terminal import print_summary
 from ldc.tables import EVALUATION, LOSSES, NORMS, RANKING, empty, tidy_frames
 from report_frames import BEST, DOMAINS, LAYERS, MODELS, REGIMES, make_frames, make_study, nothing, planned, run_lines
