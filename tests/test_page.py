@@ -301,7 +301,7 @@ def test_a_study_that_ranks_on_other_seeds_says_so() -> None:
     page = render(study, tidy_frames(make_frames(study)), run_lines(study), {})
     assert "targeted and control runs: seeds 1, 2, which took no part in ranking" in page
     assert "layers are ranked on seed 0," in page
-    assert "that of its reference (others)" in page
+    assert "log(S / S of the reference, others)" in page
 
 
 # Evidence
@@ -316,7 +316,7 @@ def test_parts_without_evidence_are_left_out_and_those_with_it_are_shown() -> No
     assert "Where the update is large" not in full
     part = page_of(Proof(soloist=soloist()[0]))
     assert "Every layer alone" in part
-    assert "Does the score tell the gain?" not in part
+    assert "Does the score predict the gain?" not in part
 
 
 def test_the_measures_are_listed_by_how_well_they_tell_the_gain() -> None:
@@ -384,7 +384,7 @@ def test_contrasts_say_their_unit_direction_and_where_there_is_no_interval() -> 
     assert "bits per byte; positive: the first run is better. Bars: 95 % interval" in page
     assert page.count(">no interval<") >= 3
     assert '<small class="gain">' in page
-    assert "the interval of the gain over PT" in page
+    assert "interval of the gain over PT" in page
 
 
 def test_an_interval_that_holds_zero_looks_open() -> None:
