@@ -240,7 +240,7 @@ def test_the_page_says_the_agreement_with_its_intervals_and_ceilings() -> None:
         "1.00 over seeds; 0.65 to 0.99 over layers). With different seeds tau is 1.00; full fine-tuning has 1.00 with "
         "itself and LoRA has 1.00 with itself."
     )
-    assert "of rank 4 " in (page_view(table, "m", "lora-r4") or {})["sentences"][0]
+    assert " rank-4 " in (page_view(table, "m", "lora-r4") or {})["sentences"][0]
     assert page_view(table, "other", "lora-r4") is None
     one = study_of({"full": FULL, "lora-r4": {"block": "all", "rank": 4}}, seeds=[0])
     view = page_view(proxy_tables(one, frames_of(one))["proxy_summary"], "m", "lora-r4")
