@@ -304,7 +304,7 @@ def test_a_calibration_writes_its_tables_figures_page_and_summary(finished: Mini
     page = (out / "report.html").read_text()
     assert "<title>mini · Calibration · Layer-Domain Control</title>" in page
     assert "Known truths" in page
-    assert "puts the block that was taught (birds) first" in page
+    assert "This score ranks the taught block (birds) first" in page
     shown = page.partition("<body>")[2].partition("<script")[0]
     for absent in ("Validation", "Norms of the highest-ranked layers", "No ranked run", "missing", "<dt>PT</dt>"):
         assert absent not in shown, absent
@@ -447,7 +447,7 @@ def test_run_makes_the_same_of_a_study_with_that_section(finished: MiniStudy, tm
     assert main([*finished.command("-q")[:2], "-o", str(out), "-q", "--threads", "1", "--device", "cpu"]) == 0
     told = capsys.readouterr().out
     assert results(out)["tables/planted.csv"] == results(finished.out)["tables/planted.csv"]
-    assert "raw S, taught, birds: the half named first" in told
+    assert "raw S, taught, birds: the half that ranked first" in told
     assert read_study(out / "study.yaml").study.regimes.keys() == {"all"}
 
 
@@ -460,8 +460,8 @@ def test_a_study_without_the_section_is_calibrated_at_its_own_settings(tmp_path:
     words = ["calibrate", str(study.path), "-o", str(study.out), "--blocks", "1", "--lesson", "2", "--domain", "birds"]
     assert main([*words, "-q", "--threads", "1", "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
-    assert "S / norm(W), by which this study ranks" in " ".join(out.split())
-    assert "With 64 tokens a run, rank 2 and 1 seed," in " ".join(out.split())
+    ranked = "This study ranks by S / norm(W), with 64 tokens a run, rank 2 and 1 seed."
+    assert ranked in " ".join(out.split())
     recorded = read_study(study.out / "study.yaml").study
     wanted = read_study(study.path).study
     assert recorded.training == wanted.training

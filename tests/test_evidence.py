@@ -25,7 +25,7 @@ from ldc.analysis.statistics import Estimate
 from ldc.report import Frames, write_report
 from ldc.report.evidence import Evidence, evidence, write_evidence
 from ldc.report.summary import summary, summary_text
-from ldc.report.terminal import print_summary
+from ldc.report.terminal import claim_detail, print_summary
 from ldc.study.schema import Study
 from ldc.tables import SIZES, tidy_frames
 from report_frames import make_frames, make_study, run_lines
@@ -84,7 +84,7 @@ def test_what_matrix_sizes_predict_is_no_support_for_the_mlp(with_effects: tuple
     assert claim(found, "mlp-over-attn-raw").verdict == "supported"
     assert claim(found, "mlp-over-attn-size").verdict == "contradicted"
     assert claim(found, "mlp-over-attn-size-out").low < 0 < claim(found, "mlp-over-attn-size-out").high
-    assert "matrix sizes alone predict 1.8" in claim(found, "mlp-over-attn-raw").why
+    assert "matrix size alone predicts 1.8" in claim(found, "mlp-over-attn-raw").why
 
 
 def test_arms_that_are_alike_differ_by_nothing() -> None:
@@ -114,7 +114,7 @@ def test_foreign_layers_that_are_a_domains_own_are_told(with_effects: tuple[Stud
     )
     assert (apart.effect, apart.why) == (claim(before, "top3-mlp-over-foreign").effect, "")
     assert (some.effect, some.verdict) == (apart.effect, "supported")
-    assert "2 of the 6 sets of layers held against top3-mlp are the same as its own" in some.why
+    assert "2 of the 6 sets of layers compared with top3-mlp are the same as its own" in some.why
     assert math.isnan(none.effect)
     assert (none.verdict, none.n) == ("undecided", 0)
     assert "are the same layers in every domain" in none.why
@@ -433,15 +433,18 @@ def test_the_terminal_prints_each_verdict_within_eighty_columns(with_effects: tu
     print_summary(Console(width=80, file=file), Path("out"), study, frames, [], ledger=found.ledger)
     text = file.getvalue()
     assert max(map(len, text.splitlines())) <= 80
-    assert "supported    The top-3 MLP layers do better than three random ones" in text
-    assert "could not be tested" not in text
+    assert "supported    The top-3 MLP layers do better than three random layers" in text
+    assert "not tested" not in text
+    raw = next(c for c in found.ledger if c.name == "mlp-over-attn-raw")
+    assert f"{math.exp(raw.effect):.3g}x (log ratio {raw.effect:+.3g} [" in text
+    assert claim_detail(replace(raw, why="one seed: no interval; a note")).endswith("; a note")
     bare = make_study(models=("alpha",))
     shown = tidy_frames(make_frames(bare))
     lines, given, file = run_lines(bare), evidence(bare, shown).ledger, io.StringIO()
     print_summary(Console(width=80, file=file), Path("out"), bare, shown, lines, ledger=given)
     text = " ".join(file.getvalue().split())
     without = [c.name for c in given if math.isnan(c.effect) and not c.seeds]
-    assert f"{len(without)} further sentences could not be tested here ({', '.join(without)})" in text
+    assert f"{len(without)} more claims not tested ({', '.join(without)})" in text
     assert not any(c.sentence in text for c in given if c.name in without)
     assert max(map(len, file.getvalue().splitlines())) <= 80
 

@@ -236,16 +236,16 @@ def test_the_page_says_the_agreement_with_its_intervals_and_ceilings() -> None:
         "All blocks of both kinds",
     ]
     assert view["sentences"][0] == (
-        "Over the attention layers the maps of LoRA of rank 16 and full fine-tuning agree with a tau of 1.00 (1.00 to "
-        "1.00 over seeds; 0.65 to 0.99 over layers). Under unlike seeds tau is 1.00; full fine-tuning has 1.00 with "
+        "Over the attention layers, the maps of rank-16 LoRA and full fine-tuning agree with a tau of 1.00 (1.00 to "
+        "1.00 over seeds; 0.65 to 0.99 over layers). With different seeds tau is 1.00; full fine-tuning has 1.00 with "
         "itself and LoRA has 1.00 with itself."
     )
-    assert "of rank 4 " in (page_view(table, "m", "lora-r4") or {})["sentences"][0]
+    assert " rank-4 " in (page_view(table, "m", "lora-r4") or {})["sentences"][0]
     assert page_view(table, "other", "lora-r4") is None
     one = study_of({"full": FULL, "lora-r4": {"block": "all", "rank": 4}}, seeds=[0])
     view = page_view(proxy_tables(one, frames_of(one))["proxy_summary"], "m", "lora-r4")
     assert view is not None
-    assert view["sentences"][0].endswith("With one seed there is no ceiling to hold it against.")
+    assert view["sentences"][0].endswith("With one seed there is no ceiling to compare it with.")
     assert view["tables"][0]["rows"][0]["small"].endswith("over layers")
 
 

@@ -380,7 +380,7 @@ def test_the_sentence_on_power_says_tokens_rank_seeds_score_and_counts() -> None
     section = sections(study, tables, lambda _: runs, [], {"medical"})["m"]
     sentence = power_sentence(section)
     assert sentence.startswith(
-        "With 512 tokens a run, rank 16 and the mean over 2 seeds, S, by which this study ranks,"
+        "This study ranks by S, with 512 tokens a run, rank 16 and the mean over 2 seeds. This score ranks the taught"
     )
     assert "(medical) first of all 12 blocks in" in sentence
     assert "of 12 cases" in sentence

@@ -1,4 +1,4 @@
-"""Which measure foretells the gain, on simulated studies in which one does and the others do not."""
+"""Which measure predicts the gain, on simulated studies in which one does and the others do not."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from ldc.report.charts import round_steps
 from ldc.report.facts import NOT_IMPROVED, forgetting, recovery_scores, top_layers
 from ldc.report.page import render
 from ldc.report.palette import LEVELS, level, ramp
+from ldc.report.summary import answer
 from ldc.report.tables import norm_summary, validation_table, write_tables
 from ldc.report.terminal import print_summary
 from ldc.tables import EVALUATION, LOSSES, NORMS, RANKING, empty, tidy_frames
@@ -100,7 +101,7 @@ def test_each_block_of_the_validation_table_says_unit_and_direction(report: Path
     assert titles == ["Bits per byte", "Inverse perplexity", "Recovery"]
     assert ["lower is better" in u for u in units] == [True, False, False]
     assert "higher is better" in units[1]
-    assert "1 = as good as all" in units[2]
+    assert "1 = as good as Both" in units[2]
     assert "math (synthetic text)" in text
 
 
@@ -176,6 +177,16 @@ def test_a_study_of_which_nothing_is_done_still_has_a_report(tmp_path: Path) -> 
     assert "nothing to say" in page
     console = Console(width=80, file=io.StringIO())
     print_summary(console, Path("out"), study, tidy_frames(nothing()), lines)
+    assert "0 of 48 runs done, 48 missing; the page says why" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_two_domains_are_called_both_domains() -> None:
+    study = make_study(models=("alpha",))
+    two = study.model_copy(update={"domains": dict(list(study.domains.items())[:2])})
+    frames = tidy_frames(make_frames(study))
+    assert "The update of the MLP is largest in layer 4 in both domains." in answer(two, frames, "alpha")
+    assert "mean over both domains" in answer(two, frames, "alpha")
+    assert "layer 4 in all 3 domains" in answer(study, frames, "alpha")
 
 
 def test_text_from_outside_cannot_become_markup() -> None:

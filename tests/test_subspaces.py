@@ -274,14 +274,14 @@ def test_the_report_is_rebuilt_to_the_same_bytes_and_the_table_goes_with_its_ada
     before = [path.read_bytes() for path in names]
     rebuild_report(study.out, Silent())
     assert [path.read_bytes() for path in names] == before
-    assert b"How alike the updates are" in before[2]
+    assert b"How similar the updates are" in before[2]
     held = {path: path.read_bytes() for path in (study.out / "runs").glob(f"*/*/all/*/adapter/{WEIGHTS}")}
     for path in sorted(held)[1:]:
         path.unlink()
     rebuild_report(study.out, Silent())
     assert not names[0].exists()
     assert not names[1].exists()
-    assert "How alike the updates are" not in names[2].read_text()
+    assert "How similar the updates are" not in names[2].read_text()
     broken = max(held)
     broken.write_bytes(b"none")
     rebuild_report(study.out, Silent())
@@ -315,7 +315,7 @@ def test_the_page_has_a_row_for_each_block_the_random_expectation_and_the_trap()
     assert found["rows"][0]["cells"][3]["text"] == f"{RANK / OUT:.3f}"
     assert found["rows"][0]["cells"][11]["text"] == "0.000"
     page = page_of(table)
-    assert "begin with the same A" in page
+    assert "start with the same A" in page
     assert "over seeds (jackknife)" in page
 
 
@@ -325,7 +325,7 @@ def test_the_page_leaves_out_kinds_of_pairs_that_are_not_there_and_models_withou
     assert found is not None
     assert [s["columns"] for s in found["sides"]] == [["seed", "random"]] * 3
     page = page_of(table)
-    assert "begin with the same A" not in page
+    assert "start with the same A" not in page
     assert "jackknife" not in page
     assert view(table, "beta") is None
-    assert "How alike the updates are" not in page_of(shown([("x", 0), ("x", 1)], "beta"))
+    assert "How similar the updates are" not in page_of(shown([("x", 0), ("x", 1)], "beta"))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Results:
-    """What a study's folder holds so far. Tables are read once, when first asked for."""
+    """The results in a study's folder. Each table is read once, at its first use."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -35,7 +35,7 @@ class Results:
 
     @cached_property
     def runs(self) -> list[RunLine]:
-        """Every run the study asks for, with its status: done, failed or missing."""
+        """Every run of the study with its status: done, failed or missing."""
         return self._state.lines()
 
     @cached_property
@@ -64,19 +64,19 @@ class Results:
 
     @property
     def importance(self) -> pd.DataFrame:
-        """Measures beside S of each component: output effect of ranked runs; saliency, SNR and norm of the base."""
+        """Other measures of each component: output effect of ranked runs; saliency, SNR and norm of the base."""
         return self._frames.importance
 
     @cached_property
     def evidence(self) -> Evidence:
-        """The statistics: a frame for each table of the same name, and `ledger`, the claims with their verdicts."""
+        """The statistics: a frame for each table, under its name, and `ledger`, the claims with their verdicts."""
         from ldc.report.evidence import evidence
 
         return evidence(self.study, tidy_frames(self._frames), self._state.adapters, self._state.cases)
 
     @property
     def claims(self) -> pd.DataFrame:
-        """A row for each claim: sentence, effect, interval, n, seeds, p, Holm's p, verdict and why."""
+        """A row for each claim: sentence, effect, interval, n, seeds, p, Holm's p, verdict and reason."""
         return self.evidence.tables["claims"]
 
     def validation(self, model: str, measure: str = "bits_per_byte") -> pd.DataFrame:
@@ -108,20 +108,20 @@ def run(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Results:
-    """Run a study, or go on with it, and read what it holds; failed runs are in `Results.runs`.
+    """Run or resume a study, and return its results; failed runs are in `Results.runs`.
 
-    The number of torch's threads, its current GPU and glibc's allocator stay as the study sets them for this process.
+    The study sets torch's thread count and current GPU and glibc's allocator for this process, and leaves them set.
 
     Args:
-        study: a study file, or what would stand in one; relative paths start from its folder, else from here.
+        study: a study file or its content. Relative paths start from the file's folder, else from the current one.
         out: the study's folder.
         device: auto, cpu, cuda or cuda:N.
-        threads: CPU threads of each process; None for torch's choice.
-        workers: processes that run banks side by side; 1 runs them in this one.
-        progress: told what happens; nobody by default.
+        threads: CPU threads of each process; None for the default.
+        workers: processes that run banks in parallel; 1 runs them in this process.
+        progress: receives progress events; none by default.
 
     Raises:
-        LdcError: what the command line would print.
+        LdcError: the study cannot run; the message is the one the command line prints.
     """
     from ldc.execute.conductor import run_study
 

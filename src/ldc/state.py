@@ -1,4 +1,4 @@
-"""The state of a study: the runs it asks for, what became of each, and the tables of those that are done."""
+"""The state of a study: its runs, the status of each, and the tables of the runs that are done."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from ldc.tables import (
 
 @dataclass(frozen=True)
 class StudyState:
-    """A study and its folder. `inputs` are the fingerprints and components by which its runs were planned."""
+    """A study and its folder. `inputs` are the fingerprints and components that its runs were planned with."""
 
     study: Study
     inputs: Inputs
@@ -50,7 +50,7 @@ class StudyState:
 
     @classmethod
     def of(cls, out: Path) -> StudyState:
-        """The study of a folder, from the folder alone: no model and no text is needed.
+        """Read the study of a folder; no model and no text is needed.
 
         Raises:
             StoreError: the folder holds no study.
@@ -62,15 +62,15 @@ class StudyState:
         return cls(read_study(out / STUDY).study, inputs, store)
 
     def fixed(self, model: str) -> list[Run]:
-        """The runs that need no other; of a calibration its references."""
+        """The runs that need no other run; for a calibration, its references."""
         if self.study.calibration is not None:
             return [found.run for found in self.cases(model) if not found.run.needs]
         return fixed_runs(self.study, self.inputs, model)
 
     def later(self, model: str) -> list[Run]:
-        """The runs that need others, as far as these are done: targeted and control runs; a calibration's variants.
+        """The runs whose required runs are done: targeted and control runs; for a calibration, its variants.
 
-        A run that takes trained adapters is left out until they are there.
+        A run that reuses trained adapters is left out until those exist.
         """
         if self.study.calibration is not None:
             runs = [found.run for found in self.cases(model) if found.run.needs]
@@ -88,7 +88,7 @@ class StudyState:
         return [run for run in runs if run.kind.name != "graft" or all(self._has(needed) for needed in run.needs)]
 
     def cases(self, model: str) -> list[CaseRun]:
-        """The known truths of a calibration, each with the run that maps it; none of another study."""
+        """The known truths of a calibration, each with the run that maps it; empty for any other study."""
         return self._cases.get(model, [])
 
     @cached_property
@@ -97,18 +97,18 @@ class StudyState:
         return {model: calibration_runs(self.study, self.inputs, model) for model in models}
 
     def ranking(self, model: str) -> pd.DataFrame:
-        """The ranking by the fixed runs that are done; empty while there are none, and in a calibration, which chooses
+        """The ranking from the fixed runs that are done; empty if there are none, and for a calibration, which chooses
         no layers."""
         if self.study.calibration is not None:
             return rank(empty(NORMS), self.study.selection)
         return rank(self.store.table(self.fixed(model), "norms"), self.study.selection)
 
     def runs(self) -> list[Run]:
-        """Every run that can be planned so far."""
+        """Every run that can be planned now."""
         return [run for model in self.study.models for run in (*self.fixed(model), *self.later(model))]
 
     def lines(self) -> list[RunLine]:
-        """What became of every run that the study asks for, also of those that could not be planned."""
+        """The status of every run of the study, including runs that cannot be planned yet."""
         by_id = {run.id: run for run in self.runs()}
         wanted = [identity for model in self.study.models for identity in self._wanted(model)]
         return [self._line(identity, by_id.get(identity)) for identity in wanted]
@@ -128,7 +128,7 @@ class StudyState:
         ]
 
     def _has(self, run: RunId) -> bool:
-        """Whether a run is done, whatever it was planned by."""
+        """Whether a run is done, whatever inputs it was planned with."""
         record = self.store.record(run)
         return record is not None and record["status"] == "done"
 
@@ -150,7 +150,7 @@ class StudyState:
         )
 
     def adapters(self, model: str) -> Adapters:
-        """The adapters of the ranked regime that are stored, read component by component when asked for."""
+        """The stored adapters of the ranked regime, read component by component on demand."""
         chosen, domains = self.study.selection.regime, studied(self.study)
         done = {run.id: run for run in self.fixed(model) if run.id.regime == chosen and self.store.is_settled(run)}
         ids = [i for domain in domains for i in done if i.domain == domain and self._has(i)]
@@ -174,7 +174,7 @@ class StudyState:
         return pd.DataFrame(rows, columns=list(SIZES.names))
 
     def synthetic(self) -> frozenset[str]:
-        """The domains whose text comes from a generator of the package."""
+        """The domains whose text the package generates."""
         return frozenset(name for name, spec in self.study.domains.items() if is_synthetic(name, spec))
 
     def _line(self, identity: RunId, run: Run | None) -> RunLine:

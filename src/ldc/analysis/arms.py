@@ -1,4 +1,4 @@
-"""What a study's regimes allow to compare, by what they are rather than by their names."""
+"""The comparisons that a study's regimes allow, found from their definitions and not from their names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ldc.study.regimes import Regime
 from ldc.study.schema import Study
 
 CONTROLS = ("random", "bottom", "first", "last", "spaced", "foreign")
-"""The ways of choosing layers against which the top of the ranking is held."""
+"""The ways of choosing layers with which the top layers are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +17,9 @@ class Comparison:
 
     Attributes:
         kind: `top-<control>`; `mlp-attn`, or `mlp-attn-equal` at the same number of parameters.
-        left, right: regimes of the study, a family by its own name.
-        count: layers on each side; 0 for whole blocks.
-        block: of the ranked layers.
+        left, right: regimes of the study, or the name of a family.
+        count: number of layers on each side; 0 for all layers.
+        block: the block of the ranked layers.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class Comparison:
 
     @property
     def foreign(self) -> bool:
-        """Whether the right side are other domains' layers."""
+        """Whether the right side is other domains' layers."""
         return self.kind == "top-foreign"
 
 
@@ -64,7 +64,7 @@ def tops(study: Study) -> dict[str, Regime]:
 
 
 def solo_layers(study: Study, block: str, regimes: set[str]) -> dict[int, str]:
-    """Layer to regime of the runs that tune one layer's block alone; empty where single components are ranked."""
+    """Layer -> regime of the runs that tune one layer's block alone; empty if single components are ranked."""
     families = [n for n, r in study.regimes.items() if r.solo and r.block == block and r.rank is None]
     found = {}
     for family in families[:1]:
@@ -86,10 +86,10 @@ def shuffled(study: Study) -> str | None:
 
 
 def studied(study: Study) -> list[str]:
-    """The domains that are not there for comparison only."""
+    """The domains that are not references only."""
     return [name for name, spec in study.domains.items() if not spec.reference]
 
 
 def independent(study: Study) -> bool:
-    """Whether the seeds that validate took no part in the ranking."""
+    """Whether no validation seed took part in the ranking."""
     return not set(study.ranking_seeds) & set(study.validation_seeds)

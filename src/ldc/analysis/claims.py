@@ -1,4 +1,4 @@
-"""The ledger of claims: each sentence with its contrast, its effect and interval, and a verdict that a rule derives."""
+"""The claims: each sentence with its contrast, its effect and interval, and a verdict given by a fixed rule."""
 
 from __future__ import annotations
 
@@ -46,22 +46,22 @@ _UNKNOWN = Estimate(math.nan)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One sentence and what the study says of it.
+    """One sentence and what the study shows about it.
 
     Attributes:
         name: a slug, the same in every study.
         model: the model it is about.
         sentence: what is claimed; true of this study's text and training only.
         contrast: what was compared.
-        effect: positive in the direction of the sentence; NaN where nothing was measured.
+        effect: positive in the direction of the sentence; NaN if nothing was measured.
         unit: of effect, low and high.
-        low, high: the interval at `level`; NaN where there is none.
+        low, high: the interval at `level`; NaN if there is none.
         n: documents of a contrast in bits per byte; layers of a correlation; domains otherwise.
-        seeds: how many stand behind it.
+        seeds: number of seeds.
         p: two-sided, of the effect being zero (one-sided for `map-domain-specific`).
         p_adjusted: Holm's, over the claims of the model.
-        verdict: derived by `judged`.
-        why: the reason for the verdict, or what else belongs to it.
+        verdict: given by `judged`.
+        why: the reason for the verdict, and further notes.
     """
 
     name: str
@@ -85,8 +85,8 @@ class Claim:
 class _Finding:
     """A claim before its family is known.
 
-    `missing` says what was not there; `ranked` that a ranking chose. `rank_p` are one-sided, by rank among random
-    draws, of being as good and as bad as the claimed layers are.
+    `missing` says what is missing; `ranked` is true if a ranking chose the layers. `rank_p` are the one-sided p values,
+    from the rank among random draws, of being as good and as bad as the chosen layers.
     """
 
     name: str
@@ -111,7 +111,7 @@ def claims(
         scores: of documents (`contrasts.scored`).
         norms: as stored.
         sizes: model layer block component d_in d_out.
-        found: by model, every layer alone (`soloist.solos`).
+        found: every layer alone (`soloist.solos`), by model.
         study: the study.
     """
     ledger: list[Claim] = []
@@ -129,18 +129,18 @@ def claims(
 
 
 def judged(finding: _Finding, model: str, p_adjusted: float, family: int, apart: bool) -> Claim:
-    """The verdict. Supported or contradicted: the interval leaves out zero, and Holm's p is at most 1 - level.
+    """The claim with its verdict. Supported or contradicted: the interval excludes 0 and Holm's p is at most 1 - level.
 
-    Against random draws the rank among them must be as rare too: any three layers, however chosen, differ from the mean
-    of all draws. A claim about ranked layers is not supported by seeds that took part in the ranking. The rest is
+    Against random draws the rank among them must be as rare too, because any three layers differ from the mean of all
+    draws. Seeds that took part in the ranking cannot support a claim about ranked layers. All other claims are
     undecided.
 
     Args:
         finding: effect and interval.
         model: its model.
         p_adjusted: Holm's.
-        family: how many claims the model's family has.
-        apart: whether the seeds that validate took no part in the ranking.
+        family: number of claims of the model.
+        apart: whether no validation seed took part in the ranking.
     """
     e = finding.found
     clear = e.tested and (e.low > 0 or e.high < 0)
@@ -156,7 +156,7 @@ def judged(finding: _Finding, model: str, p_adjusted: float, family: int, apart:
     elif finding.rank_p[e.effect < 0] > 1 - LEVEL:
         why = "not rare enough among random draws"
     elif finding.ranked and not apart and e.effect > 0:
-        why = "the same seeds ranked and validated; set some apart as selection.seeds"
+        why = "the same seeds ranked and validated; reserve some for ranking with selection.seeds"
     else:
         verdict, why = ("supported" if e.effect > 0 else "contradicted"), ""
     return Claim(
@@ -179,20 +179,20 @@ def judged(finding: _Finding, model: str, p_adjusted: float, family: int, apart:
 
 
 def _movement(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study, model: str) -> list[_Finding]:
-    """MLP over attention: raw, and over what the sizes of the matrices predict."""
+    """MLP over attention: raw, and after adjusting for matrix size."""
     regime = study.selection.regime
     ratios = block_ratio(norms, sizes, study, model)
     rows = norms[(norms["model"] == model) & (norms["regime"] == regime) & norms["domain"].isin(studied(study))]
     domains, seeds = rows["domain"].nunique(), _common_seeds(rows)
     sentences = {
-        "raw": ("MLP blocks move more than attention (raw S)", "log of S of the MLP over S of attention"),
+        "raw": ("MLP blocks move more than attention (raw S)", "log(S_MLP / S_attn)"),
         "size": (
-            "MLP blocks move more than attention, the sizes of their matrices allowed for",
-            "log of S of the MLP over S of attention, less log of the same of sqrt(d_in d_out)",
+            "MLP blocks move more than attention, after adjusting for matrix size",
+            "log(S_MLP / S_attn) minus the value expected from matrix size, sqrt(d_in d_out)",
         ),
         "size-out": (
-            "MLP blocks move more than attention, the outputs of their matrices allowed for",
-            "log of S of the MLP over S of attention, less log of the same of sqrt(d_out)",
+            "MLP blocks move more than attention, after adjusting for output size",
+            "log(S_MLP / S_attn) minus the value expected from output size, sqrt(d_out)",
         ),
     }
     findings = []
@@ -211,7 +211,7 @@ def _movement(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study, model: str
             note = ""
             if null == "raw" and "size" in ratios:
                 expected = math.exp(found.effect - ratios["size"].effect)
-                note = f"S is {math.exp(found.effect):.2f} times as large; matrix sizes alone predict {expected:.2f}"
+                note = f"S is {math.exp(found.effect):.2f} times as large; matrix size alone predicts {expected:.2f}"
             findings.append(replace(blank, found=found, n=domains, seeds=seeds, note=note))
     return findings
 
@@ -222,7 +222,7 @@ def _common_seeds(rows: pd.DataFrame) -> int:
 
 
 def _targeted(scores: Mapping[str, Scores], study: Study, held: Places) -> list[_Finding]:
-    """Ranked layers against random and foreign ones, and MLP against attention at the same number of parameters."""
+    """Ranked layers against random and foreign layers, and MLP against attention at an equal number of parameters."""
     possible = comparisons(study)
     findings = []
     for left, top in tops(study).items():
@@ -239,18 +239,18 @@ def _worded(what: Comparison) -> tuple[str, str]:
     if not what.count:
         return (
             f"{what.left}-over-{what.right}",
-            "With as many parameters, tuning the MLP does better than tuning attention",
+            "With an equal number of parameters, tuning the MLP does better than tuning attention",
         )
     k, block = what.count, BLOCK_NAMES[what.block]
     layers = f"{k} {block} layer{' does' if k == 1 else 's do'} better"
     if what.foreign:
-        return f"{what.left}-over-foreign", f"A domain's own top-{layers} for it than other domains' top-{k}"
+        return f"{what.left}-over-foreign", f"On a domain, its own top-{layers} than other domains' top-{k}"
     many = NUMBERS[k] if k < len(NUMBERS) else str(k)
-    return f"{what.left}-over-random", f"The top-{layers} than {many} random one{'' if k == 1 else 's'}"
+    return f"{what.left}-over-random", f"The top-{layers} than {many} random layer{'' if k == 1 else 's'}"
 
 
 def _against(scores: Mapping[str, Scores], what: Comparison, held: Places) -> _Finding:
-    """One comparison, mean over the domains that have it."""
+    """The finding of one comparison, mean over the domains that have it."""
     name, sentence = _worded(what)
     pairs = shared(pairs_of(scores, what))
     if not pairs:
@@ -265,10 +265,10 @@ def _against(scores: Mapping[str, Scores], what: Comparison, held: Places) -> _F
         notes.append(f"better than {better} of {draws} draws (p = {ranks[0]:.2g} by rank)")
     same, arms = coincident(scores, what, held)
     if arms and same == arms:
-        missing = f"{what.left} and {what.right} are the same layers in every domain: there is nothing to compare"
+        missing = f"{what.left} and {what.right} are the same layers in every domain, so there is nothing to compare"
         return _Finding(name, sentence, f"{what.left} against {right}", UNIT, missing=missing)
     if same:
-        notes.append(f"{same} of the {arms} sets of layers held against {what.left} are the same as its own")
+        notes.append(f"{same} of the {arms} sets of layers compared with {what.left} are the same as its own")
     found = estimate(pairs, what.random)
     if what.foreign:
         found = over_domains(pairs, found)
@@ -291,12 +291,12 @@ def _domains(count: int) -> str:
 
 
 def _specific(norms: pd.DataFrame, study: Study, model: str) -> _Finding:
-    """Whether what is a domain's own in its map comes back with another seed."""
+    """Whether the domain-specific part of a map repeats with another seed."""
     regime = study.selection.regime
     blank = _Finding(
         "map-domain-specific",
         "The map is domain specific",
-        f"the domain's own part of log S, regime {regime}: the same domain with another seed against other domains",
+        f"domain-specific part of log S, regime {regime}: same domain with another seed vs other domains",
         "correlation",
     )
     rows = norms[norms["regime"] == regime]
@@ -317,7 +317,7 @@ def _specific(norms: pd.DataFrame, study: Study, model: str) -> _Finding:
 
 
 def _predicts(found: Sequence[Solo], study: Study) -> list[_Finding]:
-    """Whether layers with a large S in the full run are those that gain most alone."""
+    """Whether the layers with a large S in the full run gain most when tuned alone."""
     findings = []
     for block in ("mlp", "attn"):
         of = [s for s in found if s.block == block]
@@ -325,7 +325,7 @@ def _predicts(found: Sequence[Solo], study: Study) -> list[_Finding]:
         blank = _Finding(
             f"map-predicts-gain-{block}",
             f"The map predicts which {name} layers gain most when tuned alone",
-            f"Kendall's tau-b over layers: {measure} in {study.selection.regime}, and gain in bits per byte alone",
+            f"Kendall's tau-b over layers: {measure} in {study.selection.regime} vs gain alone in bits per byte",
             "tau-b",
             ranked=True,
         )
@@ -345,5 +345,5 @@ def _tau(blank: _Finding, of: Sequence[Solo]) -> _Finding:
         found=mean_tau(of),
         n=len(of[0].layers),
         seeds=min(s.gains_LS.shape[1] for s in of),
-        note=f"the top layer is number {ranks} by gain, {cost:.2g} bits per byte short of the best",
+        note=f"the top layer ranks {ranks} by gain, {cost:.2g} bits per byte below the best",
     )

@@ -1,4 +1,4 @@
-"""Arms held against each other on the same held-out documents and seeds, in bits per byte."""
+"""Comparisons of arms on the same held-out documents and seeds, in bits per byte."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Scores:
 
     @classmethod
     def of(cls, documents: pd.DataFrame) -> Scores:
-        """The scores of runs on their own domain; rows of one source document are one document.
+        """The scores of runs on their own domain; rows of one source document are summed.
 
         Args:
             documents: regime seed document bytes nll, of one model, scored on one domain that is the run's own.
@@ -59,7 +59,7 @@ class Scores:
         return {regime: frozenset(seeds) for regime, seeds in found.items()}
 
     def members(self, family: str) -> list[str]:
-        """The runs of a family, or the regime itself, that are done for any seed."""
+        """The runs of a family, or the regime itself, that are done for at least one seed."""
         return sorted(r for r in self.seeds if r == family or r.startswith(f"{family}."))
 
     def cube(self, regimes: Sequence[str], seeds: Sequence[int]) -> Array:
@@ -87,8 +87,8 @@ class Pair:
     def of(cls, scores: Scores, domain: str, left: str, right: str, without: str = "") -> Pair | None:
         """The pair of two names; None where no seed has both.
 
-        A member that lacks a seed which others have is left out, be it that every member lacks one: then the seeds are
-        those that all have.
+        A member that lacks a seed which others have is left out. If every member lacks one, all members are kept, with
+        the seeds that all of them have.
 
         Args:
             without: a member of the family to leave out.
@@ -106,26 +106,26 @@ class Pair:
         return cls(domain, seeds, scores.cube([left], seeds)[0], scores.cube(whole, seeds), scores.bytes_D)
 
     def only(self, seeds: frozenset[int]) -> Pair:
-        """The same with these seeds alone."""
+        """The same pair with only these seeds."""
         kept = [i for i, s in enumerate(self.seeds) if s in seeds]
         named = tuple(self.seeds[i] for i in kept)
         return Pair(self.domain, named, self.left_SD[kept], self.right_ASD[:, kept], self.bytes_D)
 
     @property
     def cells(self) -> Array:
-        """Left against the mean of the right, document by document: [S, D]; nothing but zeros where both are alike."""
+        """Left against the mean of the right for each document: [S, D]; all zeros if both sides are equal."""
         differences_SD = (self.right_ASD - self.left_SD).mean(axis=0)
         return bits_per_byte_cells(np.zeros_like(differences_SD), differences_SD, self.bytes_D)
 
     @property
     def member_effects(self) -> Array:
-        """Bits per byte of each member on the right less those of the left, mean over seeds: [A]."""
+        """Bits per byte of each member on the right minus those of the left, mean over seeds: [A]."""
         total = math.log(2) * self.bytes_D.sum()
         return np.asarray((self.right_ASD.sum(axis=2).mean(axis=1) - self.left_SD.sum(axis=1).mean()) / total)
 
 
 def draw_variance(pairs: Sequence[Pair]) -> list[tuple[float, float]]:
-    """(variance of the mean over random draws, degrees of freedom), draws being the same for all domains."""
+    """(variance of the mean over random draws, degrees of freedom); empty unless all domains have the same draws."""
     shared = {len(p.member_effects) for p in pairs}
     if len(shared) != 1 or shared == {1}:
         return []
@@ -136,7 +136,7 @@ def draw_variance(pairs: Sequence[Pair]) -> list[tuple[float, float]]:
 def rank_p(pairs: Sequence[Pair], worse: bool = False) -> float:
     """(1 + draws at least as good as the left arm) / (1 + draws), by the mean over domains and seeds; one-sided.
 
-    With `worse`, draws at most as good. 1 where the domains do not have the same draws.
+    With `worse` it counts draws at most as good. It is 1 if the domains do not have the same draws.
     """
     if len({len(p.member_effects) for p in pairs}) != 1:
         return 1.0
@@ -145,21 +145,21 @@ def rank_p(pairs: Sequence[Pair], worse: bool = False) -> float:
 
 
 def estimate(pairs: Sequence[Pair], random: bool, level: float = LEVEL) -> Estimate:
-    """The mean over domains of left against right, on the same seeds; draws, where random, are a sample too."""
+    """The mean over domains of left against right, on the same seeds; random draws count as a sample too."""
     return crossed([p.cells for p in pairs], level, draw_variance(pairs) if random else ())
 
 
 def over_domains(pairs: Sequence[Pair], known: Estimate) -> Estimate:
-    """The mean over domains with its Student-t interval over domains, where `known` has an interval over seeds.
+    """The mean over domains with its Student-t interval over domains, if `known` has an interval over seeds.
 
-    For own against foreign layers: what makes a set of layers good everywhere cancels in the mean over domains; what is
-    left may suit some domains by chance, so the domains are the sample.
+    This is for own against foreign layers. A set of layers that is good everywhere cancels in the mean over domains.
+    The remainder may suit some domains by chance, so the domains are the sample.
     """
     return t_interval([p.cells.mean() for p in pairs]) if known.tested else known
 
 
 def shared(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs of several domains with the seeds that all of them have; none where there is no such seed."""
+    """The pairs of several domains with the seeds that all of them have; empty if there is no such seed."""
     common = frozenset.intersection(*(frozenset(p.seeds) for p in pairs)) if pairs else frozenset()
     return [p.only(common) for p in pairs] if common else []
 
@@ -173,11 +173,11 @@ def pairs_of(scores: Mapping[str, Scores], what: Comparison) -> list[Pair]:
 
 
 Places = Mapping[tuple[str, str], frozenset[tuple[int, str]]]
-"""Layer and component of everything that is trained, by (domain, regime)."""
+"""The trained layers and components by (domain, regime)."""
 
 
 def places(norms: pd.DataFrame, model: str) -> Places:
-    """What each run of a model trains, as its norms tell.
+    """The layers and components that each run of a model trains, from its norms.
 
     Args:
         norms: model domain regime layer component.
@@ -188,9 +188,9 @@ def places(norms: pd.DataFrame, model: str) -> Places:
 
 
 def coincident(scores: Mapping[str, Scores], what: Comparison, held: Places) -> tuple[int, int]:
-    """(how many arms on the right train just what the left one does, how many there are), over all domains.
+    """(number of arms on the right that train the same components as the left arm, number of arms), over all domains.
 
-    Another domain's top layers may be this one's own: such an arm is the same run again, and says nothing.
+    Another domain's top layers may equal this domain's own. Such an arm repeats the same run and gives no information.
     """
     right = [
         (held.get((domain, what.left)), held.get((domain, member)))
@@ -206,7 +206,7 @@ Scored = Mapping[str, Mapping[str, Scores]]
 
 
 def scored(documents: pd.DataFrame, study: Study) -> Scored:
-    """The scores of each model and studied domain: of PT, and of the seeds that validate alone.
+    """The scores of each model and studied domain: PT, and only the validation seeds of the others.
 
     Args:
         documents: model domain regime seed eval_domain document bytes nll; may be empty.
@@ -218,11 +218,11 @@ def scored(documents: pd.DataFrame, study: Study) -> Scored:
 
 
 def contrasts(scores: Scored, study: Study) -> pd.DataFrame:
-    """Every contrast of every model and domain, on the seeds that validate; positive where left is better.
+    """Every contrast of every model and domain, on the validation seeds; positive: left is better.
 
-    The interval and p are over seeds and documents (and draws), `document_low` and `document_high` over documents with
-    these seeds given (paired bootstrap). With one seed the first are null. `p_adjusted` is Holm's over all contrasts of
-    a model. `rank_p` is over random draws, one-sided, and not part of that family.
+    The interval and p are over seeds and documents (and draws); with one seed they are null. `document_low` and
+    `document_high` are over documents, for these seeds (paired bootstrap). `p_adjusted` is Holm's over all contrasts of
+    a model. `rank_p` is one-sided, from the rank among random draws, and not part of that family.
 
     Returns:
         `COLUMNS`.

@@ -1,4 +1,4 @@
-"""Layer x domain: whose doing the differences between maps are, and whether their domain's part repeats.
+"""Layer x domain: the sources of differences between maps, and whether the domain-specific part repeats.
 
 Shapes: M domains, S seeds, L layers (or layers of both blocks).
 """
@@ -28,10 +28,10 @@ class Component:
     """A variance component of log S.
 
     Attributes:
-        source: layer, domain, interaction or seed; with one seed what is not layer or domain is `interaction and seed`.
-        part: what of the source it is, such as `layer x seed`.
-        estimate: as it comes out; it may be negative, which says that it cannot be told from zero.
-        variance: the estimate, or zero where that is negative.
+        source: layer, domain, interaction or seed; with one seed the last two are one, `interaction and seed`.
+        part: the part of the source, such as `layer x seed`.
+        estimate: may be negative, which means that it cannot be distinguished from zero.
+        variance: the estimate, or zero if that is negative.
         share: of the sum of all variances.
     """
 
@@ -46,7 +46,7 @@ def decompose(y_MSL: Array) -> list[Component]:
     """Variance components of y (log S) by the method of moments; layers, domains and seeds are crossed.
 
     The model is y = mean + domain + seed + layer + their three interactions + residual, all random. `layer x seed` is
-    there because a component's start depends on the seed and not on the domain. With one seed: layer, domain and the
+    included because a component's start depends on the seed and not on the domain. With one seed: layer, domain and the
     rest. Source: expected mean squares of the crossed model, as in Searle, Casella and McCulloch (1992).
 
     Raises:
@@ -54,7 +54,7 @@ def decompose(y_MSL: Array) -> list[Component]:
     """
     domains, seeds, layers = y_MSL.shape
     if domains < 2 or layers < 2:
-        raise ValueError(f"a decomposition takes two domains and two layers; there are {domains} and {layers}")
+        raise ValueError(f"a decomposition needs two domains and two layers; there are {domains} and {layers}")
     square = _mean_squares(y_MSL)
     if seeds == 1:
         rest = square["ML"]
@@ -121,13 +121,13 @@ def decomposition(norms: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def specificity(y_MSL: Array, draws: int = 9_999, seed: int = 0) -> Estimate:
-    """How far the domain's own part of a map repeats across seeds: a correlation, 0 if there is no such part.
+    """How far the domain-specific part of a map repeats across seeds: a correlation, 0 if there is no such part.
 
-    The own part is what is left of log S after the mean of each layer over domains and of each run over layers, seed by
-    seed. The estimate is the mean over domains and pairs of seeds of the correlation of own parts; the interval is a
-    jackknife over seeds, none for fewer than three. p is that of domains interchanged at random within each seed, which
-    is exact whatever the noise of neighbouring layers has in common; one-sided, since maps without a part of the
-    domain's own have no reason to differ from seed to seed.
+    The domain-specific part is log S minus the mean of each layer over domains and the mean of each run over layers,
+    for each seed. The estimate is the correlation of these parts between two seeds, mean over domains and pairs of
+    seeds. The interval is a jackknife over seeds; there is none for fewer than three. p is from permuting the domains
+    within each seed, which is exact even if the noise of neighbouring layers is correlated. It is one-sided,
+    because only a positive correlation supports a domain-specific part.
 
     Args:
         y_MSL: log S of at least two domains and seeds.

@@ -1,4 +1,4 @@
-"""Is LoRA a fair proxy of full fine-tuning? Every full regime of a study beside its LoRA regimes, as three tables."""
+"""Is LoRA a fair proxy of full fine-tuning? Three tables compare a study's full regimes with its LoRA regimes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ldc.study.schema import Study
 from ldc.tables import Frames
 
 EVERY = "all"
-"""Stands for all domains together in the summary."""
+"""The name of all domains together in the summary."""
 PT, FULL, LORA = "pt", "full", "lora"
-"""The methods: the bare model, full fine-tuning, and LoRA."""
+"""The methods: the pre-trained model, full fine-tuning, and LoRA."""
 MEASURES = ("frobenius", "spectral", "stable_rank", "effective_rank")
 _RUN = ("model", "domain", "regime", "seed")
 _NAMED = ("model", "domain", "seed", "method", "rank")
@@ -26,10 +26,10 @@ _NAMED = ("model", "domain", "seed", "method", "rank")
 def proxy_tables(study: Study, frames: Frames) -> dict[str, pd.DataFrame]:
     """`proxy` (a row for each run and component), `proxy_runs` (for each run), `proxy_summary` (for each comparison).
 
-    All of them are without rows where the study compares nothing.
+    All have no rows if the study compares nothing.
 
     Args:
-        study: its regimes say what is compared, see `plan.proxy_pairs`.
+        study: its regimes define what is compared, see `plan.proxy_pairs`.
         frames: tidied.
     """
     components, runs = components_table(study, frames), runs_table(study, frames)
@@ -40,7 +40,7 @@ def components_table(study: Study, frames: Frames) -> pd.DataFrame:
     """A row for each run and component: model, domain, seed, method, rank, layer, block, component, MEASURES at the
     last step, `share_top_<r>` and regime. S_block is the sum of `frobenius` over a block.
 
-    `share_top_<r>` is the share of S^2 in the best approximation of rank r; of full updates only, else missing.
+    `share_top_<r>` is the share of S^2 in the best approximation of rank r, for full updates only.
     """
     keys = [*_RUN, "layer", "block", "component"]
     rows = final_norms(_compared(study, frames.norms, bare=False))[[*keys, *MEASURES]]
@@ -79,15 +79,15 @@ def kinds_of(table: pd.DataFrame, block: str) -> list[str]:
 
 
 def summary_table(study: Study, table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """A row for each model, pair of regimes and block, of all domains together and of each.
+    """A row for each model, pair of regimes and block, for all domains together and for each domain.
 
-    See `map_agreement.summary_row`; further `s_ratio` (S_block of LoRA over full, mean over cells), stable ranks and
-    effective ranks (means over components), `share_top_rank` (of the full update's S^2, the share within LoRA's rank),
-    bits per byte of PT, full and LoRA, and the regimes: `left` is full, `right` LoRA.
+    Columns: those of `map_agreement.summary_row`, `s_ratio` (S_block of LoRA over full, mean over cells), stable and
+    effective ranks (means over components), `share_top_rank` (share of the full update's S^2 within LoRA's rank), bits
+    per byte of PT, full and LoRA, and the regimes: `left` is full, `right` is LoRA.
 
     Args:
-        table: as of `components_table`.
-        runs: as of `runs_table`.
+        table: from `components_table`.
+        runs: from `runs_table`.
     """
     found = pairs(study)
     rows = [
@@ -103,7 +103,7 @@ def summary_table(study: Study, table: pd.DataFrame, runs: pd.DataFrame) -> pd.D
 
 
 def _domains(table: pd.DataFrame, model: str, full: str) -> list[str]:
-    """The domains on which a full regime is done, behind EVERY where there are several."""
+    """The domains on which a full regime is done; EVERY comes first if there are several."""
     rows = table[(table["model"] == model) & (table["regime"] == full)]
     domains = [str(d) for d in dict.fromkeys(rows["domain"])]
     return [EVERY, *domains] if len(domains) > 1 else domains
@@ -117,7 +117,7 @@ def _of(rows: pd.DataFrame, model: str, domain: str) -> pd.DataFrame:
 def _rows_of(
     pair: Pair, domain: str, table: pd.DataFrame, runs: pd.DataFrame, model: str
 ) -> Iterator[dict[str, object]]:
-    """One row for each block of a pair, where both are done."""
+    """One row for each block of a pair, if both regimes are done."""
     table = table[table["regime"].isin([pair.full, pair.lora])]
     for block in pair.blocks:
         full, lora = maps_of(table, pair.full, block), maps_of(table, pair.lora, block)
@@ -144,21 +144,21 @@ def _sizes(table: pd.DataFrame, pair: Pair, full: Maps, lora: Maps) -> dict[str,
 
 
 def _bits(runs: pd.DataFrame, pair: Pair) -> dict[str, float]:
-    """Mean over domains and seeds; of PT over the domains."""
+    """Bits per byte: mean over domains and seeds, for PT over domains."""
     regimes = {"bits_pt": PT, "bits_full": pair.full, "bits_lora": pair.lora}
     own = {name: runs[runs["regime"] == regime] for name, regime in regimes.items()}
     return {name: float(rows.groupby("domain")["bits_per_byte"].mean().mean()) for name, rows in own.items()}
 
 
 def _methods(study: Study) -> Mapping[str, tuple[str, int | None]]:
-    """Regime -> its method and rank; full regimes first, then LoRA by rank; only what is compared."""
+    """Regime -> its method and rank, for compared regimes: first full regimes, then LoRA by rank."""
     found = pairs(study)
     full = {pair.full: (FULL, None) for pair in found}
     return full | {pair.lora: (LORA, pair.rank) for pair in sorted(found, key=lambda pair: pair.rank)}
 
 
 def _compared(study: Study, rows: pd.DataFrame, bare: bool) -> pd.DataFrame:
-    """The rows of what is compared, on the domains that are studied; with those of the bare model, if asked for."""
+    """The rows of the compared regimes on the studied domains; with `bare` also those of the pre-trained model."""
     regimes = list(_methods(study))
     wanted = [PT, *regimes] if bare and regimes else regimes
     return rows[rows["regime"].isin(wanted) & rows["domain"].isin(studied(study))]

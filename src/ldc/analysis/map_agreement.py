@@ -20,10 +20,10 @@ Maps = Mapping[tuple[str, int], Array]
 
 
 class Agreement(NamedTuple):
-    """Agreement of two maps, or its mean over pairs of maps; NaN where there is no pair.
+    """Agreement of two maps, or its mean over pairs of maps; NaN if there is no pair.
 
-    tau: Kendall's tau-b. spearman: Spearman's rho. top1: whether both have the same first unit. top3: the share of the
-    first three of one that are among the first three of the other.
+    tau: Kendall's tau-b. spearman: Spearman's rho. top1: whether both rank the same unit first. top3: the share of
+    the first three of one that are among the first three of the other.
     """
 
     tau: float
@@ -36,7 +36,7 @@ NONE = Agreement(math.nan, math.nan, math.nan, math.nan)
 
 
 def agreement(x_N: Array, y_N: Array) -> Agreement:
-    """Agreement of two maps over the same units; of equal values the first unit counts as the larger."""
+    """Agreement of two maps over the same units; for equal values the first unit counts as the larger."""
     first, second = (np.argsort(-v, kind="stable").tolist() for v in (x_N, y_N))
     k = min(3, len(first))
     return Agreement(kendall(x_N, y_N), spearman(x_N, y_N), overlap(first, second, 1), overlap(first, second, k))
@@ -48,12 +48,12 @@ def mean_of(found: Sequence[Agreement]) -> Agreement:
 
 
 def paired(left: Maps, right: Maps) -> dict[tuple[str, int], Agreement]:
-    """Agreement of two methods in each cell that both have: the same text in the same order."""
+    """Agreement of two methods in each cell that both have, so on the same text in the same order."""
     return {cell: agreement(left[cell], right[cell]) for cell in left if cell in right}
 
 
 def across(left: Maps, right: Maps) -> Agreement:
-    """Mean agreement of two methods over ordered pairs of unlike seeds of a domain: what the ceilings compare with."""
+    """Mean agreement of two methods over ordered pairs of different seeds of a domain, to compare with the ceilings."""
     pairs = [
         agreement(left[d, j], right[d, k])
         for d in _domains(left)
@@ -64,7 +64,7 @@ def across(left: Maps, right: Maps) -> Agreement:
 
 
 def ceiling(maps: Maps) -> Agreement:
-    """Mean agreement of a method with itself over pairs of unlike seeds of a domain."""
+    """Mean agreement of a method with itself over pairs of different seeds of a domain."""
     pairs = [
         agreement(maps[d, j], maps[d, k])
         for d in _domains(maps)
@@ -75,7 +75,7 @@ def ceiling(maps: Maps) -> Agreement:
 
 
 def of_means(left: Maps, right: Maps) -> float:
-    """Kendall's tau-b of the maps averaged over the seeds that both have, the mean over domains: what a ranking is."""
+    """Kendall's tau-b of the maps averaged over the seeds that both have, as a ranking is; mean over domains."""
     found = []
     for domain in _domains(left):
         seeds = [k for k in _seeds(left, right) if (domain, k) in left and (domain, k) in right]
@@ -86,8 +86,10 @@ def of_means(left: Maps, right: Maps) -> float:
 
 
 def by_kind(x_N: Array, y_N: Array, kinds: Sequence[str]) -> float:
-    """The tau that is left on average when each map's values are interchanged within each kind: what the kinds' sizes
-    alone give. 0 where all units are of one kind, or a map is constant."""
+    """The mean tau when each map's values are permuted within each kind: the tau due to the sizes of the kinds alone.
+
+    It is 0 if all units are of one kind or a map is constant.
+    """
     signs = [np.sign(np.subtract.outer(v, v)) for v in (x_N, y_N)]
     unlike = np.not_equal.outer(np.asarray(kinds), np.asarray(kinds))
     means = [_mean_by_kind(sign, kinds) for sign in signs]
@@ -106,9 +108,10 @@ def _mean_by_kind(sign_NN: Array, kinds: Sequence[str]) -> Array:
 
 
 def interval(taus: Mapping[tuple[str, int], float]) -> Estimate:
-    """The mean tau with its Student-t interval over seeds, these domains given; kept within -1 and 1.
+    """The mean tau with its Student-t interval over seeds, for these domains, limited to [-1, 1].
 
-    A seed's domains are averaged first, since they share the start of the adapters; a seed that lacks one is left out.
+    The domains of a seed are averaged first, because they share the start of the adapters. A seed without all domains
+    is left out.
     """
     domains = list(dict.fromkeys(d for d, _ in taus))
     whole = [k for k in sorted({k for _, k in taus}) if all((d, k) in taus for d in domains)]
@@ -117,12 +120,12 @@ def interval(taus: Mapping[tuple[str, int], float]) -> Estimate:
 
 
 def summary_row(full: Maps, lora: Maps, kinds: Sequence[str]) -> dict[str, float]:
-    """Everything that is said of one rank and block: agreement, intervals, ceilings, chance.
+    """All numbers of one rank and block: agreement, intervals, ceilings, chance.
 
-    `kinds` is attn or mlp of each unit; `tau_by_kind` is what knowing these alone gives (see `by_kind`).
+    `kinds` is attn or mlp of each unit; `tau_by_kind` is the tau due to these alone (see `by_kind`).
 
-    `low`, `high`: over seeds, these domains and layers given. `layers_low`, `layers_high`: over layers, of which the
-    model is one sample (`statistics.tau_interval`), these runs given.
+    `low`, `high`: interval over seeds, for these domains and layers. `layers_low`, `layers_high`: interval over layers,
+    of which the model is one sample (`statistics.tau_interval`), for these runs.
     """
     cells = paired(full, lora)
     units = len(next(iter(full.values()))) if full else 0

@@ -1,4 +1,4 @@
-"""Maps of S as arrays; how far their rankings repeat across seeds, and how alike the maps of domains are.
+"""Maps of S as arrays; how far their rankings repeat across seeds, and how similar the maps of domains are.
 
 Shapes: M domains, S seeds, L layers.
 """
@@ -30,7 +30,7 @@ SIMILARITY = (
 
 @dataclass(frozen=True)
 class Maps:
-    """Maps of one block over the domains and seeds that all have them: `values_MSL`, all above zero."""
+    """Maps of one block, for domains that all have the same seeds: `values_MSL`, all above zero."""
 
     domains: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -49,12 +49,12 @@ def block_sums(norms: pd.DataFrame, measure: str = "frobenius") -> pd.DataFrame:
 
 
 def maps(sums: pd.DataFrame, model: str, regime: str, block: str, domains: Sequence[str]) -> Maps | None:
-    """The maps of a block, of the domains that have any and of the seeds that all of these share; None without any.
+    """The maps of a block, for the domains that have any and the seeds that all of these share; None without any.
 
-    A run in which some layer did not move is left out: its map has no logarithm.
+    A run in which some layer did not move is left out, because its map has no logarithm.
 
     Args:
-        sums: as of `block_sums`.
+        sums: from `block_sums`.
     """
     rows = sums[(sums["model"] == model) & (sums["regime"] == regime) & (sums["block"] == block)]
     wide = rows.pivot(index=["domain", "seed"], columns="layer", values="value").dropna()
@@ -67,7 +67,7 @@ def maps(sums: pd.DataFrame, model: str, regime: str, block: str, domains: Seque
 
 
 def _over_pairs(left_SL: Array, right_SL: Array, measure: Callable[[Array, Array], float]) -> Estimate:
-    """The mean of a measure of likeness over pairs of different seeds, with its jackknife interval over seeds."""
+    """The mean of a similarity measure over pairs of different seeds, with its jackknife interval over seeds."""
     count = len(left_SL)
     table = np.array([[measure(a, b) for b in right_SL] for a in left_SL])
     both = (table + table.T) / 2
@@ -79,7 +79,7 @@ def _over_pairs(left_SL: Array, right_SL: Array, measure: Callable[[Array, Array
 
 
 def _bounded(found: Estimate) -> tuple[float, float, float]:
-    """An estimate of a correlation, its interval kept within -1 and 1."""
+    """An estimate of a correlation, with its interval limited to [-1, 1]."""
     return found.effect, float(np.maximum(-1.0, found.low)), float(np.minimum(1.0, found.high))
 
 
@@ -119,10 +119,10 @@ def stability(norms: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def map_similarity(norms: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """How alike the maps of two domains are: Kendall's tau-b, and Pearson's r of log S_block, over layers.
+    """How similar the maps of two domains are: Kendall's tau-b, and Pearson's r of log S_block, over layers.
 
-    Means over pairs of different seeds, so that two domains have no more in common than two runs of one, which are in
-    the rows with left = right. With one seed the maps of that seed are compared, and there are no such rows.
+    These are means over pairs of different seeds, so that two domains can be compared with two runs of one domain (the
+    rows with left = right). With one seed the maps of that seed are compared, and there are no rows with left = right.
 
     Returns:
         `SIMILARITY`.

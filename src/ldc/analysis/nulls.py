@@ -1,4 +1,4 @@
-"""Null maps: S where nothing but the sizes of the matrices, or nothing but what all text has in common, speaks."""
+"""Null maps: S expected from matrix size alone, or from what all text has in common."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ldc.study.schema import Study
 
 COLUMNS = ("model", "domain", "block", "layer", "null", "excess", "low", "high", "spread", "seeds")
 NULLS = {
-    "size": "sum of sqrt(d_in d_out) over the block: both factors moved by the same RMS",
-    "size-out": "sum of sqrt(d_out) over the block: A stayed at its start",
+    "size": "sum of sqrt(d_in d_out) over the block: both factors move by the same RMS",
+    "size-out": "sum of sqrt(d_out) over the block: A stays at its start",
     "shuffled": "S of the same domain and seed on shuffled tokens",
     "others": "geometric mean of S of the other domains, same seed",
 }
-"""What log S is taken over; beside these, each domain that is there for comparison, by its name."""
+"""The nulls of log S. Each reference domain is another null, under its own name."""
 
 
 def size_nulls(sizes: pd.DataFrame) -> pd.DataFrame:
-    """What the sizes of its matrices alone predict of each block: model block layer size size-out, up to a factor.
+    """S expected from matrix size alone, up to a factor, for each block: model block layer size size-out.
 
-    Source: E norm(B A) is proportional to sqrt(d_in d_out) where the elements of both factors moved alike, and to
-    sqrt(d_out) where A stayed at its start, whose variance is 1 / (3 d_in).
+    Source: E norm(B A) is proportional to sqrt(d_in d_out) if the elements of both factors move equally, and to
+    sqrt(d_out) if A stays at its start, whose variance is 1 / (3 d_in).
 
     Args:
         sizes: model layer block component d_in d_out.
@@ -49,9 +49,10 @@ def log_sums(norms: pd.DataFrame, regime: str) -> pd.DataFrame:
 
 
 def per_seed(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The excess of each block over each null, seed by seed: model domain seed block layer null value.
+    """The excess of each block over each null for each seed: model domain seed block layer null value.
 
-    Over a size null it is centred: the mean over all blocks of the model, which no size can tell, is taken off.
+    The excess over a size null is centred: the mean over all blocks of the model, which size cannot predict, is
+    subtracted.
     """
     keys = ["model", "domain", "seed", "block", "layer"]
     own = log_sums(norms, study.selection.regime)
@@ -79,13 +80,13 @@ def per_seed(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study) -> pd.DataF
 
 
 def _over(own: pd.DataFrame, null: pd.DataFrame, on: list[str]) -> pd.DataFrame:
-    """log S over that of a null with the same keys: the columns of `own`, and `value`."""
+    """log S minus log S of a null with the same keys: the columns of `own`, and `value`."""
     both = own.merge(null.rename(columns={"log_s": "reference"}), on=on)
     return both.assign(value=both["log_s"] - both["reference"]).drop(columns=["log_s", "reference"])
 
 
 def excess(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """log S_block over each null, mean over seeds with a Student-t interval; null where there is one seed.
+    """log(S_block / null) for each null, mean over seeds with a Student-t interval (missing with one seed).
 
     `spread` is the standard deviation over seeds.
 
@@ -109,10 +110,10 @@ def excess(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study) -> pd.DataFra
 def block_ratio(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study, model: str) -> dict[str, Estimate]:
     """log(S of the MLP / S of attention), summed over layers, mean over domains: raw, and over each size null.
 
-    For each seed one value; Student-t over seeds. Only seeds that every domain has are taken.
+    There is one value for each seed that every domain has; the interval is Student-t over seeds.
 
     Returns:
-        By `raw`, `size`, `size-out`; the last two where sizes are known. Empty where a block is missing.
+        By `raw`, `size`, `size-out`; the last two only if sizes are known. Empty if a block is missing.
     """
     rows = norms[(norms["model"] == model) & (norms["regime"] == study.selection.regime)]
     rows = rows[rows["domain"].isin(studied(study))]

@@ -1,6 +1,6 @@
-"""Which measure of a layer foretells what it gains when tuned alone: S and its variants, its rivals, plain habits.
+"""Which measure of a layer predicts its gain when tuned alone: S and its variants, other measures, plain rules.
 
-Every measure is taken from seeds that rank, every gain from seeds that validate. Shapes: L layers.
+Measures come from the ranking seeds, gains from the validation seeds. Shapes: L layers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MEASURES = {
     "frobenius": "S",
     "relative": "S / norm(W)",
     "rms": "S / sqrt(d_in d_out)",
-    "excess": "S over what sizes predict",
+    "excess": "S over value expected from matrix size",
     "contrast": "S over the other domains'",
     "effect": "output effect",
     "effect-contrast": "output effect over the other domains'",
@@ -37,7 +37,7 @@ MEASURES = {
     "depth": "later layers",
     "chance": "chance",
 }
-"""What each measure is called, in the order of the table. Of all, larger is to mean: tune this layer."""
+"""The name of each measure, in the order of the table. A larger value is read as: tune this layer."""
 _OF_BASE = ("gradient", "taylor", "snr", "weight")
 _KEYS = ["domain", "seed", "block", "layer"]
 _PLACE = ["domain", "block", "layer"]
@@ -45,7 +45,7 @@ _PLACE = ["domain", "block", "layer"]
 
 @dataclass(frozen=True)
 class Measured:
-    """What measures are made from: `norms` as stored; `importance` model domain regime seed measure layer block
+    """The inputs of the measures: `norms` as stored; `importance` model domain regime seed measure layer block
     component value; `sizes` model layer block component d_in d_out."""
 
     norms: pd.DataFrame
@@ -56,8 +56,8 @@ class Measured:
 def layer_scores(measured: Measured, study: Study, model: str) -> dict[str, pd.Series]:
     """Each measure of each block: sums over components (SNR: the mean), mean over the ranking seeds.
 
-    Contrasts are log(value / mean of the other domains' values), seed by seed, as in `ranking.contrast`. What the
-    study did not measure is absent, and so is `excess` where its order within a block is that of S.
+    Contrasts are log(value / mean of the other domains' values) for each seed, as in `ranking.contrast`. A measure that
+    the study did not take is absent, and so is `excess` where it orders the layers of a block as S does.
 
     Returns:
         By measure, over (domain, block, layer).
@@ -80,7 +80,7 @@ def layer_scores(measured: Measured, study: Study, model: str) -> dict[str, pd.S
 
 
 def _sums(rows: pd.DataFrame, column: str, how: str = "sum") -> pd.DataFrame:
-    """A measure of every block, seed by seed: `_KEYS` and `score`; a block with a value that is not finite is NaN."""
+    """A measure of every block for each seed: `_KEYS` and `score`; NaN if a value of the block is not finite."""
     table = rows[[*_KEYS, column]].rename(columns={column: "score"})
     table["score"] = table["score"].astype(float)
     broken = table[~np.isfinite(table["score"])]
@@ -92,7 +92,7 @@ def _sums(rows: pd.DataFrame, column: str, how: str = "sum") -> pd.DataFrame:
 
 
 def _excess(own: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
-    """S over the size null of its block; nothing where a block's layers are of one size: the order is that of S."""
+    """S over the size null of its block; empty if all layers have one size, because then the order is that of S."""
     if sizes.empty or own.empty:
         return own.iloc[:0]
     null = size_nulls(sizes)[["block", "layer", "size"]]
@@ -110,15 +110,15 @@ def _contrast(own: pd.DataFrame) -> pd.DataFrame:
 
 
 def predictors(found: Sequence[Solo], measured: Measured, study: Study, model: str) -> pd.DataFrame:
-    """How well each measure foretells the gain of each layer alone: `COLUMNS`, a row for each block and measure.
+    """How well each measure predicts the gain of each layer alone: `COLUMNS`, a row for each block and measure.
 
     tau is the mean over domains of Kendall's tau-b over layers, its interval and two-sided p as in `soloist.mean_tau`;
     `p_adjusted` is Holm's over all measures of the model. Regret (bits per byte below the best layer) and rank by gain
-    are those of the layer that the measure would choose, mean over domains. `chance` chooses any layer.
+    are those of the layer that the measure would choose, mean over domains. `chance` chooses a layer at random.
 
     Args:
         found: every layer alone (`soloist.solos`); their own scores are not used.
-        measured: what measures are made from.
+        measured: the inputs of the measures.
         study: the study.
         model: the model.
     """
@@ -135,7 +135,7 @@ def predictors(found: Sequence[Solo], measured: Measured, study: Study, model: s
 
 
 def _scored(alone: Sequence[Solo], scores: dict[str, pd.Series], measure: str) -> list[Solo]:
-    """The same layers and gains with the scores of a measure, of the domains that have it for all layers."""
+    """The same layers and gains with the scores of a measure, for the domains that have it for all layers."""
     if measure == "depth":
         return [replace(solo, scores_L=np.array(solo.layers, dtype=float)) for solo in alone]
     some = []

@@ -1,4 +1,4 @@
-"""The ranking of layers (or single components) by the size of their update, and what a targeted regime takes of it."""
+"""The ranking of layers (or single components) by the size of their update, and the choices of targeted regimes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def rank(norms: pd.DataFrame, selection: SelectionSpec) -> pd.DataFrame:
     """Rank within each block, for each seed and for the mean over the ranking seeds (seed null), largest score first.
 
     The score of a block is the sum over its components (S_block for raw S); `contrast` is log(S_block / S_block of the
-    reference), seed by seed. With unit `component` the block column names the component, as in `mlp.down_proj`, and
+    reference) for each seed. With unit `component` the block column names the component, as in `mlp.down_proj`, and
     each (layer, component) has its rank within attn or mlp. Ties go to the lower layer, then to the name.
 
     Args:
-        norms: rows of any regimes; only those of `selection.regime`, and of a reference on shuffled text, count, at
-            their last step.
+        norms: rows of any regimes; only the last step of `selection.regime`, and of a reference on shuffled text, is
+            used.
     """
     if norms.empty or (chosen := final_norms(norms[norms["regime"] == selection.regime])).empty:
         return pd.DataFrame({name: pd.Series(dtype="str" if name == "block" else "float64") for name in COLUMNS})
@@ -70,9 +70,9 @@ def contrast(own: pd.DataFrame, shuffled: pd.DataFrame, reference: str) -> pd.Da
 
     Args:
         own: model, domain, unit columns, seed and `score` (S) of the ranked regime.
-        shuffled: the same of the regime `reference`, where that is one on shuffled text.
-        reference: `others` (the mean over the other domains' maps), a domain (for which itself the others stand in), or
-            a regime on shuffled text of the same domain.
+        shuffled: the same for the regime `reference`, if that is a regime on shuffled text.
+        reference: `others` (the mean over the other domains' maps), a domain (which itself is compared with `others`),
+            or a regime on shuffled text of the same domain.
     """
     keys = [name for name in own.columns if name != "score"]
     place = [name for name in keys if name != "domain"]
@@ -98,9 +98,9 @@ class Unit:
 
 
 def top_units(ranking: pd.DataFrame, domain: str, block: str, count: int, bottom: bool = False) -> list[Unit]:
-    """The best units of a block by the mean over seeds, best first; fewer if the domain could not be ranked.
+    """The best units of a block by the mean over seeds, best first; fewer if the domain is not ranked.
 
-    With `bottom` the last ones, the very last first.
+    With `bottom` the lowest units, lowest first.
     """
     rows = ranking[(ranking["domain"] == domain) & ranking["seed"].isna()]
     rows = rows[rows["block"].str.split(".").str[0] == block].sort_values("rank", ascending=not bottom).head(count)
@@ -113,9 +113,9 @@ def top_units(ranking: pd.DataFrame, domain: str, block: str, count: int, bottom
 def select(
     ranking: pd.DataFrame, domain: str, regime: Regime, components: Sequence[Component]
 ) -> tuple[Component, ...] | None:
-    """The components that a `top`, `bottom` or `foreign` regime takes of a domain's ranking, in the model's order.
+    """The components that a `top`, `bottom` or `foreign` regime takes from a domain's ranking, in the model's order.
 
-    None where the domain was not ranked.
+    None if the domain is not ranked.
     """
     assert regime.targeted
     assert regime.choice is not None

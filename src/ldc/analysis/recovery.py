@@ -1,4 +1,4 @@
-"""How often each metric names a known truth: ranks, shares with their intervals, and what was named instead."""
+"""How often each metric finds a known truth: ranks, shares with intervals, and the block that ranked first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ldc.study.schema import Study
 from ldc.tables import Frames
 
 DRAWS, DRAW_SEED = 2_000, 0
-"""Bootstrap over changed blocks, for the interval of the mean reciprocal rank."""
+"""Resamples of the changed blocks, and their seed, for the interval of the mean reciprocal rank."""
 SORT = ["model", "kind", "domain", "strength", "layer", "block", "partner", "seed"]
 GROUP = ["model", "kind", "domain", "strength", "metric"]
 PLANTED = [
@@ -36,13 +36,13 @@ def calibration_tables(
 ) -> Mapping[str, pd.DataFrame]:
     """The tables of a calibration, each by its name; those without rows are empty.
 
-    `planted` has every rank, `planted_summary` the shares found, `planted_confusion` the half that was named,
-    `planted_nothing` what stands out where nothing was changed, `planted_above` how many cases stand out more than
-    that, and `planted_power` what the study's own ranking names, over its own seeds.
+    `planted` has every rank, `planted_summary` the shares found, `planted_confusion` the half that ranked first,
+    `planted_nothing` the largest excess where nothing was changed, `planted_above` the share of cases above that, and
+    `planted_power` the blocks that the study's own ranking finds with its own seeds.
 
     Args:
         frames: tidied long tables.
-        cases: of a model, its known truths and the runs that map them.
+        cases: gives a model's known truths and the runs that map them.
     """
     spec = study.calibration
     if spec is None:
@@ -72,8 +72,8 @@ def _of_model(evidence: Truths, model: str, study: Study) -> dict[str, pd.DataFr
 def planted_table(evidence: Truths, model: str) -> pd.DataFrame:
     """A row for each changed block, seed and metric, PLANTED.
 
-    `rank` is among all blocks of both kinds, those left aside that were damaged with it; `rank_in_kind` among those of
-    its own kind; `named_layer` and `named_block` is the block that the metric put first.
+    `rank` is among all blocks of both kinds, without the blocks damaged together with it; `rank_in_kind` is among those
+    of its own kind. `named_layer` and `named_block` give the block that the metric ranks first.
     """
     rows = [
         row
@@ -97,8 +97,8 @@ def _rows(evidence: Truths, model: str, case: Case, seed: int) -> Iterator[tuple
 
 
 def _places(evidence: Truths, case: Case) -> Iterator[tuple[int, list[int], list[int]]]:
-    """Of each changed block its place, the places it is ranked among (its partners left aside), and of these those of
-    its own kind."""
+    """For each changed block: its place, the places it is ranked among (without its partners), and those of these that
+    are of its own kind."""
     units = evidence.units
     for unit in case.units:
         among = [i for i, other in enumerate(units) if other == unit or other not in case.units]
@@ -106,32 +106,32 @@ def _places(evidence: Truths, case: Case) -> Iterator[tuple[int, list[int], list
 
 
 def summary_table(planted: pd.DataFrame, blocks: int) -> pd.DataFrame:
-    """Shares of what was found, SUMMARY: for each kind, domain, strength and metric, and for chance.
+    """Shares of changed blocks found, SUMMARY: for each kind, domain, strength and metric, and for chance.
 
-    `plants` are the changed blocks; `top1` and `top3` are shares of them, averaged over seeds, and `mrr` the mean of
-    1 / rank. The unit of the intervals is the changed block, since its seeds are not independent: Wilson's for `top1`,
-    for `mrr` the bootstrap over blocks. Blocks damaged together count one by one.
+    `plants` counts the changed blocks. `top1` and `top3` are shares of them, averaged over seeds; `mrr` is the mean of
+    1 / rank. The unit of the intervals is the changed block, because its seeds are not independent: Wilson's interval
+    for `top1`, the bootstrap over blocks for `mrr`. Blocks damaged together count separately.
 
     Args:
-        planted: as `planted_table` gives it.
+        planted: from `planted_table`.
         blocks: number of blocks ranked.
     """
     found = []
     for key, rows in planted.groupby(GROUP, sort=False):
         marked = rows.assign(top1=rows["rank"] == 1, top3=rows["rank"] <= 3, inverse=1.0 / rows["rank"])
         marked["in_kind"] = marked["rank_in_kind"] == 1
-        by_plant = marked.groupby(["layer", "block", "partner"])[["top1", "top3", "inverse", "in_kind"]].mean()
-        low, high = wilson(float(by_plant["top1"].mean()), len(by_plant))
-        mrr_low, mrr_high = _bootstrap(by_plant["inverse"].to_numpy(dtype=float))
-        means = {name: float(by_plant[name].mean()) for name in by_plant}
+        by_block = marked.groupby(["layer", "block", "partner"])[["top1", "top3", "inverse", "in_kind"]].mean()
+        low, high = wilson(float(by_block["top1"].mean()), len(by_block))
+        mrr_low, mrr_high = _bootstrap(by_block["inverse"].to_numpy(dtype=float))
+        means = {name: float(by_block[name].mean()) for name in by_block}
         shares = (means["top1"], low, high, means["top3"], means["inverse"], mrr_low, mrr_high, means["in_kind"])
-        found.append((*key, len(by_plant), rows["seed"].nunique(), *shares, LEVEL))
+        found.append((*key, len(by_block), rows["seed"].nunique(), *shares, LEVEL))
     table = pd.DataFrame(found, columns=SUMMARY)
     return pd.concat([table, _chance(table, blocks)], ignore_index=True) if found else table
 
 
 def _chance(table: pd.DataFrame, blocks: int) -> pd.DataFrame:
-    """What a ranking at random finds on average, exactly; it has no interval."""
+    """The exact mean of what a random ranking finds; it has no interval."""
     rows = table.drop_duplicates(GROUP[:-1]).assign(metric="chance", low=np.nan, high=np.nan, mrr_low=np.nan)
     among = np.where(rows["kind"] == "damage2", blocks - 1, blocks)
     rows["mrr_high"] = np.nan
@@ -150,22 +150,22 @@ def _bootstrap(values: np.ndarray) -> tuple[float, float]:
 
 
 def best(summary: pd.DataFrame) -> pd.DataFrame:
-    """The metric with the highest top-1 share, then reciprocal rank, of each kind, domain and strength."""
+    """The metric with the highest top-1 share, then mean reciprocal rank, for each kind, domain and strength."""
     real = summary[summary["metric"] != "chance"].sort_values(["top1", "mrr"], ascending=False, kind="stable")
     return real.drop_duplicates(GROUP[:-1]).sort_values(GROUP[1:-1], kind="stable").reset_index(drop=True)
 
 
 def confusion_table(planted: pd.DataFrame) -> pd.DataFrame:
-    """Which half was named where which was planted: GROUP, planted, named, count (over plants and seeds)."""
+    """The half that ranked first for each changed half: GROUP, planted, named, count (over blocks and seeds)."""
     counted = planted.groupby([*GROUP, "block", "named_block"], sort=False).size().reset_index(name="count")
     return counted.rename(columns={"block": "planted", "named_block": "named"})
 
 
 def nothing_table(evidence: Truths, model: str) -> pd.DataFrame:
-    """Nothing changed: for each seed and contrast the block that stands out most and by how much.
+    """Nothing changed: for each seed and contrast, the block with the largest excess over the median block.
 
-    Columns model, metric, seed, layer, block, excess: the largest excess over the median block, in nats (of the
-    logarithm). The unchanged model reads other samples than its reference; the others are its other seeds.
+    Columns: model, metric, seed, layer, block, excess (in nats). The unchanged model is mapped on other samples than
+    its reference; its other variants are its other seeds.
     """
     rows = []
     for case, by_seed in evidence.maps.items():
@@ -179,8 +179,8 @@ def nothing_table(evidence: Truths, model: str) -> pd.DataFrame:
 
 
 def above_table(evidence: Truths, nothing: pd.DataFrame, model: str) -> pd.DataFrame:
-    """How many cases (times seeds) stand out more than anything does where nothing is changed, ABOVE: the share above
-    `bound`, the largest excess of the seeds with nothing changed."""
+    """The share of cases (times seeds) with an excess above `bound`, ABOVE; `bound` is the largest excess of all seeds
+    where nothing is changed."""
     found = []
     groups: dict[tuple[str, str, float], list[tuple[Case, int]]] = {}
     for case, by_seed in evidence.maps.items():
@@ -198,8 +198,8 @@ def above_table(evidence: Truths, nothing: pd.DataFrame, model: str) -> pd.DataF
 
 
 def ranked_by(study: Study) -> str:
-    """The metric of a calibration that is the score by which a study ranks; of a contrast the one whose reference comes
-    nearest: shuffled text for a regime on shuffled text, general text for other domains or one of them."""
+    """The calibration metric for the score by which a study ranks. For a contrast it is the metric with the closest
+    reference: shuffled text for a regime on shuffled text, general text for other domains or one of them."""
     chosen = study.selection
     if chosen.score != "contrast":
         return {"frobenius": "s"}.get(chosen.score, chosen.score)
@@ -208,10 +208,10 @@ def ranked_by(study: Study) -> str:
 
 
 def power_table(evidence: Truths, model: str, study: Study) -> pd.DataFrame:
-    """What the study's own ranking would name, POWER: the mean of its score over the seeds that rank, case by case.
+    """The changed blocks that the study's own ranking finds, POWER: by its score, mean over the ranking seeds.
 
-    `first` counts the changed blocks that come first of all blocks, `first_in_kind` those first of their half, which is
-    what a study ranks within. A case that is not done with every ranking seed is left out.
+    `first` counts the changed blocks that rank first of all blocks, `first_in_kind` those that rank first of their
+    half, within which a study ranks. A case that is not done with every ranking seed is left out.
     """
     metric, found = ranked_by(study), dict[tuple[str, str, float], list[tuple[bool, bool]]]()
     for case, by_seed in evidence.maps.items():
@@ -232,7 +232,7 @@ def power_table(evidence: Truths, model: str, study: Study) -> pd.DataFrame:
 
 
 def _score(evidence: Truths, case: Case, seed: int, study: Study) -> Array | None:
-    """The score by which the study ranks, as it is defined there; None where it cannot be had."""
+    """The score by which the study ranks; None if it is not available."""
     score, measures = study.selection.score, evidence.maps[case][seed]
     if score == "contrast":
         return evidence.contrasts(case, seed).get(ranked_by(study))

@@ -1,4 +1,4 @@
-"""Every layer tuned alone: does S of the full run foretell what a layer gains, and what does its choice cost?
+"""Every layer tuned alone: does S of the full run predict a layer's gain, and what does choosing by S cost?
 
 Shapes: L layers, S seeds, D documents.
 """
@@ -28,12 +28,12 @@ SUMMARY = (
 
 @dataclass(frozen=True)
 class Solo:
-    """What one domain and block show of every layer alone.
+    """Scores and gains of every layer alone, for one domain and block.
 
     Attributes:
         layers: in the model's order.
-        scores_L: S (or what the study ranks by) of the ranking seeds, mean.
-        gains_LS: bits per byte below PT on the seeds that validate.
+        scores_L: S (or the study's ranking score), mean over the ranking seeds.
+        gains_LS: bits per byte below PT on the validation seeds.
         estimates: the gain of each layer with its interval.
     """
 
@@ -51,7 +51,7 @@ class Solo:
 
     @property
     def top(self) -> int:
-        """The position of the layer with the highest score; of equal ones the lowest."""
+        """The position of the layer with the highest score; the lowest layer if several are equal."""
         return int(np.argmax(self.scores_L))
 
     @property
@@ -62,7 +62,7 @@ class Solo:
 
     @property
     def regret_held_out(self) -> float:
-        """The same, the best layer found by the other seeds: no reward for having the luckiest seed. NaN for one."""
+        """The regret if the other seeds choose the best layer, so that a lucky seed does not count; NaN for one."""
         seeds = self.gains_LS.shape[1]
         if seeds < 2:
             return math.nan
@@ -74,20 +74,20 @@ class Solo:
 
     @property
     def rank_of_top(self) -> int:
-        """The rank of the chosen layer by gain among all, 1 the best."""
+        """The rank by gain of the chosen layer among all layers, 1 the best."""
         gains = self.gains_LS.mean(axis=1)
         return 1 + int((gains > gains[self.top]).sum())
 
 
 def scores_of(ranking: pd.DataFrame, study: Study, model: str, domain: str, block: str) -> pd.Series:
-    """The score of each layer, mean over the seeds that rank; empty where they did not."""
+    """The score of each layer, mean over the ranking seeds; empty without such rows."""
     rows = ranking[(ranking["model"] == model) & (ranking["domain"] == domain) & (ranking["block"] == block)]
     rows = rows[rows["seed"].isin(list(study.ranking_seeds))]
     return rows.groupby("layer")["score"].mean().astype(float)
 
 
 def solos(scores: Scored, ranking: pd.DataFrame, study: Study, model: str) -> list[Solo]:
-    """Each domain and block of which every ranked layer was tuned alone."""
+    """Each domain and block in which every ranked layer was tuned alone."""
     found = []
     for domain, of in scores[model].items():
         for block in ("attn", "mlp"):
@@ -145,9 +145,9 @@ def soloist_summary(found: Sequence[Solo], model: str) -> pd.DataFrame:
 def mean_tau(found: Sequence[Solo], draws: int = 4_999, seed: int = 0) -> Estimate:
     """The mean over domains of tau-b of score and gain.
 
-    p is two-sided, of layers interchanged at random, all domains alike: maps of domains have their profile in common,
-    so that six domains are not six proofs. The interval is that of one domain's layers, for the same reason. None where
-    some domain has one seed.
+    p is two-sided, from permuting the layers in the same way in all domains: maps of different domains share a profile,
+    so six domains are not six independent tests. For the same reason the interval is that of one domain's layers. There
+    is none if some domain has one seed.
 
     Args:
         found: of one model and block, with the same layers.

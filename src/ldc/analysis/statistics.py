@@ -18,12 +18,12 @@ from ldc.analysis import student
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
-"""Probability with which intervals are to hold what they estimate."""
+"""The probability that an interval contains the true value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """An effect and what is known of it; NaN where there is no interval or no test.
+    """An effect with its interval and p; NaN if there is no interval or no test.
 
     Attributes:
         effect: the estimate.
@@ -54,7 +54,7 @@ def with_variance(effect: float, variance: float, freedom: float, level: float =
 
 
 def t_interval(values: ArrayLike, level: float = LEVEL) -> Estimate:
-    """The mean of independent values, such as one for each seed, with its Student-t interval; none from one value."""
+    """The mean of independent values, such as one for each seed, with its Student-t interval (none from one value)."""
     x = np.asarray(values, np.float64)
     if x.size < 2:
         return Estimate(float(x.mean()) if x.size else math.nan)
@@ -62,10 +62,10 @@ def t_interval(values: ArrayLike, level: float = LEVEL) -> Estimate:
 
 
 def bits_per_byte_cells(left_SD: ArrayLike, right_SD: ArrayLike, bytes_D: ArrayLike) -> Array:
-    """Each document's part in (NLL of right - NLL of left) / (ln 2 x bytes): [S, D], positive where left is better.
+    """Each document's contribution to (NLL of right - NLL of left) / (ln 2 x bytes): [S, D], positive: left is better.
 
-    The mean over documents of a seed's row is exactly the difference in bits per byte, a ratio of sums over documents.
-    A cell is its first-order (delta-method) part in the ratio, so that the spread over documents is that of the ratio.
+    The mean over the documents of a seed is exactly the difference in bits per byte, a ratio of sums over documents.
+    A cell is its first-order (delta-method) contribution, so that the spread over documents is that of the ratio.
 
     Args:
         left_SD, right_SD: NLL in nats of the same documents and seeds.
@@ -80,11 +80,11 @@ def bits_per_byte_cells(left_SD: ArrayLike, right_SD: ArrayLike, bytes_D: ArrayL
 def crossed(cells: Sequence[Array], level: float = LEVEL, further: Iterable[tuple[float, float]] = ()) -> Estimate:
     """The mean over seeds and documents, both of which are samples, with a Student-t interval; none from one seed.
 
-    With several domains, the mean over domains: each has documents of its own, while the seeds are the same. The
-    variance of the mean is MS_seed/(S D) + MS_document/(S D) - MS_residual/(S D), never less than the last. Its degrees
-    of freedom are Satterthwaite's, drawn towards S - 1 by the seeds' share of the variance: with few seeds they are
-    estimated too high. Where neither seeds nor documents have an effect of their own, the interval is wider than its
-    level. Coverage by simulation is in docs/log.md.
+    With several domains it is the mean over domains, which have different documents but the same seeds. The variance of
+    the mean is MS_seed/(S D) + MS_document/(S D) - MS_residual/(S D), but at least MS_residual/(S D). Its degrees of
+    freedom are Satterthwaite's, moved towards S - 1 by the seeds' share of the variance, because with few seeds they
+    are estimated too high. If neither seeds nor documents have an effect, the interval is wider than its level.
+    Coverage by simulation is in docs/log.md.
 
     Source: Satterthwaite (1946), for the two-way random model without replication. Its resampling counterpart is
     Owen (2007), The pigeonhole bootstrap.
@@ -92,7 +92,7 @@ def crossed(cells: Sequence[Array], level: float = LEVEL, further: Iterable[tupl
     Args:
         cells: for each domain [S, D], as of `bits_per_byte_cells`; D may differ.
         level: of the interval.
-        further: (variance of the mean, degrees of freedom) of further independent sources, such as random draws.
+        further: (variance of the mean, degrees of freedom) of other independent sources, such as random draws.
     """
     seeds = cells[0].shape[0]
     effect = float(np.mean([x.mean() for x in cells]))
@@ -130,8 +130,8 @@ def _counts(documents: int, draws: int, seed: int) -> Array:
 def resampled_bits(nll_ASD: ArrayLike, bytes_D: ArrayLike, draws: int = 2_000, seed: int = 0) -> Array:
     """Bits per byte of each arm under resampled documents, the mean over seeds: [B, A].
 
-    The resamples are the same for all arms and seeds, so that differences of columns are paired by document; and they
-    depend on the number of documents and `seed` alone.
+    The resamples are the same for all arms and seeds, so that differences of columns are paired by document. They
+    depend only on the number of documents and on `seed`.
     """
     nll_DA = np.asarray(nll_ASD, np.float64).mean(axis=1).T
     weight_D = np.asarray(bytes_D, np.float64)
@@ -147,7 +147,7 @@ def paired_bootstrap(
     draws: int = 2_000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of bits per byte of right less those of left over resampled documents, these seeds given."""
+    """Percentile interval over resampled documents of bits per byte of right minus left, for these seeds."""
     both = resampled_bits(np.stack([np.asarray(left_SD), np.asarray(right_SD)]), bytes_D, draws, seed)
     low, high = np.quantile(both[:, 1] - both[:, 0], [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
@@ -159,7 +159,7 @@ def jackknife(statistic: Callable[[list[int]], float], count: int, level: float 
     Source: Tukey (1958): pseudo-values n theta - (n - 1) theta_without_i. Fewer than three seeds give no interval.
 
     Args:
-        statistic: of the positions of the seeds that are taken; at least two positions are given.
+        statistic: takes the positions of the seeds to use, at least two.
     """
     everything = list(range(count))
     if count < 2:
@@ -173,9 +173,9 @@ def jackknife(statistic: Callable[[list[int]], float], count: int, level: float 
 
 
 def holm(p_values: ArrayLike) -> Array:
-    """Holm's adjusted p of a family: to be compared with the level as they are. NaN stays out of the family.
+    """Holm's adjusted p of a family, to be compared with the level directly. NaN is not part of the family.
 
-    Source: Holm (1979): sorted, times the number not yet rejected, never falling, at most 1.
+    Source: Holm (1979): sorted p times the number not yet rejected, made non-decreasing, at most 1.
     """
     p = np.asarray(p_values, np.float64)
     adjusted = np.full(p.shape, np.nan)
@@ -187,14 +187,14 @@ def holm(p_values: ArrayLike) -> Array:
 
 
 def kendall(x: ArrayLike, y: ArrayLike) -> float:
-    """Kendall's tau-b, which allows for ties; NaN where one of both is constant."""
+    """Kendall's tau-b, which accounts for ties; NaN if x or y is constant."""
     signs = [np.sign(np.subtract.outer(v, v)) for v in (np.asarray(x, np.float64), np.asarray(y, np.float64))]
     scale = math.sqrt(float((signs[0] ** 2).sum()) * float((signs[1] ** 2).sum()))
     return float((signs[0] * signs[1]).sum()) / scale if scale > 0 else math.nan
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:
-    """Spearman's rank correlation, ties at their mean rank; NaN where one of both is constant."""
+    """Spearman's rank correlation, ties at their mean rank; NaN if x or y is constant."""
     ranks = [np.sign(np.subtract.outer(v, v)).sum(axis=1) for v in (np.asarray(x, float), np.asarray(y, float))]
     scale = math.sqrt(float((ranks[0] ** 2).sum()) * float((ranks[1] ** 2).sum()))
     return float(ranks[0] @ ranks[1]) / scale if scale > 0 else math.nan
@@ -215,7 +215,7 @@ def tau_interval(tau: float, count: int, level: float = LEVEL) -> tuple[float, f
     """An interval of Kendall's tau over `count` units (layers); NaN for fewer than five.
 
     Source: Fieller, Hartley and Pearson (1957): atanh(tau) is about normal with variance 0.437 / (n - 4). A tau
-    of 1 counts as half a discordant pair short of it.
+    of 1 is reduced as if half a pair were discordant.
     """
     if math.isnan(tau) or count < 5:
         return math.nan, math.nan
@@ -226,11 +226,11 @@ def tau_interval(tau: float, count: int, level: float = LEVEL) -> tuple[float, f
 
 
 def permutation_p(observed: float, permuted: ArrayLike) -> float:
-    """The share of permutations, the identity among them, whose statistic is at least as large as the observed one."""
+    """The share of permutations, including the identity, whose statistic is at least as large as the observed one."""
     values = np.asarray(permuted, np.float64)
     return float((1 + (values >= observed - 1e-12 * max(1.0, abs(observed))).sum()) / (1 + values.size))
 
 
 def overlap(left: Sequence[Hashable], right: Sequence[Hashable], k: int) -> float:
-    """The share of the first k of one ranking that are among the first k of the other; by chance, k over all."""
+    """The share of the first k of one ranking that are among the first k of the other; k / units by chance."""
     return len(set(left[:k]) & set(right[:k])) / k

@@ -1,4 +1,4 @@
-"""Student's t distribution in plain Python, so that intervals need no library of their own."""
+"""Student's t distribution in plain Python, so that intervals need no further library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import NormalDist
 _TINY = 1e-300
 _TERMS = 10_000
 _NORMAL_FROM = 1e7
-"""Degrees of freedom from which the normal distribution stands in: it differs by less than 1e-7."""
+"""From this many degrees of freedom the normal distribution is used; it differs by less than 1e-7."""
 
 
 def incomplete_beta(x: float, a: float, b: float) -> float:
@@ -51,7 +51,7 @@ def two_sided(t: float, freedom: float) -> float:
 
 @lru_cache(maxsize=256)
 def quantile(level: float, freedom: float) -> float:
-    """The t that |t| stays within with probability `level`; 12.7 for 0.95 and one degree of freedom."""
+    """The t such that |T| <= t has probability `level`; 12.7 for 0.95 and one degree of freedom."""
     if freedom >= _NORMAL_FROM:
         return NormalDist().inv_cdf(0.5 + level / 2.0)
     low, high = 0.0, 1.0

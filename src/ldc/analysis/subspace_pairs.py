@@ -1,4 +1,4 @@
-"""The likeness of updates over kinds of pairs: same domain, same seed, neither; a row for what they are averaged over.
+"""The similarity of updates for each kind of pair: same domain, same seed, or neither, averaged over components.
 
 Shapes: N runs, C components, S sides, T seeds.
 """
@@ -32,7 +32,7 @@ class Adapters:
 
     Attributes:
         runs: domain and seed of each.
-        stacks: gives, each time it is called, every component with its A [N, rank, in] and B [N, out, rank].
+        stacks: each call yields every component with its A [N, rank, in] and B [N, out, rank].
     """
 
     runs: tuple[tuple[str, int], ...]
@@ -40,7 +40,7 @@ class Adapters:
 
 
 class _Group(NamedTuple):
-    """What a row is averaged over: a component, a block of a layer, or a block of all layers."""
+    """The components that a row averages over: one component, a block of a layer, or a block of all layers."""
 
     block: str
     layer: int | None
@@ -49,17 +49,17 @@ class _Group(NamedTuple):
 
 
 def subspaces(model: str, adapters: Adapters) -> pd.DataFrame:
-    """How alike the updates of runs are, for each component, block of a layer and block.
+    """How similar the updates of runs are, for each component, block of a layer and block.
 
-    A component's A starts from (seed, component path) alone, whatever the domain. So pairs of one seed read alike
-    before anything is learned, and what they write is pulled together through it: `start` is shared.
+    A component's A is initialised from (seed, component path) only, whatever the domain. Pairs of one seed therefore
+    have similar input directions before training, which also draws their output directions together: `start` is shared.
 
-    The interval is a jackknife over seeds, these domains given; null for fewer than three seeds. `random` is what
-    independent uniformly random directions would give, and `random_deviation` the standard deviation of `similarity`
-    then, null where the start is shared. Pairs in which a run did not move are left out.
+    The interval is a jackknife over seeds, for these domains; null for fewer than three seeds. `random` is the value
+    expected for independent uniformly random directions, and `random_deviation` the standard deviation of `similarity`
+    for these, null if the start is shared. Pairs in which a run did not move are left out.
 
     Returns:
-        `COLUMNS`; nothing for fewer than two runs. A null component: mean over the block's; a null layer: over layers.
+        `COLUMNS`; no rows for fewer than two runs. Null component: mean over components; null layer: mean over layers.
     """
     if len(adapters.runs) < 2:
         return pd.DataFrame(columns=list(COLUMNS))
@@ -83,7 +83,7 @@ def subspaces(model: str, adapters: Adapters) -> pd.DataFrame:
 
 
 def _groups(components: list[Component]) -> Iterator[_Group]:
-    """A block, then its layers, each followed by its components."""
+    """Each block, then its layers, each followed by its components."""
     for block in BLOCKS:
         of_block = [n for n, c in enumerate(components) if c.block == block]
         if of_block:
@@ -96,7 +96,7 @@ def _groups(components: list[Component]) -> Iterator[_Group]:
 
 
 def _kinds(runs: tuple[tuple[str, int], ...]) -> dict[str, NDArray[np.bool_]]:
-    """Which pairs are of which kind, [N, N], each pair once."""
+    """The pairs of each kind as a mask [N, N], each pair once."""
     domains, seeds = (np.array(names) for names in zip(*runs, strict=True))
     domain, seed = domains[:, None] == domains, seeds[:, None] == seeds
     once = np.triu(np.ones(domain.shape, dtype=bool), 1)
@@ -104,7 +104,7 @@ def _kinds(runs: tuple[tuple[str, int], ...]) -> dict[str, NDArray[np.bool_]]:
 
 
 def _rows(mean: Likeness, runs: tuple[tuple[str, int], ...]) -> Iterator[tuple[tuple[Any, ...], tuple[int, int]]]:
-    """The columns from `pair` to `start`, and the counts of domains and seeds, of each kind of pair and side."""
+    """The columns from `pair` to `start`, and the counts of domains and seeds, for each kind of pair and side."""
     seed_N = np.array([seed for _, seed in runs])
     for kind, wanted in _kinds(runs).items():
         start = "shared" if kind == "domains" else "own"
@@ -122,7 +122,7 @@ def _rows(mean: Likeness, runs: tuple[tuple[str, int], ...]) -> Iterator[tuple[t
 
 
 def _interval(value_NN: Array, kept_NN: NDArray[np.bool_], seed_N: NDArray[Any], side: str) -> tuple[float, float]:
-    """The jackknife interval over seeds of the mean over pairs, within what the measure can be."""
+    """The jackknife interval over seeds of the mean over pairs, limited to the range of the measure."""
     total_TT, count_TT = (_by_seed(x, kept_NN, seed_N) for x in (value_NN, np.ones(value_NN.shape)))
 
     def mean(taken: list[int]) -> float:
@@ -138,15 +138,15 @@ def _interval(value_NN: Array, kept_NN: NDArray[np.bool_], seed_N: NDArray[Any],
 def _deviation(variance_NN: Array, kept_NN: NDArray[np.bool_], seed_N: NDArray[Any]) -> float:
     """The standard deviation of the mean over pairs of different seeds, if seeds are independent.
 
-    Two pairs of seeds are uncorrelated even if they share one. Pairs of the same two seeds, of whatever domains, count
-    as one: they would be one if A had stayed where it started, so for the other sides this is the most it can be.
+    Two pairs of seeds are uncorrelated even if they share one seed. Pairs of the same two seeds count as one pair,
+    whatever their domains. That is exact if A stays at its start, so for the other sides it is an upper bound.
     """
     total_TT = _by_seed(np.sqrt(variance_NN), kept_NN, seed_N)
     return float(np.sqrt((np.triu(total_TT + total_TT.T, 1) ** 2).sum())) / int(kept_NN.sum())
 
 
 def _by_seed(value_NN: Array, kept_NN: NDArray[np.bool_], seed_N: NDArray[Any]) -> Array:
-    """Sums over the pairs that are kept, for each two seeds among them: [T, T]."""
+    """Sums over the pairs that are kept, for every two of their seeds: [T, T]."""
     seeds = np.unique(seed_N[(kept_NN | kept_NN.T).any(axis=0)])
     of_NT = (seed_N[:, None] == seeds).astype(np.float64)
     return np.asarray(of_NT.T @ np.where(kept_NN, value_NN, 0.0) @ of_NT)

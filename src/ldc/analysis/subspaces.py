@@ -1,4 +1,4 @@
-"""How alike the updates of several runs are in one component: what they write to, what they read from, the whole.
+"""How similar the updates of several runs are in one component: their output space, input space and whole.
 
 Shapes: N runs, R rank, K = min(R, I, O) directions, I and O the input and output dimension, S the three sides.
 """
@@ -14,14 +14,14 @@ Array = NDArray[np.float64]
 SIDES = ("write", "read", "update")
 """The column space, the row space, and the update as a whole."""
 _DECIMALS = 12
-"""Kept of a similarity: rounding noise would make a tiny interval of what is the same."""
+"""Decimals kept of a similarity, so that rounding noise does not give equal values a tiny interval."""
 
 
 class Likeness(NamedTuple):
-    """Of each pair of runs, [S, N, N]; NaN where a run did not move.
+    """Similarity of each pair of runs, [S, N, N]; NaN where a run did not move.
 
     value: phi of the column spaces and of the row spaces, in [0, 1], and the cosine of the updates, in [-1, 1].
-    expected, variance: of the value, if the directions of the runs were independent and uniformly random.
+    expected, variance: of the value, for independent and uniformly random directions.
     """
 
     value: Array
@@ -40,8 +40,8 @@ class Directions(NamedTuple):
 def directions(a_NRI: ArrayLike, b_NOR: ArrayLike) -> Directions:
     """Singular vectors of B A from the factors, in float64; the product is never formed.
 
-    Source: with B = Q_B R_B and A' = Q_A R_A, B A = Q_B (R_B R_A') Q_A', and the middle is R x R. Being of the product,
-    they do not depend on how it is split into factors. Directions below the rounding of float64 are none.
+    Source: with B = Q_B R_B and A' = Q_A R_A, B A = Q_B (R_B R_A') Q_A', and the middle is R x R. They do
+    not depend on how the product is split into factors. Directions below the rounding of float64 are dropped.
     """
     a, b = np.asarray(a_NRI, np.float64), np.asarray(b_NOR, np.float64)
     q_b, r_b = np.linalg.qr(b)
@@ -54,11 +54,11 @@ def directions(a_NRI: ArrayLike, b_NOR: ArrayLike) -> Directions:
 
 
 def likeness(a_NRI: ArrayLike, b_NOR: ArrayLike) -> Likeness:
-    """Every run of a component against every other.
+    """The similarity of every two runs of a component.
 
     phi = norm(U1' U2)^2 / min(r1, r2), with U an orthonormal basis of the space and r its dimension (Hu et al. 2021,
-    LoRA, section 7.2, for i = j = r). Every direction counts alike in it, however faint. The cosine
-    <W1, W2> / (norm(W1) norm(W2)) of the updates weighs them by size: <W1, W2> = sum((B1'B2) o (A1 A2')), taken with
+    LoRA, section 7.2, for i = j = r). Every direction counts equally, however small. The cosine
+    <W1, W2> / (norm(W1) norm(W2)) of the updates weighs them by size: <W1, W2> = sum((B1'B2) o (A1 A2')), with
     B = U sigma and A = V'.
 
     For uniformly random spaces phi has mean max(r1, r2) / d and the variance `phi_variance`. The cosine of two updates
@@ -67,7 +67,7 @@ def likeness(a_NRI: ArrayLike, b_NOR: ArrayLike) -> Likeness:
 
     Args:
         a_NRI: A of each run.
-        b_NOR: B of each run; the scale of a run's update is of no matter.
+        b_NOR: B of each run; the scale of a run's update does not matter.
     """
     left, sigma, right = directions(a_NRI, b_NOR)
     rank_N = (sigma > 0).sum(axis=1)
@@ -88,8 +88,8 @@ def phi_variance(least: ArrayLike, most: ArrayLike, width: int) -> Array:
     """The variance of phi of two independent uniformly random spaces of dimensions p <= q in R^d.
 
     Source: the second moments of a uniformly random projector (Weingarten calculus of the orthogonal group):
-    var trace(P Q) = 2 p q (d - p) (d - q) / (d^2 (d - 1) (d + 2)); for p = q = 1 that of the square of one coordinate
-    of a random unit vector. phi is trace(P Q) / p.
+    var trace(P Q) = 2 p q (d - p) (d - q) / (d^2 (d - 1) (d + 2)); for p = q = 1 it is the variance of the square of
+    one coordinate of a random unit vector. phi is trace(P Q) / p.
     """
     p, q = np.asarray(least, np.float64), np.asarray(most, np.float64)
     if width < 2:

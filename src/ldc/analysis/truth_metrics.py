@@ -21,13 +21,13 @@ from ldc.plan.variants import Unit, units_of
 from ldc.tables import RUN, Frames
 
 OVER = "-over-"
-"""Stands between a metric and its reference."""
+"""The text between a metric and its reference in a name."""
 PAIRED, HALF = "shift", "shift-half"
-"""The metrics that are contrasts themselves: see `Truths.contrasts`."""
+"""The metrics that are contrasts already: see `Truths.contrasts`."""
 CONTRASTED = ("s", "effect", "gradient", "taylor")
 """Metrics of which a contrast is taken."""
 COUNTS = (1, 2, 4)
-"""Numbers of other variants that a reference is made of, beside all of them."""
+"""Numbers of other variants that make a reference; the mean of all others is a further one."""
 NORM_MEASURES = ("frobenius", "relative", "rms")
 """The columns of `norms` that are read; all other measures are from `importance`."""
 
@@ -37,11 +37,11 @@ Maps = Mapping[Case, Mapping[int, Mapping[str, Array]]]
 
 @dataclass(frozen=True)
 class Truths:
-    """All maps of one model's calibration, of its variants and of the model as it is; runs that are not done left out.
+    """The maps of one model's calibration: its variants and the unchanged model, only of runs that are done.
 
     Attributes:
         components: those that are adapted.
-        maps: what was measured of each case.
+        maps: the measures of each case.
         others: whether the maps of other variants may serve as a reference.
     """
 
@@ -65,8 +65,7 @@ class Truths:
         return np.bincount(self._index, weights=values_C, minlength=len(self.units)).astype(np.float64)
 
     def plain(self, case: Case, seed: int) -> dict[str, Array]:
-        """The scores that need no reference, [U] each, as far as they were measured: sums over the block's components,
-        of the SNR their mean.
+        """The measured scores that need no reference, [U] each: sums over the block's components, for SNR their mean.
 
         `rms` is log S_block - log sum sqrt(d_in d_out): the excess over equal movement of every element.
         """
@@ -82,16 +81,17 @@ class Truths:
     def contrasts(self, case: Case, seed: int) -> dict[str, Array]:
         """log of a metric minus the mean log of the same metric in reference maps of the same seed, [U] each.
 
-        Singles are the maps of the model as it is on the texts of `reference_names`; `several` is the mean of them;
-        `others` is the mean of all other variants of the same kind, strength and text, `others_4` of four of them,
-        evenly chosen, and `others_z` the excess over that mean in standard deviations of the others.
+        Single references are the maps of the unchanged model on the texts of `reference_names`; `several` is their
+        mean. `others` is the mean of all other variants of the same kind, strength and text, `others_4` of four evenly
+        chosen ones, and `others_z` the excess over that mean in standard deviations of the others.
 
-        `shift` is the log of (sum of the norms of the differences of this update and that of the model as it is, which
-        started alike and read the same samples, or ones drawn with the same random numbers) over (S_block of the
-        latter): a contrast of the updates themselves rather than of their norms. It too is set over other variants.
-        `shift-half` divides by the root of that S_block. Why: to first order an edit d of block i moves the gradient of
-        block j by F_ji d, F the curvature, and norm(F_ji) <= sqrt(norm(F_ii) norm(F_jj)): over the root of a block's
-        own curvature the edited block has the highest bound. S of a map with nothing to learn stands for curvature.
+        `shift` is log(sum of the norms of the differences between this update and that of the unchanged model, divided
+        by S_block of the latter). Both updates have the same start, and the same samples or samples drawn with the same
+        random numbers. It contrasts the updates themselves and not their norms. It too has contrasts with other
+        variants. `shift-half` divides by the root of that S_block. The reason: to first order an edit d of block i
+        moves the gradient of block j by F_ji d, where F is the curvature, and norm(F_ji) <= sqrt(norm(F_ii)
+        norm(F_jj)). Divided by the root of a block's own curvature, the edited block has the highest bound. S of a map
+        with nothing to learn is the estimate of curvature.
         """
         own = self._logs(case, seed)
         found: dict[str, Array] = {PAIRED: own[PAIRED]} if PAIRED in own else {}
@@ -110,7 +110,7 @@ class Truths:
         return found
 
     def _singles(self, case: Case, seed: int) -> dict[str, dict[str, Array]]:
-        """The logarithms in each single reference that is done, by its name."""
+        """The logarithms of each single reference that is done, by its name."""
         found = {name: Case("reference", (), 0.0, text) for name, text in reference_names(case).items()}
         return {name: self._logs(other, seed) for name, other in found.items() if seed in self.maps.get(other, {})}
 
@@ -123,7 +123,7 @@ class Truths:
         return logs
 
     def _others(self, case: Case, seed: int) -> list[tuple[Case, int]]:
-        """Cases of the same kind, strength and text that touch none of the same blocks; of `none` its other seeds."""
+        """Cases of the same kind, strength and text that change none of the same blocks; for `none` its other seeds."""
         if not self.others:
             return []
         if case.kind == "none":
@@ -142,12 +142,12 @@ _PLAIN = ("s", "relative", "rms", "effect", "gradient", "taylor", "snr", "weight
 
 
 def truths(frames: Frames, cases: Sequence[CaseRun], others: bool) -> Truths:
-    """What the long tables hold of the runs of a model's cases.
+    """The measures of a model's cases from the long tables.
 
-    A measure that was not taken, or is not a number for some component, is absent; a run without norms is not there.
+    A measure that was not taken, or is not finite for some component, is absent. A run without norms is left out.
 
     Args:
-        frames: `norms` and `importance`; of the norms the last step counts.
+        frames: `norms` (only the last step is used) and `importance`.
         cases: all of one model's calibration.
         others: see `Truths`.
     """
@@ -180,7 +180,7 @@ def _by_run(rows: pd.DataFrame, column: str, components: Iterable[Component]) ->
 
 
 def _over_others(metric: str, logs_U: Array, others_NU: Array) -> dict[str, Array]:
-    """The contrasts with so many other variants; none where there are none."""
+    """The contrasts of a metric with other variants; empty without any."""
     found = {}
     for count in (n for n in COUNTS if n < len(others_NU)):
         chosen = others_NU[np.arange(count) * len(others_NU) // count]
@@ -194,11 +194,11 @@ def _over_others(metric: str, logs_U: Array, others_NU: Array) -> dict[str, Arra
 
 
 def _log(values: Array) -> Array:
-    """The logarithm, of zero that of the least positive float."""
+    """The logarithm; zero is replaced by the smallest positive normal float."""
     return np.log(np.maximum(values, np.finfo(np.float64).tiny))
 
 
 def ranks(scores_U: Array, among: Sequence[int]) -> dict[int, int]:
-    """The rank of each of these places by descending score, 1 the highest; a tie counts against."""
+    """The rank of each of these places by descending score, 1 the highest; a tie gets its worst rank."""
     values = scores_U[list(among)]
     return {u: int((values >= scores_U[u]).sum()) for u in among}

@@ -1,4 +1,4 @@
-"""The report of a study: tables, figures, one page and a summary, rebuilt from the stored numbers alone."""
+"""The report of a study: tables, figures, one page and a summary, made only from the stored numbers."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def write_report(
 ) -> Path:
     """Write `tables/`, `figures/`, `summary.json` and `report.html` under `out`; the page last.
 
-    The same input gives the same bytes: no dates, no times, nothing of the machine.
+    The same input gives the same bytes: there are no dates and nothing about the machine.
 
     Args:
         out: the study's folder; made if absent.
-        study: the resolved study, which gives the order of models, domains and regimes.
-        frames: what is done so far; any table may be empty.
+        study: the resolved study; it sets the order of models, domains and regimes.
+        frames: tables of the runs that are done; any may be empty.
         runs: one line for each planned run, done or not.
         versions: package names and versions for the provenance.
-        synthetic: domains whose text is synthetic; labelled so wherever they are shown.
-        adapters: of a model, the stored ones of the ranked regime, whose subspaces are compared.
-        cases: of a model, the known truths of a calibration and their runs.
+        synthetic: domains whose text is synthetic; they are labelled wherever they are shown.
+        adapters: gives the stored adapters of a model's ranked regime, whose subspaces are compared.
+        cases: gives the known truths of a model's calibration and their runs.
 
     Returns:
         The path of the page.
 
     Raises:
         ValueError: a table lacks a column.
-        StoreError: a table of evidence in the folder is not one (`proof.read_proof`).
+        StoreError: a table of evidence in the folder is not valid (`proof.read_proof`).
         OSError: `out` cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Geometry of the page's line charts. The template draws it, so that the theme colours it."""
+"""Geometry of the page's line charts. The template draws them, so that the theme sets their colours."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 38, 8, 10, 36
 
 @dataclass(frozen=True)
 class Tick:
-    """A place on an axis in view-box units, and what stands there."""
+    """A place on an axis in view-box units, and its text."""
 
     at: float
     text: str
@@ -24,7 +24,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """One regime's line and, with several seeds, its band from least to greatest."""
+    """One regime's line and, with several seeds, the band of its range."""
 
     regime: str
     label: str
@@ -91,9 +91,9 @@ def chart(domain: str, means: pd.DataFrame, top: float) -> Chart:
     """The chart of one domain.
 
     Args:
-        domain: what the chart is called.
+        domain: the chart's title.
         means: regime, layer, mean, min, max (`figures.component_means`); not empty.
-        top: greatest value that must fit, shared by the charts of a model so that they compare.
+        top: largest value of the axis, the same for all charts of a model so that they can be compared.
     """
     layers = sorted({int(n) for n in means["layer"]})
     span = max(1, layers[-1] - layers[0])

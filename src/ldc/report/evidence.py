@@ -1,4 +1,4 @@
-"""What a study can show for its sentences: the tables of statistics and the ledger of claims."""
+"""The evidence of a study: the tables of statistics and the ledger of claims."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Evidence:
     subspaces: pd.DataFrame = field(default_factory=pd.DataFrame)
     ledger: tuple[Claim, ...] = ()
     calibration: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    """How often each metric names a known truth, table by table; empty of a study that is no calibration."""
+    """How often each metric finds a known truth, table by table; empty for a study that is no calibration."""
     proxy: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    """How far maps of LoRA and of full fine-tuning agree, table by table; without rows where no regime is full."""
+    """How far maps of LoRA and of full fine-tuning agree, table by table; without rows if no regime is full."""
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -58,13 +58,13 @@ def evidence(
     adapters: Callable[[str], Adapters] | None = None,
     cases: Callable[[str], list[CaseRun]] | None = None,
 ) -> Evidence:
-    """All statistics of a study; what its runs do not allow is empty. Of a calibration these are its own tables alone.
+    """All statistics of a study; a table that its runs do not allow is empty. A calibration has only its own tables.
 
     Args:
         study: the study.
         frames: tidied.
-        adapters: of a model, the stored ones of the ranked regime; without them nothing is said of subspaces.
-        cases: of a model, the known truths of a calibration and their runs.
+        adapters: gives the stored adapters of a model's ranked regime; without it the table of subspaces is empty.
+        cases: gives the known truths of a model's calibration and their runs.
     """
     if study.calibration is not None:
         truths = calibration_tables(study, frames, cases or (lambda _: []))
@@ -88,7 +88,7 @@ def evidence(
 
 
 def write_evidence(out: Path, found: Evidence) -> list[Path]:
-    """Write every table that has rows as Parquet and CSV below `out/tables`; one without rows is removed."""
+    """Write every table that has rows as Parquet and CSV below `out/tables`; remove the files of one without rows."""
     return [path for name, frame in found.tables.items() for path in write_optional(out, name, frame)]
 
 

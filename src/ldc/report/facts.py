@@ -29,12 +29,12 @@ def ensemble_size(regime: str) -> tuple[int, str] | None:
 
 
 def label(domain: str, synthetic: Iterable[str]) -> str:
-    """The domain's name, with a word where its text is synthetic."""
+    """The domain's name, marked if its text is synthetic."""
     return f"{domain} {SYNTHETIC}" if domain in synthetic else domain
 
 
 def number(value: float) -> str:
-    """Three significant digits, zeros at the end kept; nothing after the point from 100 on."""
+    """Three significant digits with trailing zeros kept; no decimals from 100 on."""
     return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:#.3g}"
 
 
@@ -80,7 +80,7 @@ def mean_scores(evaluation: pd.DataFrame, model: str, measure: str) -> pd.DataFr
 
 
 def seed_counts(evaluation: pd.DataFrame, model: str) -> pd.DataFrame:
-    """How many seeds stand behind each mean: domains x regimes."""
+    """The number of seeds in each mean: domains x regimes."""
     rows = by_family(own_domain(evaluation, model))
     return rows.groupby(["domain", "regime"])["seed"].nunique().unstack("regime").fillna(0).astype(int)
 
@@ -98,7 +98,7 @@ def recovery_scores(evaluation: pd.DataFrame, model: str) -> pd.DataFrame:
 
 
 def not_improved(evaluation: pd.DataFrame, model: str) -> list[str]:
-    """Domains in which adapting everything did not beat the pre-trained model, so that recovery has no meaning."""
+    """Domains in which adapting everything did not beat the pre-trained model, so recovery is undefined."""
     scores = mean_scores(evaluation, model, "bits_per_byte")
     if "pt" not in scores or "all" not in scores:
         return []

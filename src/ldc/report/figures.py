@@ -1,4 +1,4 @@
-"""The figures as files for papers: PNG, PDF and SVG, byte for byte the same from the same numbers."""
+"""The figures as files for papers: PNG, PDF and SVG. The same numbers give the same bytes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ METADATA: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None},
 }
 VALUES_FIT = 20
-"""Most layers for which values are printed in the cells of a heat map."""
+"""The largest number of layers for which a heat map prints its values."""
 
 
 def _layer_axis(axes: Axes, layers: Iterable[int]) -> None:
@@ -56,7 +56,7 @@ def _layer_axis(axes: Axes, layers: Iterable[int]) -> None:
 
 
 def component_means(norms: pd.DataFrame, model: str, domain: str) -> pd.DataFrame:
-    """S averaged over the adapted components: regime, layer, then mean, min and max over seeds, of the last step."""
+    """S at the last step, averaged over the adapted components: regime, layer, then mean, min and max over seeds."""
     rows = norms[(norms["model"] == model) & (norms["domain"] == domain) & norms["regime"].isin(list(REGIME_LINES))]
     by_seed = final_norms(rows).groupby(["regime", "layer", "seed"])["frobenius"].mean()
     return by_seed.groupby(["regime", "layer"]).agg(["mean", "min", "max"]).reset_index()
@@ -65,8 +65,8 @@ def component_means(norms: pd.DataFrame, model: str, domain: str) -> pd.DataFram
 def fig_norm(norms: pd.DataFrame, model: str, domain: str, synthetic: bool = False) -> Figure:
     """The origin's figure: S over layers in the attention-only (solid), MLP-only (dashed) and all (dotted) run.
 
-    y is the Frobenius norm S averaged over the components adapted in that layer, so that the three lines compare;
-    with several seeds the line is their mean and the band runs from the least to the greatest.
+    y is the Frobenius norm S averaged over the components adapted in that layer, so that the three lines can be
+    compared. With several seeds the line is their mean and the band is their range.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 3.8), layout="constrained")
@@ -102,8 +102,8 @@ def fig_blocks(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """S_block over layers of one adapter or checkpoint: attention solid, MLP dashed; a gap where a layer has no row.
 
     Args:
-        rows: records with layer, block and frobenius; those outside of both blocks are left out.
-        title: set over the figure.
+        rows: records with layer, block and frobenius; records of neither block are left out.
+        title: the figure's title.
     """
     sums: dict[str, dict[int, float]] = {block: {} for block in facts.BLOCKS}
     for row in rows:
@@ -136,7 +136,7 @@ def fig_blocks(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
 
 
 def _heat(axes: Axes, heat: pd.DataFrame, low: float, high: float, best: dict[str, list[int]]) -> None:
-    """One heat map; ranks 1 to 3 outlined and numbered, values printed where they fit."""
+    """Draw one heat map with ranks 1 to 3 outlined and numbered; values are printed if they fit."""
     colours = ramp()
     axes.imshow(
         heat.to_numpy(dtype=float),
@@ -210,7 +210,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 
 def save_as(figure: Figure, path: Path) -> Path:
-    """Write the figure in the format that the path's ending names, the same bytes from the same numbers."""
+    """Write the figure in the format of the path's suffix. The same numbers give the same bytes."""
     kind = path.suffix.lower().removeprefix(".")
     canvas = FigureCanvasAgg(figure)
     buffer = io.BytesIO()

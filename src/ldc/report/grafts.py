@@ -1,4 +1,4 @@
-"""One layer's adapters of the ranked run kept alone, or left out, and the layer trained alone: what each is worth."""
+"""The effect of one layer: its adapters kept alone or left out of the ranked run, and the layer trained alone."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ldc.tables import Frames
 
 LINES: Mapping[str, str] = {
     "keep": "kept alone: gain over PT",
-    "knock": "left out: loss against the whole run",
+    "knock": "left out: loss compared with the whole run",
     "solo": "trained alone: gain over PT",
 }
-"""What the lines say, in bits per byte; more is better for all but `knock`, where more is a layer missed more."""
+"""Labels of the lines, in bits per byte. For `keep` and `solo` more is better; for `knock` more is a larger loss."""
 
 
 def _way(regime: Regime) -> str | None:
@@ -25,9 +25,9 @@ def _way(regime: Regime) -> str | None:
 
 
 def worth(study: Study, frames: Frames, model: str) -> pd.DataFrame:
-    """domain, block, way, layer, mean, low, high: bits per byte, over seeds; empty where no such run is done.
+    """domain, block, way, layer, mean, low, high: bits per byte, over seeds; empty if no such run is done.
 
-    Members are named by their layer. A study that ranks single components has other members, and none here.
+    Members are named by their layer. The table is empty for a study that ranks single components.
     """
     scores = facts.own_domain(frames.evaluation, model)
     families = {name: way for name, regime in study.regimes.items() if (way := _way(regime)) is not None}

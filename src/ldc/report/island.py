@@ -1,4 +1,4 @@
-"""The numbers that the page's script draws from, as one JSON text that is safe inside of a script element."""
+"""The numbers that the page's script draws, as one JSON text that is safe inside a script element."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 def island_text(content: dict[str, Any]) -> str:
     """JSON in ASCII, without a character that could end or change the element around it.
 
-    `<` would begin `</script` or `<!--`; U+2028 and U+2029 were once line ends to scripts: none is left as it is.
+    `<` could begin `</script` or `<!--`. Older scripts read U+2028 and U+2029 as line ends. All of these are escaped.
     """
     text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"), sort_keys=True)
     for character, escape in _ESCAPES.items():
@@ -29,7 +29,7 @@ def island_text(content: dict[str, Any]) -> str:
 
 
 def _number(value: float) -> float | None:
-    """Four significant digits, a whole number without a point; null for what is not a number."""
+    """Four significant digits, whole numbers without a point; null for NaN and infinity."""
     if math.isnan(value) or math.isinf(value):
         return None
     short = float(f"{value:.4g}")
@@ -63,7 +63,7 @@ def _blocks(rows: pd.DataFrame, domains: list[str], layers: list[int]) -> dict[s
 
 
 def _marks(norms: pd.DataFrame, families: Iterable[str], domains: list[str], layers: list[int]) -> dict[str, Any]:
-    """How many members of a regime adapted each layer; without regimes that treat all layers alike."""
+    """The number of members of a regime that adapt each layer; regimes that treat all layers alike are left out."""
     held = maps.adapted_layers(norms)
     found = {}
     for family in families:
@@ -75,7 +75,7 @@ def _marks(norms: pd.DataFrame, families: Iterable[str], domains: list[str], lay
 
 
 def _nulls(study: Study, regimes: Iterable[str]) -> dict[str, str]:
-    """Regime -> the regime that adapts the same components alike, on shuffled text."""
+    """Regime -> the same regime on shuffled text."""
     chosen = {name: study.regimes[name] for name in regimes}
     return {
         name: other
@@ -86,7 +86,7 @@ def _nulls(study: Study, regimes: Iterable[str]) -> dict[str, str]:
 
 
 def model_data(study: Study, frames: Frames, model: str) -> dict[str, Any] | None:
-    """What can be chosen and seen in one model's maps; None where it has no norms.
+    """The choices and values of one model's maps; None if it has no norms.
 
     `maps[measure][regime][block]` holds steps, values [step][domain][layer], and low and high [domain][layer].
     """

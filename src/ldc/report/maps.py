@@ -14,7 +14,7 @@ from ldc.study.regimes import family_of
 
 @dataclass(frozen=True)
 class Measure:
-    """What a map can show. `signed` ones are around zero, and coloured so."""
+    """A quantity that a map can show. `signed` quantities are around zero and have a two-sided colour scale."""
 
     title: str
     meaning: str
@@ -23,17 +23,17 @@ class Measure:
 
 MEASURES: Mapping[str, Measure] = {
     "s": Measure("S", "sum of ‖ΔW‖ over the block’s components; no unit"),
-    "relative": Measure("S / ‖W‖", "sum over the block’s components; share of the weights’ norm"),
+    "relative": Measure("S / ‖W‖", "sum over the block’s components; relative to the norm of the weights"),
     "rms": Measure("S / √(d_in d_out)", "sum over the block’s components; RMS of one element"),
     "excess": Measure(
-        "Excess over size", "log of S over what the matrices’ sizes alone give, less its mean over the map", True
+        "Excess over size", "log of S divided by the value expected from matrix size, minus its mean over the map", True
     ),
-    "contrast": Measure("Contrast with other domains", "log of S over the mean S of the other domains", True),
+    "contrast": Measure("Contrast with other domains", "log of S divided by the mean S of the other domains", True),
     "content": Measure(
-        "Contrast with shuffled text", "log of S over S of the same run on the domain’s text, shuffled", True
+        "Contrast with shuffled text", "log of S divided by S of the same run on shuffled text of the domain", True
     ),
 }
-"""In the order they are offered; a measure that a study cannot give is left out."""
+"""The measures in the order of the menu; a measure that a study lacks is left out."""
 
 _PLACE = ["regime", "domain", "seed", "step", "block", "layer"]
 
@@ -41,13 +41,13 @@ _PLACE = ["regime", "domain", "seed", "step", "block", "layer"]
 def block_measures(norms: pd.DataFrame, nulls: Mapping[str, str]) -> pd.DataFrame:
     """Every measure of every block of one model's runs: `_PLACE`, then a column for each of `MEASURES`.
 
-    NaN where a measure has no meaning: nothing moved, a single domain, no run on shuffled text. The size null is
-    sqrt(d_in d_out) = S / rms, summed over components; `excess` is centred over the blocks, layers and domains of a
+    NaN where a measure is undefined: nothing moved, a single domain, no run on shuffled text. The size null is
+    sqrt(d_in d_out) = S / rms, summed over components. `excess` is centred over the blocks, layers and domains of a
     regime, seed and step.
 
     Args:
         norms: as in `tables.NORMS`, of one model.
-        nulls: the regime on shuffled text that stands against a regime, by that regime's name.
+        nulls: regime -> the same regime on shuffled text.
     """
     rows = norms[norms["block"].isin(BLOCKS)]
     size = rows["frobenius"] / rows["rms"].where(rows["rms"] > 0)
@@ -69,7 +69,7 @@ def block_measures(norms: pd.DataFrame, nulls: Mapping[str, str]) -> pd.DataFram
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean, least, greatest and number of seeds of each measure: the place without its seed, measure, then these."""
+    """Mean, minimum, maximum and number of seeds of each measure: the place without its seed, measure, then these."""
     place = [c for c in _PLACE if c != "seed"]
     long = table.melt(id_vars=_PLACE, value_vars=list(MEASURES), var_name="measure").dropna(subset="value")
     grouped = long.groupby([*place, "measure"], as_index=False)["value"]
@@ -77,7 +77,7 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def adapted_layers(norms: pd.DataFrame) -> pd.DataFrame:
-    """In how many of a family's runs each layer was adapted: domain, family, block, layer, runs, of.
+    """The number of a family's runs that adapt each layer: domain, family, block, layer, runs, of.
 
     Runs differ by member (`random3-mlp.01`), not by seed: a layer counts once for each member that holds it.
     """

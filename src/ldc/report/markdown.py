@@ -12,44 +12,44 @@ MISSING = "missing"
 
 MEASURES: Mapping[str, tuple[str, str]] = {
     "bits_per_byte": ("Bits per byte", "bits per byte of held-out text; lower is better; the primary measure"),
-    "recovery": ("Recovery", "share of the gain of Both over PT, from bits per byte; 0 = as PT, 1 = as good as all"),
+    "recovery": ("Recovery", "share of the gain of Both over PT, from bits per byte; 0 = as PT, 1 = as good as Both"),
     "inverse_perplexity": ("Inverse perplexity", "exp(-mean NLL per token), in (0, 1]; higher is better"),
 }
 """Title, and unit with direction, of each measure."""
 
 
 EVIDENCE: Mapping[str, str] = {
-    "claims": "the ledger: sentence, effect, interval (null with one seed), n, seeds, p, Holm's p, verdict and why",
-    "contrasts": "regimes against each other in bits per byte, positive: left is better; on the seeds that validate; "
+    "claims": "the claims: sentence, effect, interval (null with one seed), n, seeds, p, Holm's p, verdict and reason",
+    "contrasts": "differences between two regimes in bits per byte, on the validation seeds; positive: left is better; "
     "low, high: over seeds and documents (null with one seed); document_low, document_high: over documents alone; "
-    "rank_p: among random draws, one-sided; p there is against the mean of the draws",
-    "stability": "Kendall's tau-b of S_block and overlap of the first k layers between seeds; chance: k over layers",
-    "excess": "log S_block over a null map: matrix sizes (size, size-out), shuffled text, other domains, a reference",
-    "soloist": "every layer's block tuned alone: score of the ranking seeds, gain in bits per byte below PT",
+    "rank_p: one-sided, from the rank among random draws; p: against the mean of the draws",
+    "stability": "Kendall's tau-b of S_block and overlap of the first k layers between seeds; chance: k / layers",
+    "excess": "log(S_block / null map); nulls: matrix size (size, size-out), shuffled text, other domains, a reference",
+    "soloist": "every layer's block tuned alone: score from the ranking seeds, gain in bits per byte below PT",
     "soloist_summary": "tau-b of score and gain over layers, regret and rank of the layer with the highest score",
-    "predictors": "which measure tells the gain of every layer alone: tau-b, mean over domains, p and Holm's p; regret "
-    "and rank by gain of the layer it would choose; measures from the seeds that rank",
+    "predictors": "how well measures predict the gain of every layer alone: tau-b, mean over domains, p, Holm's p; "
+    "regret and rank by gain of the layer it would choose; measures come from the ranking seeds",
     "decomposition": "shares of layer, domain, interaction and seed in log S_block; a negative estimate counts as 0",
-    "proxy": "every component's update under full fine-tuning and LoRA; share_top_<r>: of S^2 of a full update within "
-    "its best approximation of rank r",
+    "proxy": "every component's update under full fine-tuning and LoRA; share_top_<r>: share of S^2 of a full update "
+    "that its best rank-r approximation holds",
     "proxy_runs": "bits per byte of held-out text under PT, full fine-tuning and LoRA; loss of the first and last step",
     "proxy_summary": "how far the maps of full fine-tuning (left) and LoRA (right) agree: tau-b of S_block over units, "
-    "mean over cells (domain, seed); low, high: over seeds; layers_low, layers_high: over layers; across: unlike "
-    "seeds; ceiling: a method with itself under another seed",
-    "map_similarity": "tau-b and Pearson's r of log S_block between domains, over pairs of different seeds; where left "
-    "and right are the same, between seeds of one domain",
-    "subspaces": "likeness of the updates of two runs of the ranked regime: phi of the spaces written to and read "
-    "from, cosine of the whole (update); random: of random directions; low, high: over seeds; no component: mean over "
-    "the block's, no layer: over layers; domains: pairs of one seed, whose A started alike, so mostly not learned",
-    "planted": "of a calibration: rank of every changed block by every metric, and the block put first in its place; "
+    "mean over cells (domain, seed); low, high: over seeds; layers_low, layers_high: over layers; across: "
+    "different seeds; ceiling: a method with itself under another seed",
+    "map_similarity": "tau-b and Pearson's r of log S_block between domains, over pairs of different seeds; rows with "
+    "left = right compare the seeds of one domain",
+    "subspaces": "similarity of the updates of two runs of the ranked regime: phi of the output space (write) and of "
+    "the input space (read), cosine of the update; random: expected for random directions; low, high: over seeds; null "
+    "component: mean over components; null layer: mean over layers; domains: pairs of one seed, which start with one A",
+    "planted": "of a calibration: rank of every changed block by every metric, and the block that ranked first; "
     "strength: standard deviations of noise, or optimiser steps of a teacher",
-    "planted_summary": "shares of changed blocks (plants) found first and among three, over seeds, with intervals over "
-    "blocks, and the mean reciprocal rank; chance is a metric",
-    "planted_confusion": "which half of a layer was named where which was changed",
-    "planted_nothing": "nothing changed: the block that stands out most from the median block, in nats",
-    "planted_above": "share of cases that stand out more than anything does where nothing is changed (bound)",
-    "planted_power": "cases in which the score that the study ranks by, mean over ranking seeds, puts the changed "
-    "block first of all, and first of its half",
+    "planted_summary": "shares of changed blocks that ranked first, or among the first three, mean over seeds, with "
+    "intervals over blocks, and the mean reciprocal rank; plants: changed blocks; chance is one of the metrics",
+    "planted_confusion": "which half of a layer (attention or MLP) was changed, and which ranked first",
+    "planted_nothing": "nothing changed: the largest excess of a block over the median block, in nats",
+    "planted_above": "share of cases with a larger excess than any block has where nothing is changed (bound)",
+    "planted_power": "cases in which the study's ranking score, mean over ranking seeds, ranks the changed block first "
+    "of all blocks, and first of its half",
 }
 """What the tables of statistics hold."""
 
@@ -69,12 +69,12 @@ def grid(header: list[str], rows: Iterable[list[str]], left: int = 1) -> str:
 
 
 def seeds_phrase(count: int) -> str:
-    """What stands behind a mean, in words that do not promise an interval."""
+    """How many seeds a mean is over, in words that do not promise an interval."""
     return "1 seed: no interval" if count == 1 else f"means over {count} seeds"
 
 
 def _validation_cells(table: pd.DataFrame, scored: pd.DataFrame, synthetic: Iterable[str]) -> list[list[str]]:
-    """Four decimals; `missing` where no run is done, `n/a` where a run is done but the measure cannot be had."""
+    """Four decimals; `missing` where no run is done, `n/a` where a run is done but the measure is undefined."""
     rows = []
     for position, domain in enumerate(table["Domain"]):
         cells = [
@@ -98,9 +98,9 @@ def validation_markdown(
     Args:
         model: the model's name.
         tables: `validation_table` by measure.
-        counts: seeds behind each cell, domains x column names.
+        counts: number of seeds of each cell, domains x column names.
         seeds: seeds the study asks for.
-        undefined: domains in which recovery has no meaning.
+        undefined: domains in which recovery is undefined.
         synthetic: domains of synthetic text.
     """
     parts = [f"# Validation: {model}\n\nScored on held-out text of the domain trained on; {seeds_phrase(seeds)}.\n"]
@@ -122,7 +122,7 @@ def validation_markdown(
 
 
 def norm_summary_markdown(model: str, summary: pd.DataFrame, full: str, synthetic: Iterable[str]) -> str:
-    """The origin's norm table, with what is averaged over what."""
+    """The origin's norm table, with a note on what each mean is over."""
     rows, previous = [], None
     for _, row in summary.iterrows():
         domain = str(row["Domain"])
@@ -133,18 +133,18 @@ def norm_summary_markdown(model: str, summary: pd.DataFrame, full: str, syntheti
         "S_block: Frobenius norms of the effective update, summed over a block's components; no unit.\n"
         f"Neither high nor low is better. Full run: mean over the top layers in the `{full}` run. Ensemble:\n"
         "mean over the same layers in the `top<k>` run. Solo: the top layer in the `top1` run. Means over\n"
-        "seeds. A run with fewer adapters puts the same loss on fewer matrices, so larger norms there are\n"
-        "expected.\n"
+        "seeds. A run with fewer adapters puts the same loss on fewer matrices, so its norms are expected\n"
+        "to be larger.\n"
     )
     return f"# Norms of the highest-ranked layers: {model}\n\n{note}\n{grid(list(summary.columns), rows, left=2)}"
 
 
 def tables_readme() -> str:
-    """What each file of the folder holds; of those of statistics there are only those that the runs allow."""
+    """What each file of the folder holds. A table of statistics is only written if the runs allow it."""
     lines = [
-        ("norms.{parquet,csv}", "norms of every component's update: each run, at the steps where they were taken"),
+        ("norms.{parquet,csv}", "norms of every component's update, for each run and snapshot step"),
         ("evaluation.{parquet,csv}", "held-out scores of every run; `nll` is the total in nats"),
-        ("ranking.{parquet,csv}", "layers by score, rank 1 the highest; no seed: by the mean over seeds, as selected"),
+        ("ranking.{parquet,csv}", "layers by score, rank 1 the highest; null seed: mean over the ranking seeds"),
         ("validation_<model>.csv", "bits per byte (lower is better), mean over seeds; empty where no run is done"),
         ("validation_<model>.md", "the same, with inverse perplexity (higher is better) and recovery (1 = as `all`)"),
         (
@@ -153,12 +153,12 @@ def tables_readme() -> str:
         ),
     ]
     lines.append(
-        ("overlap.{parquet,csv}", "how many test documents the training text holds whole, or shares 13 words with")
+        ("overlap.{parquet,csv}", "how many test documents the training text contains whole, or shares 13 words with")
     )
     lines.append(
         (
             "importance.{parquet,csv}",
-            "measures beside S of each component: output effect; saliency, SNR, norm of the base",
+            "other measures of each component: output effect; saliency, SNR and norm of the base weights",
         )
     )
     lines += [(f"{name}.{{parquet,csv}}", what) for name, what in EVIDENCE.items()]

@@ -9,7 +9,7 @@
   const $ = (selector, root = document) => root.querySelector(selector);
   const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  // Numbers as the tables write them: three digits that count, none after the point from 100 on.
+  // Numbers as in the tables: three significant digits, no decimals from 100 on.
   function number(v) {
     const size = Math.abs(v);
     if (size >= 99.95) return v.toFixed(0);
@@ -26,7 +26,7 @@
     return element;
   }
 
-  // The state of the controls lives in the address, so that every view is a link.
+  // The address holds the state of the controls, so that every view has a link.
   function readAddress() {
     const hash = location.hash.slice(1);
     if (!hash.startsWith("view?")) return false;
@@ -41,7 +41,7 @@
     history.replaceState(null, "", text ? "#view?" + text : location.pathname + location.search);
   }
 
-  // What can be shown of a model: the wish where it can be met, else the nearest thing that can.
+  // The view of a model: the chosen one if the model has it, else the closest one it has.
   function view(model) {
     const has = (m, r) => model.maps[m] && model.maps[m][r];
     const regime = model.regimes.includes(state.regime) ? state.regime : model.regimes.includes(data.regime) ? data.regime : model.regimes[0];
@@ -155,7 +155,7 @@
       svg.append(line);
       s.points.forEach((p, i) => there(i) && !there(i - 1) && !there(i + 1) && svg.append(make("circle", { class: "dot " + s.look, cx: x(p[0]), cy: y(p[1]), r: 2.5 })));
     }
-    // Names at the ends of lines, pushed apart where they would overlap.
+    // Names at the ends of lines are moved apart where they would overlap.
     let floor = Infinity;
     const tagged = series.filter((s) => s.tag && s.points.at(-1)[1] !== null).sort((a, b) => a.points.at(-1)[1] - b.points.at(-1)[1]);
     for (const s of tagged) {
@@ -267,7 +267,7 @@
     return found;
   }
 
-  // Arrow keys walk over the cells of a map; one cell of each is in the tab order.
+  // Arrow keys move over the cells of a map; one cell of each map is in the tab order.
   function walk(article, figure) {
     const table = $("table", figure), rows = $$("tbody tr", figure).map((row) => $$("td", row));
     table.setAttribute("role", "grid");
@@ -334,13 +334,13 @@
     chooser.closest("form").hidden = false;
     chooser.addEventListener("input", () => change("model", chooser.value));
   }
-  // Only what can be scrolled is a stop of the keyboard.
+  // Only parts that can be scrolled are in the tab order.
   const sizes = new ResizeObserver((seen) => seen.forEach(({ target }) => {
     if (target.scrollWidth > target.clientWidth + 1) target.tabIndex = 0;
     else if (target !== document.activeElement) target.removeAttribute("tabindex");
   }));
   $$(".scroll").forEach((part) => sizes.observe(part));
-  // What is folded is printed too.
+  // Print folded parts too.
   let folded = [];
   addEventListener("beforeprint", () => { folded = $$("details:not([open])"); for (const part of folded) part.open = true; });
   addEventListener("afterprint", () => { for (const part of folded) part.open = false; });

@@ -1,7 +1,7 @@
 """The page: one HTML file that opens offline and loads nothing.
 
-The server draws all of it. The one script, allowed by its hash, redraws the maps when another view is chosen; where
-scripts are off, the page shows the default view.
+The HTML holds the complete default view. The one script, allowed by its hash, redraws the maps when the reader chooses
+another view. Without scripts the page shows the default view.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from ldc.tables import Frames
 
 _HERE = Path(__file__).parent
 _CONTROLS = ("bottom", "foreign", "random", "first", "last", "spaced")
-"""Ways of choosing layers that make a regime a control, with a table beside the origin's columns."""
+"""Ways of choosing layers that make a regime a control. Controls have a table of their own."""
 _BETTER = {"bits_per_byte": "lower", "inverse_perplexity": "higher", "recovery": "higher"}
 
 
 def _heat_map(study: Study, frames: Frames, model: str, synthetic: frozenset[str]) -> dict[str, Any] | None:
-    """Both blocks' cells on one scale; None where the ranked regime has no norms."""
+    """The cells of both blocks on one scale; None if the ranked regime has no norms."""
     regime = study.selection.regime
     maps = {b: facts.layer_map(frames.norms, model, regime, b, study.domains) for b in facts.BLOCKS}
     values = [float(v) for heat in maps.values() for v in heat.to_numpy(dtype=float).ravel() if not math.isnan(v)]
@@ -84,7 +84,7 @@ def _columns(study: Study, evaluation: pd.DataFrame) -> tuple[list[str], list[st
 
 
 def _spreads(evaluation: pd.DataFrame, model: str, measure: str) -> dict[tuple[str, str], str]:
-    """`min to max` over seeds, and over a family's members, where a cell has at least two."""
+    """Range over seeds, and over a family's members, for each cell with at least two values."""
     if measure != "bits_per_byte":
         return {}
     grouped = facts.own_domain(evaluation, model).groupby(["domain", "regime"])[measure]
@@ -94,7 +94,7 @@ def _spreads(evaluation: pd.DataFrame, model: str, measure: str) -> dict[tuple[s
 
 
 def _gains(proof: Proof, model: str) -> dict[tuple[str, str], str]:
-    """The interval of the gain over PT, where the contrasts have it, by domain and regime."""
+    """The interval of the gain over PT by domain and regime, if the contrasts have it."""
     rows = proof.contrasts[(proof.contrasts["model"] == model) & (proof.contrasts["right"] == "pt")]
     rows = rows.dropna(subset=["low", "high"])
     return {
@@ -140,7 +140,7 @@ def _validation(
 def _tables(
     study: Study, frames: Frames, model: str, synthetic: frozenset[str], proof: Proof
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """The three validation tables, and that of the controls, None where there are none."""
+    """The three validation tables, and the table of controls (None without controls)."""
     evaluation = facts.by_family(frames.evaluation)
     shown, controls = _columns(study, evaluation)
     gains, trainable = _gains(proof, model), facts.trainable(evaluation, model)
@@ -204,7 +204,7 @@ def _count(value: float) -> str:
 
 
 def _run_matrix(study: Study, runs: list[RunLine], model: str) -> dict[str, Any]:
-    """Done of planned, domains x regimes; the members of a family together."""
+    """Runs done and planned, domains x regimes; the members of a family are counted together."""
     own = [(r.domain, family_of(r.regime), r.status) for r in runs if r.model == model]
     planned = Counter((domain, regime) for domain, regime, _ in own)
     done = Counter((domain, regime) for domain, regime, status in own if status == "done")
@@ -222,7 +222,7 @@ def _choices(data: dict[str, Any] | None) -> dict[str, list[tuple[str, str]]]:
     """Value and text of the controls' options for one model."""
     if data is None:
         return {}
-    blocks = [("both", "both"), ("attn", "attention"), ("mlp", "MLP")]
+    blocks = [("both", "both blocks"), ("attn", "attention"), ("mlp", "MLP")]
     marks = [("ranked", "highest-ranked"), *((m, m) for m in data["marks"]), ("none", "none")]
     return {
         "regime": [(r, r) for r in data["regimes"]],
@@ -274,7 +274,7 @@ def _island(study: Study, data: list[dict[str, Any]]) -> str:
 
 
 def _known(model: str, section: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page tells first of a model's known truths."""
+    """The first part of the page on a model's known truths."""
     nothing = [f"N{line[1:]}.".replace("\n ", "") for line in nothing_sentences(section["nothing"])]
     return {"model": model, "power": power_sentence(section), "nothing": nothing, "runs": section["runs"]}
 
@@ -288,9 +288,9 @@ def render(
     proof: Proof | None = None,
     calibration: Mapping[str, Any] | None = None,
 ) -> str:
-    """The page as HTML, the same to the byte from the same input; parts without numbers are left out.
+    """The page as HTML. The same input gives the same bytes; parts without numbers are left out.
 
-    With `calibration` (`truth_summary.sections`) it is the page of known truths, without maps and scores.
+    With `calibration` (from `truth_summary.sections`) it is the page of known truths, without maps and scores.
     """
     proof = proof or Proof()
     lines = sorted(runs, key=lambda r: (r.model, r.domain, r.regime, r.seed))

@@ -1,4 +1,4 @@
-"""Colours: one ramp even in lightness, so that it reads in grey, and three lines that differ in dash as well as hue."""
+"""Colours: a ramp with even steps of lightness, readable in grey, and three lines that differ in dash and hue."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def ramp(dark: bool = False) -> list[str]:
 
 
 def signed_ramp(dark: bool = False) -> list[str]:
-    """`LEVELS` + 1 colours for values around zero: orange below, grey at zero, blue above; alike in depth."""
+    """`LEVELS` + 1 colours for values around zero: orange below, grey at zero, blue above, with equal contrast."""
     colours = []
     for step in range(LEVELS + 1):
         t = 2 * step / LEVELS - 1
@@ -62,7 +62,7 @@ def signed_ramp(dark: bool = False) -> list[str]:
 
 
 def over(colour: str) -> str:
-    """Black or white, whichever reads better on a colour: contrast 4.58 at least (WCAG 2.2)."""
+    """Black or white, whichever is easier to read on a colour: contrast at least 4.58 (WCAG 2.2)."""
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     light = sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear))
@@ -70,7 +70,7 @@ def over(colour: str) -> str:
 
 
 def level(value: float, low: float, high: float) -> int:
-    """The step of the ramp for a value between low and high; the middle where they are equal."""
+    """The step of the ramp for a value between low and high; the middle step if these are equal."""
     if not high > low:
         return LEVELS // 2
     share = (value - low) / (high - low)

@@ -1,4 +1,4 @@
-"""Geometry of the evidence: every layer alone against its score, intervals on one scale, recovery over strength."""
+"""Geometry of the evidence: gain of every layer alone over its score, intervals, recovery over strength."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ BAR_WIDTH, BAR_HEIGHT = 200, 18
 
 @dataclass(frozen=True)
 class Dot:
-    """One layer tuned alone: where it stands, its whisker from y_low to y_high (None without an interval).
+    """One layer tuned alone: its position, and its whisker from y_low to y_high (None without an interval).
 
-    `text` names the layers that stand out: the three of largest score and of largest gain in their block; it stands at
-    `place`.
+    `text` labels the three layers of largest score and the three of largest gain in a block; `place` is its position.
     """
 
     x: float
@@ -34,7 +33,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Scatter:
-    """One domain's layers, gain over score, in a view box of WIDTH x HEIGHT; `zero` is the height of no gain."""
+    """One domain's layers, gain over score, in a view box of WIDTH x HEIGHT; `zero` is the y of no gain."""
 
     domain: str
     alt: str
@@ -46,7 +45,7 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Interval:
-    """A point and its interval as x in a strip of BAR_WIDTH; None where there is none."""
+    """A point and its interval as x in a strip of BAR_WIDTH; None if missing."""
 
     at: float | None
     bar: tuple[float, float] | None
@@ -54,7 +53,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Curve:
-    """One metric's recovery over strengths: a path, its points, and a number from 0 that chooses its look."""
+    """One metric's recovery over strengths: a path, its points, and the number of its line style, from 0."""
 
     metric: str
     look: int
@@ -64,7 +63,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Trace:
-    """One line over layers, with its band from least to greatest over seeds (empty without one)."""
+    """One line over layers, with the band of its range over seeds (empty without one)."""
 
     way: str
     path: str
@@ -73,7 +72,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Profile:
-    """Lines over layers of one domain and block, in a view box of WIDTH x HEIGHT; `zero` is the height of zero."""
+    """Lines over layers of one domain and block, in a view box of WIDTH x HEIGHT; `zero` is the y of zero."""
 
     title: str
     block: str
@@ -99,9 +98,9 @@ def scatter(domain: str, rows: pd.DataFrame, gains: tuple[float, float]) -> Scat
     """The scatter of one domain.
 
     Args:
-        domain: what the chart is called.
+        domain: the chart's title.
         rows: block, layer, score (of the ranked run), gain, low, high (bits per byte below PT); not empty.
-        gains: least and greatest that must fit, shared by the domains of a model so that they compare.
+        gains: smallest and largest gain of the axis, the same for all domains of a model so that they can be compared.
     """
     xs = steps_between(float(rows["score"].min()), float(rows["score"].max()))
     ys = steps_between(min(0.0, gains[0]), max(0.0, gains[1]))
@@ -137,7 +136,7 @@ def scatter(domain: str, rows: pd.DataFrame, gains: tuple[float, float]) -> Scat
 
 
 def _labelled(dots: Sequence[Dot]) -> tuple[Dot, ...]:
-    """The dots with places for their texts, from left to right each where it covers no other text if there is room."""
+    """The dots with places for their labels, chosen from left to right so that labels do not overlap if possible."""
     places: dict[int, tuple[float, float]] = {}
     for n in sorted((n for n, dot in enumerate(dots) if dot.text), key=lambda n: dots[n].x):
         dot, wide = dots[n], 6.0 * len(dots[n].text)
@@ -160,11 +159,11 @@ def profile(
     """Lines over layers.
 
     Args:
-        title: what the chart is called.
+        title: the chart's title.
         block: attn or mlp, for its colour.
-        lines: layer, mean, low, high of each line, by a word that chooses its look; none empty.
-        names: what each line says.
-        reach: least and greatest that must fit, shared by the charts of a model so that they compare.
+        lines: layer, mean, low, high of each line, by the name of its line style; none empty.
+        names: the label of each line.
+        reach: smallest and largest value of the axis, the same for all charts of a model so that they can be compared.
     """
     ys, layers = (
         steps_between(min(0.0, reach[0]), max(0.0, reach[1])),
@@ -185,7 +184,7 @@ def profile(
         band = f"M{'L'.join([*points(table, 'high'), *reversed(points(table, 'low'))])}Z" if spread else ""
         traces.append(Trace(way, "M" + "L".join(points(table, "mean")), band))
         peak = table.loc[table["mean"].idxmax()]
-        peaks.append(f"{names[way]}, most in layer {int(peak['layer'])}, {float(peak['mean']):.4f}")
+        peaks.append(f"{names[way]}, highest in layer {int(peak['layer'])}, {float(peak['mean']):.4f}")
     every = next(s for s in (1, 2, 4, 5, 10, 20, 50, 1000) if (last - first) / s <= 12)
     return Profile(
         title=title,
@@ -199,7 +198,7 @@ def profile(
 
 
 def intervals(rows: pd.DataFrame) -> tuple[list[Interval], float]:
-    """Effects with low and high in strips of BAR_WIDTH, zero in the middle; and how far the scale reaches."""
+    """Effects with low and high in strips of BAR_WIDTH with zero in the middle, and the largest value of the scale."""
     values = rows[["effect", "low", "high"]].astype(float)
     reach = float(np.nanmax(values.abs().to_numpy(), initial=0.0)) or 1.0
     ends = (-reach, reach)
@@ -217,7 +216,7 @@ def curves(rows: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[Curve], lis
 
     Args:
         rows: metric, strength, share.
-        metrics: in the order of their looks.
+        metrics: in the order of their line styles.
     """
     strengths = sorted(float(s) for s in rows["strength"].unique())
     right, bottom = WIDTH - RIGHT - 8, HEIGHT - BOTTOM

@@ -1,4 +1,4 @@
-"""The tables of evidence beside the four long ones: found by name in a study's folder, checked, and each optional."""
+"""The tables of evidence: read by name from a study's folder and checked; each is optional."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COLUMNS = {
     ),
     "overlap": _names("train_domain eval_domain documents exact_documents ngram_documents"),
 }
-"""Columns that the page needs of each table; further ones are left alone."""
+"""The columns that the page needs of each table; other columns are ignored."""
 VERDICTS = ("supported", "contradicted", "undecided")
 
 
@@ -40,7 +40,7 @@ def _none(name: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Proof:
-    """The tables of `COLUMNS`; one that is not there is empty, and its part of the page is left out."""
+    """The tables of `COLUMNS`; a missing table is empty, and its part of the page is left out."""
 
     claims: pd.DataFrame = field(default_factory=lambda: _none("claims"))
     contrasts: pd.DataFrame = field(default_factory=lambda: _none("contrasts"))
@@ -56,10 +56,10 @@ class Proof:
 def read_proof(out: Path) -> Proof:
     """The evidence in a study's folder: `tables/<name>.parquet`, else `.csv`.
 
-    Known truths also come from `calibration/<model>/tables`, where `ldc calibrate -o` was told to write there.
+    Known truths are also read from `calibration/<model>/tables`, a place for the output of `ldc calibrate -o`.
 
     Raises:
-        StoreError: a table cannot be read, lacks columns, or holds a verdict that is none.
+        StoreError: a table cannot be read, lacks columns, or holds an unknown verdict.
     """
     tables = {f.name: _table(out / "tables", f.name) for f in fields(Proof)}
     folders = sorted(p for p in (out / "calibration").glob("*/tables") if p.is_dir())
@@ -68,7 +68,7 @@ def read_proof(out: Path) -> Proof:
     unknown = sorted(set(map(str, tables["claims"]["verdict"])) - set(VERDICTS))
     if unknown:
         raise StoreError(
-            f"{out / 'tables' / 'claims'}: `{unknown[0]}` is no verdict (known: {', '.join(VERDICTS)}); "
+            f"{out / 'tables' / 'claims'}: `{unknown[0]}` is not a verdict (known: {', '.join(VERDICTS)}); "
             f"delete the table and run: ldc report {out}"
         )
     return Proof(**tables)

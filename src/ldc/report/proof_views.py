@@ -1,4 +1,4 @@
-"""What the page shows of the evidence: ledger, contrasts, every layer alone, known truths. Frames in, records out."""
+"""The page's view of the evidence: claims, contrasts, every layer alone, known truths. Frames in, records out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ldc.analysis.claims import ONE_SEED
 from ldc.analysis.predictors import MEASURES
 from ldc.analysis.statistics import wilson
 from ldc.analysis.truth_metrics import OVER
@@ -17,16 +18,16 @@ from ldc.report.proof import VERDICTS, Proof
 from ldc.report.truth_words import label, title_of
 
 CONTRASTS = {
-    "top-random": "top layers against random ones",
-    "top-bottom": "top layers against the lowest-ranked",
-    "top-first": "top layers against the first",
-    "top-last": "top layers against the last",
-    "top-spaced": "top layers against evenly spaced ones",
-    "top-foreign": "top layers against other domains’ top",
-    "mlp-attn": "MLP against attention",
-    "mlp-attn-equal": "MLP against attention, as many parameters",
+    "top-random": "top layers vs random layers",
+    "top-bottom": "top layers vs the lowest-ranked",
+    "top-first": "top layers vs the first",
+    "top-last": "top layers vs the last",
+    "top-spaced": "top layers vs evenly spaced layers",
+    "top-foreign": "top layers vs top layers of other domains",
+    "mlp-attn": "MLP vs attention",
+    "mlp-attn-equal": "MLP vs attention, equal number of parameters",
 }
-"""What the kinds of contrast in the tables are called on the page."""
+"""The page's names for the kinds of contrast in the tables."""
 
 
 def _absent(value: object) -> bool:
@@ -34,7 +35,7 @@ def _absent(value: object) -> bool:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A number with its sign, a true minus; a zero has none."""
+    """A number with its sign and a true minus; zero has no sign."""
     text = f"{value:+.{digits}f}".replace("-", "−")
     return text[1:] if float(f"{value:.{digits}f}") == 0 else text
 
@@ -48,7 +49,7 @@ def _between(low: object, high: object, level: object = None, digits: int = 3) -
 
 
 def p_text(value: object) -> str:
-    """`.03`-like p values: two digits that count, `< .001` below; empty where there is none."""
+    """A p value as text: `0.030`, `0.25`, `< 0.001`; empty if there is none."""
     if _absent(value):
         return ""
     p = float(value)  # type: ignore[arg-type]
@@ -72,9 +73,10 @@ def _claim(row: Any) -> dict[str, str]:
 
 
 def ledger(claims: pd.DataFrame, models: Iterable[str]) -> list[dict[str, Any]]:
-    """Each model's claims in the order of the table, with what stands behind them; none where there are none.
+    """Each model's claims in the order of the table, with their numbers; a model without claims is left out.
 
-    `rows` have runs; `without` are those that lack them, to be folded.
+    `rows` are the tested claims, `without` those without runs, which the page folds. With one seed `one_seed` is true,
+    and the reason "one seed: no interval" is left out of the rows, because the page says it once above the table.
     """
     found = []
     for model in models:
@@ -82,15 +84,18 @@ def ledger(claims: pd.DataFrame, models: Iterable[str]) -> list[dict[str, Any]]:
         bare = own["effect"].isna() & ~(own["seeds"] > 0) & (own["verdict"] == "undecided")
         rows = [_claim(row) for row in own[~bare].itertuples()]
         without = [_claim(row) for row in own[bare].itertuples()]
-        counts = {v: sum(row["verdict"] == v for row in rows) for v in VERDICTS} | {"without runs": len(without)}
-        said = facts.listed(f"{n} {v}" for v, n in counts.items() if n)
+        counts = {v: sum(row["verdict"] == v for row in rows) for v in VERDICTS} | {"not tested": len(without)}
+        said = ", ".join(f"{n} {v}" for v, n in counts.items() if n)
+        one_seed = any(row["why"].startswith(ONE_SEED) for row in rows)
+        for row in rows:
+            row["why"] = row["why"].removeprefix(ONE_SEED).removeprefix("; ")
         if rows or without:
-            found.append({"model": model, "rows": rows, "without": without, "said": said})
+            found.append({"model": model, "rows": rows, "without": without, "said": said, "one_seed": one_seed})
     return found
 
 
 def contrasts(table: pd.DataFrame, model: str, domains: Iterable[str]) -> dict[str, Any] | None:
-    """The contrasts of one model, grouped by contrast, on one scale; None where there are none."""
+    """The contrasts of one model, grouped by contrast, on one scale; None if there are none."""
     order = {d: n for n, d in enumerate(domains)}
     rows = table[table["model"] == model]
     if rows.empty:
@@ -106,7 +111,7 @@ def contrasts(table: pd.DataFrame, model: str, domains: Iterable[str]) -> dict[s
         groups[int(r.turn)]["rows"].append(
             {
                 "domain": str(r.domain),
-                "arms": f"{r.left} − {r.right}",
+                "arms": f"{r.left} vs {r.right}",
                 "effect": signed(float(r.effect), 4) if not _absent(r.effect) else "",
                 "interval": _between(r.low, r.high, digits=4) or "no interval",
                 "apart": apart,
@@ -126,7 +131,7 @@ def contrasts(table: pd.DataFrame, model: str, domains: Iterable[str]) -> dict[s
 
 
 def soloist(proof: Proof, model: str, domains: Iterable[str], synthetic: Iterable[str]) -> dict[str, Any] | None:
-    """Every layer alone: a scatter for each domain, and how well the score told the gain; None where it was not run."""
+    """Every layer alone: a scatter for each domain, and how well the score predicts the gain; None without runs."""
     rows = proof.soloist[proof.soloist["model"] == model].dropna(subset=["score", "gain"])
     if rows.empty:
         return None
@@ -152,7 +157,7 @@ def soloist(proof: Proof, model: str, domains: Iterable[str], synthetic: Iterabl
 
 
 def predictors(table: pd.DataFrame, model: str) -> list[dict[str, Any]]:
-    """For each block, how well every measure told the gain of a layer alone, the best first; none where no layer was
+    """For each block, how well every measure predicts the gain of a layer alone, the best first; empty if no layer was
     tuned alone."""
     rows = table[table["model"] == model].assign(tau=table["tau"].astype(float))
     found = []
@@ -182,11 +187,11 @@ def _predictor(row: Any) -> dict[str, str]:
 
 
 def recovery(planted: pd.DataFrame, synthetic: Collection[str] = SYNTHETIC_DOMAINS) -> pd.DataFrame:
-    """Shares of what was found: model, kind, metric, strength, plants, share, low, high, top3, mrr, astray.
+    """Shares of changed blocks found: model, kind, metric, strength, plants, share, low, high, top3, mrr, astray.
 
-    A plant is a changed block at a strength; its seeds are averaged first, as they are no plants of their own, and
-    the interval is Wilson's over plants. `astray` is the share in which a block of the other kind was named, NaN where
-    the table does not say what was named. A domain, where the table has one, is part of the kind.
+    `plants` is the number of changed blocks. The seeds of a block are averaged first, because they are not independent;
+    the interval is Wilson's over blocks. `astray` is the share in which a block of the other kind ranked first, NaN if
+    the table does not say which block that was. If the table has a domain, it is part of the kind.
     """
     named = planted["named_block"] if "named_block" in planted else pd.Series(math.nan, index=planted.index)
     kind = planted["kind"].astype("str")
@@ -201,8 +206,8 @@ def recovery(planted: pd.DataFrame, synthetic: Collection[str] = SYNTHETIC_DOMAI
         astray=(named != planted["block"]).astype(float).where(named.notna()),
     )
     keys, measured = ["model", "kind", "metric", "strength"], ["share", "top3", "mrr", "astray"]
-    plants = table.groupby([*keys, "layer", "block"], as_index=False, dropna=False, sort=False)[measured].mean()
-    grouped = plants.groupby(keys, as_index=False, dropna=False, sort=False)
+    blocks = table.groupby([*keys, "layer", "block"], as_index=False, dropna=False, sort=False)[measured].mean()
+    grouped = blocks.groupby(keys, as_index=False, dropna=False, sort=False)
     found = grouped.agg(plants=("share", "size"), **{name: (name, "mean") for name in measured})
     ends = [wilson(float(share), int(n)) for share, n in zip(found["share"], found["plants"])]
     return found.assign(low=[low for low, _ in ends], high=[high for _, high in ends])
@@ -230,7 +235,7 @@ def planted(proof: Proof, synthetic: Collection[str] = SYNTHETIC_DOMAINS) -> lis
                 "drawn": plots.curves(shown, names) if shown["strength"].nunique() > 1 else None,
                 "looks": names,
                 "places": int(rows["plants"].max()),
-                "alt": f"{model}, {kind}: share of blocks named first, over strength; best on average: {best_name}.",
+                "alt": f"{model}, {kind}: share of blocks ranked first, over strength; best on average: {best_name}.",
                 "astray": bool(rows["astray"].notna().any()),
             }
         )
@@ -238,7 +243,7 @@ def planted(proof: Proof, synthetic: Collection[str] = SYNTHETIC_DOMAINS) -> lis
 
 
 def _looks(metrics: list[str]) -> list[str]:
-    """What is drawn and shown first: the best variant of each measure (`s` of `s`, `s-over-others`, ...), and raw S."""
+    """The metrics shown first: raw S, and the best variant of each measure (such as `s-over-others` of S)."""
     best = {metric.partition(OVER)[0]: metric for metric in reversed(metrics)}
     chosen = [m for m in metrics if best[m.partition(OVER)[0]] == m][:LOOKS]
     if "s" in metrics and "s" not in chosen:
@@ -264,12 +269,14 @@ def _recovered(row: Any) -> dict[str, str]:
 
 
 LOOKS = 6
-"""How many curves a chart tells apart; the table has all metrics."""
+"""The largest number of curves in a chart; the table has all metrics."""
 
 
 def overlap(table: pd.DataFrame, domains: Iterable[str]) -> list[dict[str, Any]]:
-    """Test documents that training text holds whole, or shares 13 words with: every domain with itself, and whichever
-    pairs share anything."""
+    """Counts of test documents that training text contains whole, or shares 13 words with.
+
+    There is a row for every domain with itself, and for each other pair that shares anything.
+    """
     order = {name: at for at, name in enumerate(domains)}
     rows = [r for r in table.to_dict("records") if r["train_domain"] in order and r["eval_domain"] in order]
     rows = [r for r in rows if r["train_domain"] == r["eval_domain"] or r["ngram_documents"] or r["exact_documents"]]

@@ -1,4 +1,4 @@
-"""The figure of full fine-tuning beside LoRA: the shape of the map under each of both."""
+"""The figure that compares the shape of the map under full fine-tuning and under LoRA."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from ldc.report.palette import INK, MUTED, RULE
 from ldc.study.schema import Study
 
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#0072b2")
-"""Okabe and Ito, a colour a rank."""
+"""Colours of Okabe and Ito, one for each rank."""
 DASHES = ("dotted", "dashed", "dashdot", (0, (5, 1)), (0, (3, 1, 1, 1)), "solid")
 MARKERS = ("o", "s", "^", "D", "P", "v")
 
 
 def write_proxy_figures(out: Path, study: Study, table: pd.DataFrame, synthetic: Collection[str] = ()) -> list[Path]:
-    """Write `out/figures/fig_proxy_<model>` for every model with a full run beside one of LoRA; the paths.
+    """Write `out/figures/fig_proxy_<model>` for every model with a full run and a LoRA run; returns the paths.
 
-    A second full regime has its name behind the model's.
+    The file name of a second full regime ends in that regime's name.
 
     Args:
-        table: as `lora_and_full.components_table` gives it.
+        table: from `lora_and_full.components_table`.
     """
     written: list[Path] = []
     found = pairs(study)
@@ -49,14 +49,14 @@ def write_proxy_figures(out: Path, study: Study, table: pd.DataFrame, synthetic:
 
 
 def fig_proxy(table: pd.DataFrame, model: str, found: Sequence[Pair], synthetic: Collection[str] = ()) -> Figure:
-    """Small multiples, attention over MLP, a column a domain: S_block over layers, divided by its mean over layers.
+    """Small multiples of S_block divided by its mean over layers: attention above MLP, one column for each domain.
 
-    Lines are means over seeds; full fine-tuning is the thick line, its band from the least to the greatest seed.
+    Lines are means over seeds; full fine-tuning is the thick line with its range over seeds.
 
     Args:
-        table: as `lora_and_full.components_table` gives it, of one model, in whose domains the full regime is done.
+        table: from `lora_and_full.components_table`: one model, and the domains in which the full regime is done.
         model: the model's short name.
-        found: the full regime with the LoRA regimes that are drawn, in this order.
+        found: pairs of the full regime and each LoRA regime to draw, in this order.
         synthetic: domains of synthetic text.
     """
     domains = list(dict.fromkeys(table["domain"]))
@@ -83,7 +83,7 @@ def fig_proxy(table: pd.DataFrame, model: str, found: Sequence[Pair], synthetic:
             handlelength=3,
         )
         seeds = table["seed"].nunique()
-        words = f"{model} · the map's shape under full fine-tuning and LoRA\n{seeds} seed{'s' if seeds != 1 else ''}; "
+        words = f"{model} · shape of the map under full fine-tuning and LoRA\n{seeds} seed{'s' if seeds != 1 else ''}; "
         figure.suptitle(f"{words}band of full fine-tuning from min to max", x=0.01, ha="left", fontsize=10)
         return figure
 
@@ -109,5 +109,5 @@ def _panel(axes: Axes, table: pd.DataFrame, block: str, found: Sequence[Pair]) -
 
 
 def _shapes(table: pd.DataFrame, regime: str, block: str) -> np.ndarray:
-    """S_block over layers by its mean, a row a seed; no row where there is no run."""
+    """S_block over layers divided by its mean: a row for each cell (domain, seed) that has a run."""
     return np.array([m / m.mean() for m in maps_of(table, regime, block).values()])

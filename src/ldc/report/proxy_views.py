@@ -1,4 +1,4 @@
-"""Full fine-tuning beside LoRA in words and small tables: for the summary, the terminal and the page."""
+"""Full fine-tuning and LoRA in sentences and small tables, for the summary, the terminal and the page."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ BLOCKS = {"attn": "attention, over its layers", "mlp": "MLP, over its layers", "
 KEY = (
     "tau: Kendall's tau-b of S_block, full fine-tuning and LoRA on the same text,\n"
     "  mean over cells (domain, seed), with its 95 % interval over seeds.\n"
-    "other: the same where the two have unlike seeds; its ceilings are f-f, full\n"
-    "  fine-tuning against itself under another seed, and L-L, LoRA against itself.\n"
+    "other: tau of two runs with different seeds. Its ceilings are f-f, full\n"
+    "  fine-tuning with itself under another seed, and L-L, LoRA with itself.\n"
     "top-1, top-3: the same first layer; share of the first three in common.\n"
     "in rank: share of S^2 of the full update that its best approximation of this\n"
-    "  rank holds. S: sum of S_block of LoRA over that of full fine-tuning."
+    "  rank holds. S: sum of S_block of LoRA divided by that of full fine-tuning."
 )
-BITS = "held-out bits per byte, lower is better; PT is the bare model, r4 LoRA of rank 4"
+BITS = "held-out bits per byte, lower is better; PT is the pre-trained model, r4 is LoRA of rank 4"
 
 
 def proxy_summary(study: Study, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
-    """What `summary.json` says of full fine-tuning and LoRA; None where the study compares nothing that is done.
+    """The part of `summary.json` on full fine-tuning and LoRA; None if no compared run is done.
 
     Returns:
         The `settings` that both share, `learning_rates` of the regimes; `summary` and `runs`, the rows of the tables.
@@ -67,13 +67,13 @@ def agreement_tables(rows: Sequence[Record], model: str) -> list[tuple[str, list
             f"{_of(full, rows)}{BLOCKS[block]}: {first['units']} units, {first['cells']} cells; top-1, top-3 {chance}"
         )
         if block == "both":
-            title += f"\n  tau by the sizes of attention and MLP alone {first['tau_by_kind']:.2f}"
+            title += f"\n  tau from the sizes of attention and MLP alone {first['tau_by_kind']:.2f}"
         found.append((title, [_agreement(row, name) for row, name in zip(own, _names(own))]))
     return found
 
 
 def bits_table(runs: Sequence[Record], model: str, synthetic: Sequence[str]) -> list[dict[str, object]]:
-    """Held-out bits per byte of each domain: the bare model, full fine-tuning, LoRA of each rank; means over seeds.
+    """Held-out bits per byte of each domain: PT, full fine-tuning, LoRA of each rank; means over seeds.
 
     Args:
         runs: `runs` of `proxy_summary`.
@@ -91,11 +91,11 @@ def bits_table(runs: Sequence[Record], model: str, synthetic: Sequence[str]) -> 
 
 
 def page_view(table: pd.DataFrame, model: str, ranked: str) -> dict[str, Any] | None:
-    """What the page shows of one model; None where nothing is compared.
+    """The page's part for one model; None if nothing is compared.
 
     Args:
         table: `proxy_summary`, as the analysis gives it.
-        ranked: the study's ranked regime, of which the sentences speak where it is among the LoRA regimes.
+        ranked: the study's ranked regime; the sentences are about it if it is among the LoRA regimes.
 
     Returns:
         `sentences`, one for each block, and `tables`, each with title, chance and rows.
@@ -118,7 +118,7 @@ def page_view(table: pd.DataFrame, model: str, ranked: str) -> dict[str, Any] | 
 
 
 def _tables(rows: Sequence[Record], model: str) -> list[tuple[str, str, list[Record]]]:
-    """(full regime, block, rows by rank): of all domains together, or of the only one."""
+    """(full regime, block, rows by rank), for all domains together or for the only one."""
     own = [row for row in rows if row["model"] == model]
     found = []
     for full in dict.fromkeys(row["left"] for row in own):
@@ -131,12 +131,12 @@ def _tables(rows: Sequence[Record], model: str) -> list[tuple[str, str, list[Rec
 
 
 def _of(full: str, rows: Sequence[Record]) -> str:
-    """The full regime's name, where there are several."""
+    """The full regime's name if there are several, else nothing."""
     return f"{full}: " if len({row["left"] for row in rows}) > 1 else ""
 
 
 def _names(rows: Sequence[Record]) -> list[str]:
-    """The ranks; with the regime's name where two have one rank."""
+    """The ranks; with the regime's name if two regimes have the same rank."""
     ranks = [row["rank"] for row in rows]
     return [f"{r['rank']} {r['right']}" if ranks.count(r["rank"]) > 1 else f"{r['rank']}" for r in rows]
 
@@ -166,7 +166,7 @@ def _agreement(row: Record, name: str) -> dict[str, object]:
 
 
 def _page_row(row: Record, name: str) -> dict[str, str]:
-    """Numbers with the interval over seeds and that over layers below each other."""
+    """One row of the page's table, with the intervals over seeds and over layers."""
     parts = [_between(row, "low", "high", "seeds"), _between(row, "layers_low", "layers_high", "layers")]
     return {
         "rank": name,
@@ -182,19 +182,19 @@ def _page_row(row: Record, name: str) -> dict[str, str]:
 
 
 def _sentence(row: Record, block: str, of: str) -> str:
-    """How far the two agree on one block, and the ceiling it is held against, if it is known."""
+    """How far the two agree on one block, and the ceiling to compare it with, if known."""
     what = {"attn": "Over the attention layers", "mlp": "Over the MLP layers", "both": "Over all blocks"}[block]
     said = (
-        f"{of}{what} the maps of LoRA of rank {row['rank']} and full fine-tuning agree with a tau of {_two(row['tau'])}"
+        f"{of}{what}, the maps of rank-{row['rank']} LoRA and full fine-tuning agree with a tau of {_two(row['tau'])}"
     )
     over = [_between(row, "low", "high", "seeds"), _between(row, "layers_low", "layers_high", "layers")]
     if any(over):
         said += f" ({'; '.join(part for part in over if part)})"
     if row["tau_across"] is None:
-        return f"{said}. With one seed there is no ceiling to hold it against."
+        return f"{said}. With one seed there is no ceiling to compare it with."
     ceilings = {"full fine-tuning": row["tau_ceiling_full"], "LoRA": row["tau_ceiling_lora"]}
     own = listed(f"{name} has {_two(value)} with itself" for name, value in ceilings.items())
-    return f"{said}. Under unlike seeds tau is {_two(row['tau_across'])}; {own}."
+    return f"{said}. With different seeds tau is {_two(row['tau_across'])}; {own}."
 
 
 def _between(row: Record, low: str, high: str, over: str) -> str:

@@ -1,4 +1,4 @@
-"""What the page shows of subspaces: blocks, then layers, by side and kind of pair. A frame in, records out."""
+"""The page's view of subspaces: blocks, then layers, by side and kind of pair. A frame in, records out."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ PAIRS = {
     "both": "both",
     "domains": "domain",
 }
-"""What differs within a pair. The clean pairs stand first; those that began alike stand last."""
+"""What differs within a pair. Pairs with the same start come last."""
 
 
 def subspaces(table: pd.DataFrame, model: str) -> dict[str, Any] | None:
-    """The likeness of updates of one model; None where the table has none.
+    """The similarity of the updates of one model; None if the table has none.
 
     Returns:
-        `sides` (title and headings of its columns), `rows` for the blocks, `layers` for each layer's blocks, `shared`
-        whether pairs that began alike are among them, and `interval` whether any row has one.
+        `sides` (title and column headings), `rows` for the blocks, `layers` for each layer's blocks, `shared`: whether
+        some pairs have the same start, `interval`: whether any row has an interval.
     """
     rows = table[(table["model"] == model) & table["component"].isna()]
     if rows.empty:
@@ -43,7 +43,7 @@ def subspaces(table: pd.DataFrame, model: str) -> dict[str, Any] | None:
 
 
 def _line(rows: pd.DataFrame, block: str, before: str, kinds: list[str]) -> dict[str, Any]:
-    """One block: for each side a cell for each kind of pair, then what random directions would give."""
+    """One block: for each side a cell for each kind of pair, then the value expected for random directions."""
     of_block = rows[rows["block"] == block]
     cells = []
     for side in SIDES:
@@ -67,7 +67,7 @@ def _cell(row: Any, side: str) -> dict[str, str]:
 
 
 def _random(rows: list[Any], side: str) -> dict[str, str]:
-    """The expectation, and the larger standard deviation of the means over clean pairs."""
+    """The expected value, and the largest standard deviation of the means over pairs that do not share a start."""
     if not rows:
         return {"text": "–", "small": ""}
     spreads = [float(r.random_deviation) for r in rows if not math.isnan(r.random_deviation)]

@@ -1,4 +1,4 @@
-"""`summary.json` and the words that answer the study's question; both say no more than the numbers do."""
+"""`summary.json`, and the sentences that answer the study's question. Neither claims more than the numbers show."""
 
 from __future__ import annotations
 
@@ -77,8 +77,11 @@ def summary(
     overlap: Iterable[dict[str, Any]] = (),
     calibration: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What `summary.json` holds; see `SCHEMA_VERSION`. `overlap` is as `proof_views.overlap` gives it, `calibration` as
-    `truth_summary.sections` does: a study without known truths has none, one with them has no more than them."""
+    """What `summary.json` holds; see `SCHEMA_VERSION`.
+
+    `overlap` comes from `proof_views.overlap`, `calibration` from `truth_summary.sections`. A calibration has no
+    `models`; any other study has no `calibration`.
+    """
     lines = sorted(runs, key=lambda r: (r.model, r.domain, r.regime, r.seed))
     states = Counter(line.status for line in lines)
     return {
@@ -114,13 +117,15 @@ def _where(frames: Frames, model: str, block: str, domains: list[str]) -> str:
     if not by_layer:
         return ""
     if len(by_layer) == 1 and len(domains) > 1 and sum(map(len, by_layer.values())) == len(domains):
-        return f"layer {next(iter(by_layer))} in all {len(domains)} domains"
+        return f"layer {next(iter(by_layer))} in {_of(len(domains), len(domains))} domains"
     places = [f"{layer} ({facts.listed(held)})" for layer, held in sorted(by_layer.items())]
     return f"{'layer' if len(places) == 1 else 'layers'} {facts.listed(places)}"
 
 
 def _of(part: int, whole: int) -> str:
-    return f"all {whole}" if part == whole else f"{part} of {whole}"
+    if part == whole:
+        return "both" if whole == 2 else f"all {whole}"
+    return f"{part} of {whole}"
 
 
 def _arm_words(regime: str) -> str:
@@ -130,7 +135,7 @@ def _arm_words(regime: str) -> str:
 
 
 def _compared(study: Study, frames: Frames, model: str) -> str:
-    """PT, all and the targeted regimes over the domains in which every one of them is done."""
+    """A sentence on PT, `all` and the targeted regimes, over the domains in which all of these are done."""
     scores = facts.mean_scores(frames.evaluation, model, "bits_per_byte").reindex(list(study.domains))
     targeted = [r for r in planned_regimes(study, frames.evaluation) if facts.ensemble_size(r) and r in scores]
     wanted = ["pt", "all", *targeted]
@@ -145,14 +150,14 @@ def _compared(study: Study, frames: Frames, model: str) -> str:
     direction = f"({means}lower is better)"
     before, after = f"{mean['pt']:.3f}", f"{mean['all']:.3f}"
     if mean["all"] < mean["pt"]:
-        change = f"Adapting every layer takes held-out text from {before} to {after} bits per byte {direction}."
+        change = f"Adapting every layer changes held-out bits per byte from {before} to {after} {direction}."
     else:
         change = f"Adapting every layer does not help: {before} bits per byte before, {after} after {direction}."
     return f"{change} Alone, {arms}."
 
 
 def answer(study: Study, frames: Frames, model: str) -> str:
-    """One model's answer in plain sentences; says so where nothing is done."""
+    """One model's answer in plain sentences; a sentence says so if no run is done."""
     domains = list(study.domains)
     scale = {
         "relative": ", relative to its weights,",
@@ -171,11 +176,11 @@ def answer(study: Study, frames: Frames, model: str) -> str:
 
 
 def size_note(frames: Frames, model: str, regime: str) -> str:
-    """How much of MLP over attention the sizes of the matrices alone would give; empty where it cannot be said."""
+    """The ratio of S of the MLP to S of attention, and the ratio expected from matrix size; empty if unknown."""
     ratio = facts.block_ratio(frames.norms, model, regime)
     if ratio is None:
         return ""
     return (
-        f"Summed over layers, S of the MLP is {ratio[0]:.2f} times that of attention. If every element of "
-        f"every matrix had moved by the same amount, the sizes of the matrices alone would give {ratio[1]:.2f}."
+        f"Summed over layers, S of the MLP is {ratio[0]:.2f} times S of attention. Matrix sizes alone predict "
+        f"{ratio[1]:.2f}: that is the ratio if every element of every matrix moves by the same amount."
     )

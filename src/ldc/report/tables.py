@@ -35,7 +35,7 @@ NORM_COLUMNS = ["Domain", "Component Group", "Avg. Full Run Norm", "Avg. Ensembl
 
 
 def regime_order(names: Iterable[str]) -> list[str]:
-    """The origin's regimes in the origin's order, then the others as they come, each once."""
+    """The origin's regimes in the origin's order, then the others in the given order, each once."""
     unique = list(dict.fromkeys(names))
     return [r for r in ORIGIN_COLUMNS if r in unique] + [r for r in unique if r not in ORIGIN_COLUMNS]
 
@@ -57,8 +57,8 @@ def validation_table(
         regimes: columns wanted; by default those that were scored.
 
     Returns:
-        `Domain`, then float columns under the origin's names; a regime the origin lacks is under its own. NaN where
-        no run is done, or recovery has no meaning.
+        `Domain`, then float columns under the origin's names; other regimes keep their own names. NaN where
+        no run is done or recovery is undefined.
     """
     scores = (
         facts.recovery_scores(evaluation, model)
@@ -91,9 +91,9 @@ def norm_summary(
 ) -> pd.DataFrame:
     """The origin's norm table: S_block of the highest-ranked layers in the full, the ensemble and the solo run.
 
-    A pair of rows (MLP, Attn) for every k of the `top<k>` regimes with k > 1; for k = 3 where there is none. Norms are
-    means over the k layers, then over seeds; the solo norm is S_block of the top layer in the `top1` run. NaN where a
-    run is not done.
+    There is a pair of rows (MLP, Attn) for every k > 1 of the `top<k>` regimes, or for k = 3 if there is none. Norms
+    are means over the k layers, then over seeds. The solo norm is S_block of the top layer in the `top1` run. NaN where
+    a run is not done.
     """
     sums = block_sums(norms[norms["model"] == model])
     present = [facts.ensemble_size(str(r)) for r in sums["regime"].unique()]
@@ -158,8 +158,10 @@ def write_tables(
     ranking: pd.DataFrame,
     synthetic: frozenset[str] = frozenset(),
 ) -> list[Path]:
-    """Write `out/tables`, byte for byte the same from the same frames; returns the paths written. A calibration scores
-    nothing and chooses no layers, so it has no validation and no norm summary."""
+    """Write `out/tables` and return the paths written. The same frames give the same bytes.
+
+    A calibration scores nothing and chooses no layers, so it has no validation table and no norm summary.
+    """
     folder = out / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
@@ -193,14 +195,14 @@ def write_tables(
 
 
 def write_overlap(out: Path, overlap: pd.DataFrame) -> None:
-    """Write `tables/overlap`: how much of each test split is in each training split; nothing where it is not known."""
+    """Write `tables/overlap`: how much of each test split is in each training split. An empty frame is not written."""
     if overlap.empty:
         return
     write_table(out / "tables", "overlap", overlap)
 
 
 def write_optional(out: Path, name: str, frame: pd.DataFrame) -> list[Path]:
-    """Write a table that has rows; without any its files are removed."""
+    """Write a table that has rows; remove the files of a table without rows."""
     if not frame.empty:
         whole = {column: "Int64" for column in frame.columns if type_of(str(column)) == "whole"}
         return write_table(out / "tables", name, frame.astype(whole))

@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ldc.analysis.claims import Claim
+from ldc.analysis.claims import ONE_SEED, Claim
 from ldc.plan.runs import RunLine
 from ldc.report import facts
 from ldc.report.markdown import MISSING, seeds_phrase
@@ -35,7 +35,7 @@ def _short(name: str, width: int = _NAME_WIDTH) -> str:
 
 
 def _cells(values: list[float], width: int) -> tuple[list[float], int]:
-    """At most `width` cells, each the greatest of as many neighbouring layers as needed; and how many those are."""
+    """(cells, layers per cell): at most `width` cells, each the maximum of its neighbouring layers."""
     per_cell = max(1, math.ceil(len(values) / max(1, width)))
     groups = [values[i : i + per_cell] for i in range(0, len(values), per_cell)]
     return [max((v for v in group if not math.isnan(v)), default=math.nan) for group in groups], per_cell
@@ -53,7 +53,7 @@ def _strip(cells: list[float], low: float, high: float, shades: str) -> Text:
 
 
 def _print_map(console: Console, study: Study, frames: Frames, model: str, synthetic: Iterable[str]) -> None:
-    """One strip for each domain and block, on one scale, with the top layers named beside it."""
+    """Print one strip for each domain and block on one scale, followed by its top layers."""
     regime = study.selection.regime
     maps = {b: facts.layer_map(frames.norms, model, regime, b, study.domains) for b in facts.BLOCKS}
     values = [float(v) for heat in maps.values() for v in heat.to_numpy(dtype=float).ravel() if not math.isnan(v)]
@@ -103,7 +103,7 @@ def _validation(console: Console, table: pd.DataFrame, columns: list[str], synth
 
 
 def _print_validation(console: Console, study: Study, frames: Frames, model: str, synthetic: Iterable[str]) -> None:
-    """Bits per byte; as many tables as the width asks for."""
+    """Print bits per byte, split into as many tables as the width needs."""
     regimes = planned_regimes(study, frames.evaluation)
     table = validation_table(frames.evaluation, model, "bits_per_byte", study.domains, regimes)
     columns = list(table.columns[1:])
@@ -119,9 +119,14 @@ _VERDICTS = {"supported": "green", "contradicted": "red", "undecided": "dim"}
 
 
 def _print_ledger(console: Console, claims: Sequence[Claim]) -> None:
-    """Each claim that has runs: verdict and sentence, then effect, interval, p and why; the others by name."""
+    """Print each tested claim with its verdict and numbers, then the names of the claims without runs.
+
+    "One seed: no interval" is printed once above the claims, and not for each claim.
+    """
     without = [claim.name for claim in claims if math.isnan(claim.effect) and not claim.seeds]
     known = [claim for claim in claims if claim.name not in without]
+    if any(claim.why.startswith(ONE_SEED) for claim in known):
+        console.print(Padding(Text(ONE_SEED, style="dim"), (0, 0, 0, 2)), highlight=False)
     ledger = Table.grid(padding=(0, 1))
     ledger.add_column(width=14)
     ledger.add_column()
@@ -131,16 +136,16 @@ def _print_ledger(console: Console, claims: Sequence[Claim]) -> None:
     if known:
         console.print(ledger)
     if without:
-        many = f"{len(without)} {'further ' if known else ''}sentence{'' if len(without) == 1 else 's'}"
-        lacking = f"{many} could not be tested here ({', '.join(without)}); the page and summary.json say why"
+        many = f"{len(without)} {'more ' if known else ''}claim{'' if len(without) == 1 else 's'}"
+        lacking = f"{many} not tested ({', '.join(without)}); the page and summary.json say why"
         console.print(Padding(Text(lacking, style="dim"), (0, 0, 0, 2)), highlight=False)
 
 
 def _print_proxy(console: Console, rows: Sequence[Mapping[str, Any]], model: str) -> None:
-    """How far the maps of LoRA and of full fine-tuning agree, a table for each block; the page says what is what."""
+    """Print how far the maps of LoRA and of full fine-tuning agree, one table for each block."""
     found = agreement_tables(rows, model)
     if found:
-        console.print(Text("  LoRA against full fine-tuning; the page says what the columns are", style="dim"))
+        console.print(Text("  LoRA against full fine-tuning; the page explains the columns", style="dim"))
     for title, records in found:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         for name in records[0]:
@@ -152,14 +157,23 @@ def _print_proxy(console: Console, rows: Sequence[Mapping[str, Any]], model: str
 
 
 def claim_detail(claim: Claim) -> str:
-    """Effect, interval, seeds, p and why, as far as they are known."""
+    """Effect, interval, seeds, p and reason, if known; a log ratio is also given as a ratio.
+
+    The reason "one seed: no interval" is left out, because the ledger prints it once above the claims.
+    """
     parts = []
     if not math.isnan(claim.effect):
         interval = "" if math.isnan(claim.low) else f" [{claim.low:+.3g}, {claim.high:+.3g}]"
         many = f"{claim.seeds} seed{'' if claim.seeds == 1 else 's'}"
         p = "" if math.isnan(claim.p_adjusted) else f", p {claim.p_adjusted:.2g}"
-        parts.append(f"{claim.effect:+.3g}{interval} {claim.unit}, {many}{p}")
-    return "; ".join([*parts, *([claim.why] if claim.why else [])])
+        effect = f"{claim.effect:+.3g}{interval}"
+        if claim.unit == "log ratio":
+            effect = f"{math.exp(claim.effect):.3g}x (log ratio {effect})"
+        else:
+            effect += f" {claim.unit}"
+        parts.append(f"{effect}, {many}{p}")
+    why = claim.why.removeprefix(ONE_SEED).removeprefix("; ")
+    return "; ".join([*parts, *([why] if why else [])])
 
 
 def print_summary(
@@ -172,16 +186,16 @@ def print_summary(
     ledger: Sequence[Claim] = (),
     proxy: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Print the map, the validation table and the ledger of every model, what is undone, and where the files are.
+    """Print the map, the validation table and the ledger of every model, the runs not done, and the files written.
 
     Args:
-        console: where to print; at least 60 columns wide for the strips to be of use.
+        console: where to print; the strips need at least 60 columns.
         out: the study's folder, as the user wrote it.
         study: the resolved study.
         frames: what is done so far.
         runs: one line for each planned run.
         synthetic: domains of synthetic text; marked with an asterisk.
-        ledger: what the study's sentences come to.
+        ledger: the claims with their verdicts.
         proxy: the rows of `proxy_summary`, as plain records.
     """
     lines = list(runs)
@@ -198,7 +212,8 @@ def print_summary(
     states = Counter(line.status for line in lines)
     undone = [f"{states[s]} {s}" for s in ("failed", "missing") if states[s]]
     if undone:
-        console.print(Text(f"{' and '.join(undone)} of {len(lines)} runs; the page says why", style="yellow"))
+        done = f"{states['done']} of {len(lines)} runs done"
+        console.print(Text(f"{done}, {', '.join(undone)}; the page says why", style="yellow"))
     console.print()
     files = {"page": "report.html", "tables": "tables", "figures": "figures", "json": "summary.json"}
     for label, path in files.items():

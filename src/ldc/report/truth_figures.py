@@ -1,5 +1,4 @@
-"""The figures of a calibration: the share of changed blocks found, by how strongly they were changed and by what S is
-compared with."""
+"""The figures of a calibration: the share of changed blocks found, by strength and by the reference of S."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ LINES: dict[str, tuple[str, str, str]] = {
     "shift-half": ("#009e73", "dashed", "v"),
     "best": ("#56b4e9", "solid", "X"),
 }
-"""Colour (Okabe and Ito), dash and marker of the metrics that are drawn; `best` where none of the others is it."""
+"""Colour (Okabe and Ito), dash and marker of the metrics that are drawn; `best` is the best metric of each point."""
 REFERENCES = tuple(
     "s" + (f"{OVER}{name}" if name else "")
     for name in (
@@ -38,15 +37,15 @@ REFERENCES = tuple(
 )
 """S alone and over each reference, from top to bottom."""
 MARKERS = "oDs^vP"
-"""Of strengths, in turn."""
+"""Markers of the strengths, in order."""
 COLUMNS = 3
-"""Panels side by side, at most."""
+"""The largest number of panels in a row."""
 
 
 def write_truth_figures(
     out: Path, study: Study, tables: Mapping[str, pd.DataFrame], synthetic: Collection[str] = ()
 ) -> list[Path]:
-    """Write `out/figures`: both figures of every model of which some changed block was mapped."""
+    """Write `out/figures`: both figures for every model that has a map of a changed block."""
     folder, written = out / "figures", list[Path]()
     folder.mkdir(parents=True, exist_ok=True)
     for model in study.models:
@@ -110,7 +109,7 @@ def fig_references(summary: pd.DataFrame, model: str, synthetic: Collection[str]
 def _panels(
     summary: pd.DataFrame, synthetic: Collection[str], height: float
 ) -> tuple[Figure, list[tuple[Any, tuple[str, str], pd.DataFrame]]]:
-    """A figure with a titled panel, so high in inches, for each kind and domain: (axes, kind and domain, rows)."""
+    """A figure with a titled panel of this height in inches for each kind and domain: (axes, kind and domain, rows)."""
     groups = [((str(kind), str(domain)), rows) for (kind, domain), rows in summary.groupby(["kind", "domain"])]
     columns = min(COLUMNS, len(groups))
     lines = -(-len(groups) // columns)
@@ -140,7 +139,7 @@ def _legend(figure: Figure, columns: int) -> None:
 
 
 def _against(axes: Axes, rows: pd.DataFrame, shown: Sequence[str], unit: str) -> None:
-    """A line for each reference, and in it a mark for each strength."""
+    """Draw a line for each reference, with a mark on it for each strength."""
     strengths = sorted(rows["strength"].unique())
     axes.axvline(
         float(rows.loc[rows["metric"] == "chance", "top1"].iloc[0]), color=MUTED, linewidth=0.8, label="chance"

@@ -1,4 +1,4 @@
-"""The part `calibration` of `summary.json`: what the page and the terminal tell of known truths, model by model."""
+"""The part `calibration` of `summary.json`, which the page and the terminal show, model by model."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def sections(
     runs: Collection[RunLine],
     synthetic: Collection[str] = (),
 ) -> dict[str, dict[str, Any]]:
-    """Each model's best metrics, shares found, halves that raw S named, what stands out; none of another study.
+    """Each model's best metrics, shares found, halves ranked first, largest excess; empty if no calibration.
 
     Args:
-        tables: as `analysis.recovery.calibration_tables` gives them.
-        cases: of a model, its known truths and their runs.
-        runs: what became of every run.
+        tables: from `analysis.recovery.calibration_tables`.
+        cases: gives a model's known truths and their runs.
+        runs: the status of every run.
         synthetic: domains of synthetic text.
     """
     if study.calibration is None:
@@ -96,7 +96,7 @@ def _settings(study: Study, cases: Sequence[CaseRun]) -> dict[str, Any]:
 
 
 def _counts(cases: Sequence[CaseRun], runs: Collection[RunLine]) -> list[dict[str, Any]]:
-    """Runs done of those planned, kind by kind."""
+    """Runs planned and done, for each kind."""
     done = {(r.model, r.domain, r.regime, r.seed) for r in runs if r.status == "done"}
     found: dict[str, dict[str, Any]] = {}
     for item in cases:

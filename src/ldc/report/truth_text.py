@@ -1,4 +1,4 @@
-"""A calibration in words and small tables, fit for 80 columns.
+"""A calibration as sentences and small tables for 80 columns.
 
 Each takes one model's part of `calibration` in `summary.json` (`truth_summary.sections`).
 """
@@ -14,7 +14,7 @@ from ldc.report.truth_words import axis_of, label, title_of
 Record = Mapping[str, Any]
 SHOWN = ("s", "relative", "rms", "effect", "gradient", "taylor", "snr", "weight")
 ENOUGH = 0.9
-"""Below this share of taught blocks found by the best metric, more steps are advised: see docs/results/planted."""
+"""If the best metric finds a smaller share of taught blocks, more steps are advised: see docs/results/planted."""
 REFERENCES = ("untouched", "general", "shuffled", "domain", "several", "others_1", "others_2", "others_4", "others")
 
 
@@ -40,7 +40,7 @@ def recovery_tables(summary: Record) -> list[tuple[str, list[dict[str, object]],
         tops = [b for b in summary["best"] if (b["kind"], b["domain"]) == (kind, domain)]
         sentences = [best_sentence(top) for top in sorted(tops, key=lambda b: -b["strength"])]
         if kind == "taught" and any(top["top1"] < ENOUGH for top in tops):
-            sentences.append("what was taught wants longer maps than damage does: more steps")
+            sentences.append("taught blocks need longer maps than damaged ones: use more steps")
         found.append((title, table, "\n".join(sentences)))
     return found
 
@@ -54,7 +54,7 @@ def best_sentence(row: Record) -> str:
 
 
 def confusion_tables(summary: Record) -> list[tuple[str, list[dict[str, object]]]]:
-    """Which half raw S named first where which was changed, of each kind and domain, over all strengths."""
+    """Which half was changed and which half raw S ranked first, for each kind and domain, over all strengths."""
     groups: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
     for row in summary["confusion"]:
         cells = groups.setdefault((row["kind"], row["domain"]), {})
@@ -66,18 +66,18 @@ def confusion_tables(summary: Record) -> list[tuple[str, list[dict[str, object]]
             {"changed": changed, **{f"{named} named": cells.get((changed, named), 0) for named in ("attn", "mlp")}}
             for changed in ("attn", "mlp")
         ]
-        tables.append((f"raw S, {title_of(kind, domain, summary['synthetic'])}: the half named first", rows))
+        tables.append((f"raw S, {title_of(kind, domain, summary['synthetic'])}: the half that ranked first", rows))
     return tables
 
 
 def text_sentences(summary: Record) -> list[str]:
-    """Which of the texts are synthetic, those that general text is mixed of among them."""
+    """Which texts are synthetic, including the parts of general text."""
     texts = {"synthetic text": summary["synthetic"], "synthetic within general text": summary["synthetic_in_general"]}
     return [f"{what}: {', '.join(names)}" for what, names in texts.items() if names]
 
 
 def _wanted(rows: Sequence[Record]) -> list[str]:
-    """The metrics shown: the plain ones, every reference of S, the best contrasts of the others, chance."""
+    """The metrics shown: the plain metrics, S over every reference, the best contrasts of the others, chance."""
     there = {r["metric"] for r in rows}
     names = [*SHOWN, *(f"s{OVER}{name}" for name in REFERENCES)]
     names += [PAIRED, HALF, *(f"shift{OVER}{name}" for name in REFERENCES)]

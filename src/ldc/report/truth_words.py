@@ -1,4 +1,4 @@
-"""What tables, figures, page and terminal call the kinds of known truths and the metrics that look for them."""
+"""The names of the kinds of known truths and of the metrics, for tables, figures, page and terminal."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ REFERENCES = {
     "others": "all other variants",
 }
 SCORES = {"rms": "S over the root of the number of elements"}
-"""Scores that a study ranks by, where they are not the metric of the same name."""
+"""Names of ranking scores that differ from the metric of the same name."""
 
 
 def label(metric: str) -> str:
-    """A metric's name; one that is not known is called what the table calls it."""
+    """A metric's name; an unknown metric keeps its name in the table."""
     measure, _, reference = metric.partition(OVER)
     name, _, count = reference.partition("_")
     if measure not in METRICS or (reference and name not in REFERENCES and not count.isdigit()):
@@ -51,17 +51,17 @@ def label(metric: str) -> str:
 
 
 def title_of(kind: str, domain: str, synthetic: Collection[str] = SYNTHETIC_DOMAINS) -> str:
-    """What was changed and on which text, with a word where it is synthetic."""
+    """What was changed and on which text; synthetic text is marked."""
     return f"{KINDS.get(kind, kind)}, {'own samples' if domain == OWN else domain_label(domain, synthetic)}"
 
 
 def axis_of(kind: str) -> str:
-    """What the strength of a kind is, with its unit."""
+    """The meaning of a kind's strength, with its unit."""
     return "optimiser steps of the teacher" if kind == "taught" else "noise, standard deviations"
 
 
 def power_sentence(section: Mapping[str, Any]) -> str:
-    """How often the study's own ranking would name a taught block; empty where none was taught.
+    """How often the study's own ranking finds a taught block; empty if none was taught.
 
     Args:
         section: one model's part of `calibration` in `summary.json`.
@@ -83,7 +83,7 @@ def power_sentence(section: Mapping[str, Any]) -> str:
 
 
 def nothing_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What stands out where nothing was changed, by the contrasts that need no other variant."""
+    """The largest excess where nothing was changed, for the contrasts that need no other variant."""
     return [
         f"nothing changed, {label(row['metric'])}: largest excess over\n  the median block, in log units: "
         f"{row['median']:.2f} (median of {row['seeds']} seeds), at most {row['largest']:.2f}"
