@@ -2,7 +2,7 @@
 
     python -m benchmarks.workers [--steps N] [--pairs N]
 
-Each turn runs the whole study anew: models are loaded, runs trained, scored and stored, and the report is written. Prints
+Each turn runs the whole study anew: models are loaded, runs trained, scored and stored, the report is written. Prints
 the seconds of each turn, the median and range of the ratios, and whether the results are the same bytes.
 """
 

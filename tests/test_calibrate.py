@@ -320,7 +320,7 @@ def test_status_report_and_load_read_the_folder(finished: MiniStudy, tmp_path: P
     assert main(["status", str(out)]) == 0
     told = capsys.readouterr().out
     lines = StudyState.of(out).lines()
-    assert f"{len(lines)} done of {len(lines)} runs" in told
+    assert f"{len(lines)} of {len(lines)} runs done" in told
     loaded = ldc.load(out)
     assert len(loaded.evidence.tables["planted"]) > 0
     assert loaded.ranking.empty

@@ -219,9 +219,7 @@ def test_many_missing_layers_are_listed_in_one_line() -> None:
 def test_more_layers_than_are_stored_are_refused_before_they_are_built(layers: int, model: Path) -> None:
     edit(model / "config.json", num_hidden_layers=layers)
     for refuse in (read_shape, load_folder):
-        with pytest.raises(
-            ModelError, match=rf"speaks of {layers:,} layers \(num_hidden_layers\), but the weights have 3"
-        ):
+        with pytest.raises(ModelError, match=rf"says {layers:,} layers \(num_hidden_layers\), but the weights have 3"):
             refuse(model)
 
 

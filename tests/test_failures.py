@@ -247,7 +247,7 @@ MODELS: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"broken: layers 0 and 1 of model\.layers do not hold the same projections \(mlp\.down_proj in one of them",
     ),
     "without embeddings": (without("model.embed_tokens.weight"), "broken: no token embeddings among the weights"),
-    "cut short": (cut, r"broken/model\.safetensors: [\d,]+ bytes, but its header says .* fetch the file again"),
+    "cut short": (cut, r"broken/model\.safetensors: has [\d,]+ bytes, but its header says .* fetch the file again"),
     "of another kind": (encoder, r"broken: no decoder layers found\. LDC looks for a numbered list called layers, h"),
     "that lacks a shard": (
         lone_shard,
@@ -328,7 +328,7 @@ def test_an_unknown_key_is_told_with_file_line_and_the_nearest_key(earlier: Mini
 def test_the_folder_of_another_study_is_refused_with_what_differs(earlier: MiniStudy, capsys: Capture) -> None:
     told = refused(earlier, {"training": earlier.settings["training"] | {"learning_rate": 0.02}}, 2, capsys)
     assert told.startswith(
-        "out: holds another study; it differs in training.learning_rate (0.01 there, 0.02 here). Give another folder"
+        "out: holds another study; it differs in training.learning_rate (0.01 there, 0.02 here). Use another folder"
     )
 
 
@@ -365,14 +365,14 @@ def test_a_folder_with_foreign_files_is_refused_and_left_alone(earlier: MiniStud
     out.mkdir()
     (out / "thesis.txt").write_text("mine")
     told = refused(earlier, {}, 2, capsys, out)
-    assert told.startswith("foreign: holds files, but no results of a study; give an empty or new folder, such as ")
+    assert told.startswith("foreign: has files, but no results of a study; give an empty or new folder, such as ")
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
 
 
 def test_the_folder_of_the_study_file_is_refused_so_that_the_file_stays(earlier: MiniStudy, capsys: Capture) -> None:
     before = earlier.path.read_bytes()
     told = refused(earlier, {}, 2, capsys, earlier.folder)
-    assert "holds files, but no results of a study" in told
+    assert "has files, but no results of a study" in told
     assert earlier.path.read_bytes() == before
 
 
@@ -419,8 +419,8 @@ def test_a_disk_that_fills_up_ends_with_4_and_the_same_command_continues(
         assert main(study.command("-q")) == 4
     told = one_message(capsys)
     assert re.search(
-        r": cannot be written \(No space left on device\)\. What was written before stays; "
-        r"mend this, and the same command continues$",
+        r": cannot be written \(No space left on device\)\. Earlier results stay; "
+        r"solve this, then repeat the same command to continue$",
         told,
     )
     assert not [path for path in study.out.rglob("*") if path.suffix == ".tmp"]
@@ -527,10 +527,10 @@ def test_a_damaged_run_counts_as_not_done_and_stops_nothing_else(tmp_path: Path,
     folder = study.out / "runs" / "tiny" / "birds" / "mlp" / "seed0"
     (folder / "norms.parquet").write_bytes(b"PAR1")
     assert main(["report", str(study.out)]) == 0
-    told = "tiny/birds/mlp/seed0: norms.parquet is not as it was written"
+    told = "tiny/birds/mlp/seed0: norms.parquet has changed since it was written"
     assert f"{told}; the run counts as not done" in capsys.readouterr().err
     assert main(["status", str(study.out)]) == 0
-    assert "damaged: norms.parquet is not as it was written" in capsys.readouterr().out
+    assert "damaged: norms.parquet has changed since it was written" in capsys.readouterr().out
     assert main(study.command()) == 0
     err = capsys.readouterr().err.splitlines()
     assert f"{told}; the run is repeated" in err

@@ -396,7 +396,7 @@ def test_a_folder_is_found_from_the_base(saved: dict[str, Path]) -> None:
 
 def test_embedded_models_are_found_by_name() -> None:
     assert resolve_folder("tiny-llama", ModelSpec(source="embedded"), Path()).parts[-2:] == ("embedded", "tiny-llama")
-    with pytest.raises(ModelError, match="there are tiny-gemma and tiny-llama"):
+    with pytest.raises(ModelError, match="choose tiny-gemma or tiny-llama"):
         resolve_folder("llama", ModelSpec(source="embedded"), Path())
 
 
@@ -500,7 +500,7 @@ def test_a_layer_more_than_the_configuration_says_is_refused(llama: Path) -> Non
 def test_weights_of_another_shape_are_refused(llama: Path) -> None:
     edit_config(llama, intermediate_size=40)
     with pytest.raises(
-        ModelError, match=r"another shape .*down_proj\.weight \(stored \(32, 72\), expected \(32, 40\)\)"
+        ModelError, match=r"differ in shape .*down_proj\.weight \(stored \(32, 72\), expected \(32, 40\)\)"
     ):
         load_folder(llama)
 

@@ -100,7 +100,7 @@ def test_variables_that_name_nobodys_home_are_no_error(monkeypatch: pytest.Monke
     for variable in ("HF_HOME", "HF_HUB_CACHE", "LDC_HOME", "HF_TOKEN_PATH"):
         monkeypatch.setenv(variable, NOBODY)
     assert main(["doctor", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["access"]["Hub token"] == "not seen"
+    assert json.loads(capsys.readouterr().out)["access"]["Hub token"] == "not found"
 
 
 def test_a_model_without_tokenizer_json_is_refused_before_it_is_fetched(

@@ -150,7 +150,7 @@ def test_the_components_of_the_ranked_regime_are_tuned_in_full() -> None:
     made = study_of_study(whole_study(**ranked))
     assert {(r.block, r.layers) for r in made.regimes.values()} == {("mlp", (0, 1))}
     shuffled = {"regimes": ["all-shuffled"], "selection": {"regime": "all-shuffled"}}
-    with pytest.raises(StudyError, match="all-shuffled is no LoRA of fixed layers on a domain's own text"):
+    with pytest.raises(StudyError, match="all-shuffled is not LoRA of fixed layers on a domain's own text"):
         study_of_study(whole_study(**shuffled))
 
 
@@ -352,7 +352,7 @@ def test_the_summary_holds_the_comparison_and_its_settings(done: Path) -> None:
 def test_the_page_and_the_validation_table_show_full_fine_tuning_beside_lora(done: Path) -> None:
     page = (done / "report.html").read_text()
     assert "<h3>Full fine-tuning and LoRA</h3>" in page
-    assert "Over the attention layers the maps of LoRA of rank 16 and full fine-tuning agree with a tau of" in page
+    assert "Over the attention layers, the maps of rank-16 LoRA and full fine-tuning agree with a tau of" in page
     header = (done / "tables" / "validation_m.csv").read_text().splitlines()[0]
     assert header == "Domain,PT,full,lora-r2,lora-r16"
     assert (done / "figures" / "fig_proxy_m.png").exists()

@@ -240,9 +240,9 @@ def test_a_damaged_table_makes_its_run_count_as_not_done(store: Store, content: 
         ("\x00", "cannot be read"),
         ("[]", "cannot be read"),
         ('{"version": 2, "models": 3}', "checksum"),
-        (sealed({"version": 2, "models": 3}), "is not a plan"),
-        (sealed({"version": 2, "models": {"tiny": {"weights": "a"}}, "domains": {}}), "is not a plan"),
-        (sealed({"version": 2, "banks": 3}), "is not a plan"),
+        (sealed({"version": 2, "models": 3}), "not a plan"),
+        (sealed({"version": 2, "models": {"tiny": {"weights": "a"}}, "domains": {}}), "not a plan"),
+        (sealed({"version": 2, "banks": 3}), "not a plan"),
     ],
 )
 def test_an_unreadable_plan_is_an_error_with_its_path_and_a_way_out(store: Store, content: str, told: str) -> None:
@@ -344,7 +344,7 @@ def test_equal_tables_are_equal_files(tmp_path: Path) -> None:
 
 def test_a_folder_with_foreign_files_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(StoreError, match="holds files, but no results of a study; give an empty or new folder"):
+    with pytest.raises(StoreError, match="has files, but no results of a study; give an empty or new folder"):
         Store(tmp_path).prepare()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -184,7 +184,7 @@ class StudyState:
             return line("missing", f"waiting for the `{waits}` run")
         state = self.store.state(run)
         if identity in self.store.damaged:
-            return line("missing", f"damaged: {self.store.damaged[identity]} is not as it was written")
+            return line("missing", f"damaged: {self.store.damaged[identity]} has changed since it was written")
         if state == "missing":
             return line("missing", "not run yet")
         if state == "unscored":

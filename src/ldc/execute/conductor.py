@@ -162,7 +162,6 @@ class _Conduct:
         """Run all banks. Returns the number of runs stored now, and how many of them share the training of another."""
         self._verify()
         executor = self._executor(self._handle)
-        self._adopt()
         running = 0
         try:
             while True:
@@ -175,17 +174,11 @@ class _Conduct:
                 before = self.schedule.ended
                 executor.wait()
                 running -= self.schedule.ended - before
-                self._adopt()
         finally:
             executor.close()
         if not self._recorded:
             self._record()
-        return self.computed, self.shared
-
-    def _adopt(self) -> None:
-        count = self.schedule.adopt()
-        self.computed += count
-        self.shared += count
+        return self.computed + self.schedule.adopted, self.shared + self.schedule.adopted
 
     def _executor(self, handle: Callable[[Event], None]) -> Executor:
         out, base = self.state.store.out, self.file.base

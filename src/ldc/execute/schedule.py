@@ -38,7 +38,7 @@ class Schedule:
 
     def __init__(self, file: StudyFile, state: StudyState, compute: Compute, progress: Progress) -> None:
         self.file, self.state, self.compute, self.progress = file, state, compute, progress
-        self.ended = 0
+        self.ended = self.adopted = 0
         self.planned: dict[str, int] = {}
         self._open: list[tuple[str, Wave]] = [(model, wave) for model in file.study.models for wave in WAVES]
         self._waiting: deque[tuple[BankPlan, str]] = deque()
@@ -73,19 +73,17 @@ class Schedule:
             if bank.name == name:
                 self.state.store.plan.replace_bank(bank, parts)
 
-    def adopt(self) -> int:
-        """Store runs whose training is stored under another name. Returns how many."""
-        count, store = 0, self.state.store
-        for model in self.file.study.models:
-            for same in names_of([*self.state.fixed(model), *self.state.later(model)]).values():
-                done = [run for run in same if store.is_settled(run)]
-                for run in same if done and len(done) < len(same) else ():
-                    if run not in done:
-                        record = store.record(done[0].id) or {}
-                        base = str(record.get("base_model")), record.get("base_revision")
-                        store.adopt(run, done[0].id, card_of(run, store.documents(done[0]), self.file.study, *base))
-                        count += 1
-        return count
+    def _adopt(self, model: str, runs: Sequence[Run]) -> None:
+        """Store those of these runs whose training is stored under another name."""
+        store = self.state.store
+        for same in names_of([*self.state.fixed(model), *runs]).values():
+            done = [run for run in same if store.is_settled(run)]
+            for run in same if done and len(done) < len(same) else ():
+                if run not in done:
+                    record = store.record(done[0].id) or {}
+                    base = str(record.get("base_model")), record.get("base_revision")
+                    store.adopt(run, done[0].id, card_of(run, store.documents(done[0]), self.file.study, *base))
+                    self.adopted += 1
 
     def _plan(self) -> bool:
         """Plan the first wave whose needs are met, model by model. Returns whether there was one."""
@@ -108,6 +106,7 @@ class Schedule:
 
     def _add(self, model: str, wave: Wave, runs: Sequence[Run]) -> None:
         store = self.state.store
+        self._adopt(model, runs)
         states = {run.id: store.state(run) for run in runs}
         rescored = [run for run in runs if states[run.id] == "unscored" and run.kind.stores_adapter]
         rest = [run for run in runs if run not in rescored]

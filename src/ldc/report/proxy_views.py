@@ -24,7 +24,7 @@ KEY = (
     "in rank: share of S^2 of the full update that its best approximation of this\n"
     "  rank holds. S: sum of S_block of LoRA divided by that of full fine-tuning."
 )
-BITS = "held-out bits per byte, lower is better; PT is the pre-trained model, r4 is LoRA of rank 4"
+BITS = "held-out bits per byte, lower is better; PT: the bare model, r4: LoRA of rank 4"
 
 
 def proxy_summary(study: Study, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:

@@ -74,10 +74,11 @@ def power_sentence(section: Mapping[str, Any]) -> str:
     score = SCORES.get(row["metric"]) or label(row["metric"])
     seeds = "1 seed" if row["seeds"] == 1 else f"the mean over {row['seeds']} seeds"
     domains = listed(dict.fromkeys(str(r["domain"]) for r in rows))
-    role = "by which this study ranks" if OVER not in row["metric"] else "the nearest to what this study ranks by"
+    nearest = OVER in row["metric"]
+    opening = f"The score nearest to this study's is {score}" if nearest else f"This study ranks by {score}"
     return (
-        f"With {how['tokens']:,} tokens a run, rank {how['adapter']['rank']} and {seeds}, {score}, {role}, "
-        f"puts the block that was taught ({domains}) first of all {row['blocks']} blocks in {first} of {cases} "
+        f"{opening}, with {how['tokens']:,} tokens a run, rank {how['adapter']['rank']} and {seeds}. "
+        f"This score ranks the taught block ({domains}) first of all {row['blocks']} blocks in {first} of {cases} "
         f"cases, and first of the blocks of its own half in {in_kind} of {cases}."
     )
 
