@@ -138,14 +138,16 @@ def _group_saliency(
         for batch in batches:
             mean_loss(base, batch, total).backward()
         pairs = [(w.detach(), w.grad if w.grad is not None else torch.zeros_like(w)) for w in weights]
-        return [
-            (float(torch.linalg.vector_norm(g, dtype=torch.float64)), float((w * g).abs().sum(dtype=torch.float64)))
-            for w, g in pairs
-        ]
+        return [(float(torch.linalg.vector_norm(g, dtype=torch.float64)), _sum_of_sizes(w * g)) for w, g in pairs]
     finally:
         for weight, wanted in zip(weights, before, strict=True):
             weight.requires_grad_(wanted)
             weight.grad = None
+
+
+def _sum_of_sizes(values_OI: Tensor) -> float:
+    """The sum of the absolute values, row by row first: the same bits for any number of threads."""
+    return float(values_OI.abs().sum(dim=-1, dtype=torch.float64).cpu().numpy().sum())
 
 
 def mean_loss(base: Base, batch: Batch, tokens: int | None = None) -> Tensor:
