@@ -329,7 +329,7 @@ def test_status_report_and_load_read_the_folder(finished: MiniStudy, tmp_path: P
     assert "holds a calibration, which selects no layers" in capsys.readouterr().err
     next((out / "runs").glob("tiny+damage-1-00.mlp/own/all/*/norms.parquet")).write_bytes(b"")
     assert main(["status", str(out)]) == 0
-    assert "not as it was written" in capsys.readouterr().out
+    assert "has changed since it was written" in capsys.readouterr().out
 
 
 def stopping_at(stop: int) -> Any:
