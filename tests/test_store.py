@@ -183,6 +183,17 @@ def test_scores_of_a_new_domain_are_added_to_a_trained_run(store: Store) -> None
     assert store.verify(RUN.id)
 
 
+def test_scores_on_text_that_a_run_is_no_longer_scored_on_are_left_out(store: Store) -> None:
+    both = replace(RUN, scores=(("birds", "77"), ("brooks", "88")))
+    rows = [("birds", "birds-1", 8, 20, 12.5), ("brooks", "brooks-1", 9, 21, 13.5)]
+    store.write(replace(result(both), tables={"evaluation": tables.DOCUMENTS.rows(rows)}), [RUN.id], CONFIG, FACTS)
+    assert store.table([both], "evaluation")["eval_domain"].tolist() == ["birds", "brooks"]
+    assert store.state(RUN) == "done"
+    assert store.table([RUN], "evaluation")["eval_domain"].tolist() == ["birds"]
+    changed = replace(RUN, scores=(("birds", "77"), ("brooks", "99")))
+    assert store.table([changed], "evaluation")["eval_domain"].tolist() == ["birds"]
+
+
 @pytest.mark.parametrize("name", sorted(RUN_FILES))
 def test_one_flipped_bit_in_any_file_of_a_run_is_noticed(store: Store, name: str) -> None:
     """It was not: in 10 cases of 22 a flipped bit gave silently other tables."""

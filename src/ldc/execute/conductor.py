@@ -19,6 +19,7 @@ from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprin
 from ldc.models.headers import read_shape
 from ldc.plan.arms import check_regimes
 from ldc.plan.runs import Inputs, ModelInputs, RunLine, check_lengths
+from ldc.plan.variants import own_model
 from ldc.progress import Progress
 from ldc.provenance import versions
 from ldc.report import write_report
@@ -189,7 +190,7 @@ class _Conduct:
     def _begin(self, executor: Executor, model: str) -> None:
         """Make this the study of the folder. With one process, wait until a model is loaded and its text is tokenised:
         a study that cannot begin must not take the folder from an earlier study or from its own corrected version."""
-        executor.prepare(model.partition("+")[0])
+        executor.prepare(own_model(model))
         if not self._recorded:
             self._record()
         self.schedule.record()

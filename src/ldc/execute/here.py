@@ -6,8 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ldc.execute.tasks import Event, Task
-from ldc.execute.worker import Worker, names_of
-from ldc.plan.variants import own_model
+from ldc.execute.worker import Worker
 
 
 class Here:
@@ -34,10 +33,7 @@ class Here:
 
     def wait(self) -> None:
         """Run the next bank."""
-        task = self._waiting.popleft()
-        state, model = self.worker.state, own_model(task.bank.model)
-        names = names_of([*state.fixed(model), *state.later(model)])
-        self.worker.run(task, names, self.handle)
+        self.worker.run(self._waiting.popleft(), self.handle)
 
     def close(self) -> None:
         """Do nothing: nothing is running."""

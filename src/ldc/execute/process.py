@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from ldc.domains.registry import load_domain
 from ldc.errors import LdcError, StoreError
 from ldc.execute.tasks import Compute, Event, Task
-from ldc.execute.worker import Worker, names_of
+from ldc.execute.worker import Worker
 from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint
 from ldc.plan.variants import own_model
 from ldc.progress import Silent
@@ -56,7 +56,7 @@ class Server:
     """
 
     def __init__(self, out: Path, base: Path, compute: Compute) -> None:
-        self.out, self.base = out, base
+        self.base = base
         self.state = StudyState.of(out)
         domains = {name: load_domain(name, spec, base) for name, spec in self.state.study.domains.items()}
         for name, text in domains.items():
@@ -73,11 +73,7 @@ class Server:
             _same(f"the weights of {model} differ", fingerprint(folder, spec.trust_remote_code), planned.weights)
             _same(f"the tokenizer of {model} differs", tokenizer_fingerprint(folder), planned.tokenizer)
             self._checked.add(model)
-        names = names_of([*self.state.fixed(model), *self.state.later(model)])
-        absent = [key for key in task.bank.keys if key not in names]
-        if absent:
-            raise StoreError(f"{self.out}: the plan in this folder has no run {absent[0]}; the folder has changed")
-        self.worker.run(task, names, lambda event: _tell(events, event))
+        self.worker.run(task, lambda event: _tell(events, event))
 
 
 def die_with_parent() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from ldc.errors import EnvironmentFault, LdcError, StudyError
 from ldc.execute.tasks import Compute, Event, Task
 from ldc.plan.machine import usable_gpus
+from ldc.plan.variants import own_model
 
 
 @dataclass
@@ -54,9 +55,9 @@ class Processes:
     def submit(self, task: Task) -> None:
         """Give a bank to a free worker, preferably one that has its model in memory. Start a worker if none is free."""
         free = [worker for worker in self._workers if worker.task is None]
-        free.sort(key=lambda worker: worker.model != task.bank.model)
+        free.sort(key=lambda worker: worker.model != own_model(task.bank.model))
         worker = free[0] if free else self._started()
-        worker.task, worker.model = task, task.bank.model
+        worker.task, worker.model = task, own_model(task.bank.model)
         assert worker.process.stdin is not None
         worker.process.stdin.write(json.dumps(task.as_json()).encode() + b"\n")
         worker.process.stdin.flush()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ldc.errors import EnvironmentFault
+from ldc.errors import EnvironmentFault, StoreError
 from ldc.execute.tasks import Compute, Event, Task
 from ldc.plan.banks import BankPlan, halves
 from ldc.plan.runs import Run, one_of_each
@@ -80,17 +80,19 @@ class Worker:
         self._model, self._space = model, space
         return space
 
-    def run(self, task: Task, names: Mapping[str, Sequence[Run]], emit: Emit) -> None:
+    def run(self, task: Task, emit: Emit) -> None:
         """Run a bank and store each run as soon as it is finished.
 
         Args:
-            names: the runs of each key of the bank; one training may have several names.
+            task: the bank.
             emit: told what happens.
 
         Raises:
+            StoreError: the study has no run of a key of the bank.
             EnvironmentFault: memory ran out with a single run.
             LdcError: the model cannot be loaded.
         """
+        names = self._names(task.bank)
         space = self.open(own_model(task.bank.model))
         waiting = [task.bank]
         while waiting:
@@ -112,6 +114,21 @@ class Worker:
             )
             waiting = parts + waiting
         emit(Event("done", task.bank.name))
+
+    def _names(self, bank: BankPlan) -> dict[str, list[Run]]:
+        """The runs of each key of a model; one training may have several names. The later runs, for which rankings are
+        read, are looked at only for a bank of theirs."""
+        model = own_model(bank.model)
+        runs = self.state.fixed(model)
+        if not {run.key for run in runs}.issuperset(bank.keys):
+            runs = [*runs, *self.state.later(model)]
+        names = names_of(runs)
+        absent = [key for key in bank.keys if key not in names]
+        if absent:
+            raise StoreError(
+                f"{self.state.store.out}: the plan in this folder has no run {absent[0]}; the folder has changed"
+            )
+        return names
 
     def _completed(
         self,
@@ -209,10 +226,6 @@ class _Told:
         """Report that the reported tokens are undone."""
         self.advance(-self.tokens)
         self.tokens = 0
-
-
-def _emit(emit: Emit, bank: str, what: str, text: str, number: int) -> None:
-    emit(Event(what, bank, text, number))
 
 
 def names_of(runs: Sequence[Run]) -> dict[str, list[Run]]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ldc.engine.results import Result
@@ -210,7 +211,8 @@ class Store:
     def table(self, runs: Iterable[Run], name: str) -> pd.DataFrame:
         """One table of those of `runs` that are done, behind the columns model domain regime seed.
 
-        A run whose kind leaves no such table has no rows; a damaged one has none either, and is in `damaged`.
+        A run whose kind leaves no such table has no rows; a damaged one has none either, and is in `damaged`. Scores on
+        text that the run is no longer scored on are left out.
         """
         tables = []
         for run in runs:
@@ -221,6 +223,9 @@ class Store:
             if table is None:
                 continue
             if name == "evaluation":
+                current = [domain for domain, key in run.scores if record["scores"].get(domain) == key]
+                if set(current) != set(record["scores"]):  # a domain left the study, or its text changed
+                    table = table.filter(pc.is_in(table["eval_domain"], pa.array(current, pa.string())))
                 count = pa.repeat(record["trainable_parameters"], len(table))
                 table = table.append_column("trainable_parameters", count)
             for at, (column, value) in enumerate(vars_of(run.id)):
