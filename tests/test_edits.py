@@ -31,6 +31,7 @@ from ldc.domains.windows import Window
 from ldc.engine.bank import Bank, Base
 from ldc.engine.batches import Batch
 from ldc.engine.evaluate import PT, score
+from ldc.engine.linear import Adapted
 from ldc.engine.members import Change, Member, Rows, Span, with_edits
 from ldc.engine.train import train
 from ldc.errors import ModelError
@@ -248,3 +249,13 @@ def test_a_neighbour_whose_edit_gives_nan_disturbs_no_bit_of_the_others(given: S
     assert broken["sick"].course.failure is not None
     for m in trained:
         assert same_bits(broken[m.name].factors, healthy[m.name].factors)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_what_takes_a_layers_place_shows_its_weight_and_bias(bias: bool) -> None:
+    """The layers of DeepSeek 3.2 read the dtype of a projection's weight: they would not run with adapters."""
+    linear = torch.nn.Linear(3, 4, bias=bias)
+    changed = Change(lambda _x, y: y).around(linear, Rows(1, (Span(0, 1, 0),)))
+    for stand_in in (changed, Adapted(changed, (), 1.0)):
+        assert stand_in.weight is linear.weight
+        assert stand_in.bias is linear.bias

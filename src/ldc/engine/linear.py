@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ldc.engine.adapters import Adapters, Stack
 from ldc.engine.compiled import let_length_vary
-from ldc.engine.members import Rows
+from ldc.engine.members import Rows, StandIn
 from ldc.models.roles import Component
 
 
@@ -47,7 +47,7 @@ class LowRank:
         return Adapted(module, factors, self.adapters.scaling)
 
 
-class Adapted(nn.Module):
+class Adapted(StandIn):
     """A layer with adapters: what it gives for all rows, and on the rows of each member what its adapter adds.
 
     A plain linear layer is one product for all rows, and no gradient is formed for W. A layer of another kind
@@ -59,7 +59,7 @@ class Adapted(nn.Module):
     """
 
     def __init__(self, layer: nn.Module, factors: tuple[Tensor, ...], scaling: float) -> None:
-        super().__init__()
+        super().__init__(layer)
         self.layer, self.factors, self.scaling = layer, factors, scaling
         self.plain = type(layer) is nn.Linear
 

@@ -70,7 +70,17 @@ class Edit(Protocol):
         ...
 
 
-class Edited(nn.Module):
+class StandIn(nn.Module):
+    """What takes a module's place. It shows the weight and bias, of which a decoder layer may read the dtype."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        for name in ("weight", "bias"):
+            if hasattr(module, name):
+                setattr(self, name, getattr(module, name))
+
+
+class Edited(StandIn):
     """A module, and a change of its output.
 
     Args:
@@ -80,7 +90,7 @@ class Edited(nn.Module):
     """
 
     def __init__(self, module: nn.Module, change: Callable[[Tensor, Tensor], Tensor]) -> None:
-        super().__init__()
+        super().__init__(module)
         self.module, self.change = module, change
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
