@@ -218,15 +218,15 @@ def test_what_decides_no_result_changes_no_key(changes: dict[str, Any]) -> None:
 
 def test_the_key_of_a_targeted_run_follows_the_layers_that_were_chosen() -> None:
     low, high = COMPONENTS[2:4], COMPONENTS[6:8]
-    (first, *_) = later_runs(study(), INPUTS, "m", {("math", "top1-mlp"): low})
-    (again, *_) = later_runs(study(name="x"), INPUTS, "m", {("math", "top1-mlp"): low})
-    (other, *_) = later_runs(study(), INPUTS, "m", {("math", "top1-mlp"): high})
+    (first, *_) = later_runs(study(), INPUTS, "m", {("math", "top1-mlp", 0): low})
+    (again, *_) = later_runs(study(name="x"), INPUTS, "m", {("math", "top1-mlp", 0): low})
+    (other, *_) = later_runs(study(), INPUTS, "m", {("math", "top1-mlp", 0): high})
     assert first.key == again.key != other.key
     assert first.id == other.id
 
 
 def test_later_runs_of_a_domain_without_a_ranking_are_left_out() -> None:
-    runs = later_runs(study(), INPUTS, "m", {("cpp", "top1-mlp"): COMPONENTS[2:4]})
+    runs = later_runs(study(), INPUTS, "m", {("cpp", "top1-mlp", s): COMPONENTS[2:4] for s in (0, 1)})
     assert [str(run.id) for run in runs] == ["m/cpp/top1-mlp/seed0", "m/cpp/top1-mlp/seed1"]
 
 

@@ -75,15 +75,20 @@ class StudyState:
         if self.study.calibration is not None:
             runs = [found.run for found in self.cases(model) if found.run.needs]
             return [run for run in runs if all(self._has(needed) for needed in run.needs)]
-        ranking = self.ranking(model)
-        chosen: dict[tuple[str, str], tuple[Component, ...]] = {}
+        norms = self.store.table(self.fixed(model), "norms")
+        rankings = {
+            seeds: rank(_of_seeds(norms, seeds), self.study.selection)
+            for seeds in {self.study.ranks_for(seed) for seed in self.study.validation_seeds}
+        }
+        chosen: dict[tuple[str, str, int], tuple[Component, ...]] = {}
         components = self.inputs.components(model)
         for domain in self.study.domains:
             for arm in arms(self.study, model, components, domain):
-                if arm.ranked_on is not None:
-                    found = select(ranking, arm.ranked_on, arm.regime, components)
+                for seed in arm.seeds if arm.ranked_on is not None else ():
+                    ranking = rankings[self.study.ranks_for(seed)]
+                    found = select(ranking, arm.ranked_on or domain, arm.regime, components)
                     if found is not None:
-                        chosen[domain, arm.name] = found
+                        chosen[domain, arm.name, seed] = found
         runs = later_runs(self.study, self.inputs, model, chosen)
         return [run for run in runs if run.kind.name != "graft" or all(self._has(needed) for needed in run.needs)]
 
@@ -193,6 +198,10 @@ class StudyState:
             record = self.store.record(identity) or {}
             return line("failed", str(record.get("failure")))
         return line("done", "")
+
+
+def _of_seeds(norms: pd.DataFrame, seeds: Sequence[int]) -> pd.DataFrame:
+    return norms[norms["seed"].isin(seeds)] if len(norms) else norms
 
 
 def _or_empty(frame: pd.DataFrame, table: Table) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from ldc.domains.quoting import listed, quoted, shown
@@ -23,13 +24,17 @@ class UnfitRecord(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Where a record has its parts: in `text`, in `prompt` and `completion` (columns or templates), or in a format."""
+    """Where a record has its parts: in `text`, in `prompt` and `completion` (columns or templates), or in a format.
+
+    `only` are columns with the value that a record must have to be taken, in which * stands for any characters.
+    """
 
     text: str = "text"
     prompt: str = "prompt"
     completion: str = "completion"
     source: str = "doc"
     format: str = "columns"
+    only: tuple[tuple[str, str], ...] = ()
 
     @property
     def wanted(self) -> str:
@@ -44,7 +49,20 @@ class Columns:
         if self.format != "columns":
             return None
         found = [name for part in (self.text, self.prompt, self.completion) for name in _places(part)]
-        return tuple(dict.fromkeys([*found, self.source]))
+        return tuple(dict.fromkeys([*found, self.source, *(column for column, _ in self.only)]))
+
+    def takes(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record has the values that `only` asks for.
+
+        Raises:
+            UnfitRecord: it lacks such a column.
+        """
+        for column, pattern in self.only:
+            if column not in record:
+                raise UnfitRecord(f"a column {quoted(column)}, by whose value records are taken")
+            if not fnmatchcase(str(record[column]), pattern):
+                return False
+        return True
 
 
 def prompt_and_rest(record: Mapping[str, Any], columns: Columns) -> tuple[str, str] | None:

@@ -95,6 +95,8 @@ def _read(path: Path, name: str, columns: Columns, characters: int) -> Iterator[
         yield from _parquet(path, name, columns)
     elif kind in LINE_SUFFIXES:
         yield from _json_lines(path, name, columns)
+    elif kind and columns.only:
+        raise DataError(f"{place(path)}: plain text has no columns, so `only` cannot choose from it")
     elif kind:
         yield Document(source=name, text=pieces.head(path, characters + 1))
     else:
@@ -118,14 +120,16 @@ def _json_lines(path: Path, name: str, columns: Columns) -> Iterator[Document]:
             raise DataError(f"{where}, line {number}: not JSON ({told}); LDC needs one JSON object per line") from error
         if not isinstance(record, dict):
             raise DataError(f"{where}, line {number}: needs a JSON object, but this is {type(record).__name__}")
-        yield _document(record, columns, f"{where}, line {number}", f"{name}:{number}")
+        if _taken(record, columns, f"{where}, line {number}"):
+            yield _document(record, columns, f"{where}, line {number}", f"{name}:{number}")
 
 
 def _parquet(path: Path, name: str, columns: Columns) -> Iterator[Document]:
     """Rows in small batches: a few kilobytes of a file can hold gigabytes of text."""
     where = place(path)
     for number, record in enumerate(_records(path, columns), start=1):
-        yield _document(record, columns, f"{where}, row {number}", f"{name}:{number}")
+        if _taken(record, columns, f"{where}, row {number}"):
+            yield _document(record, columns, f"{where}, row {number}", f"{name}:{number}")
 
 
 def _records(path: Path, columns: Columns) -> Iterator[dict[str, Any]]:
@@ -156,6 +160,13 @@ def _values(column: Any, name: str, path: Path) -> list[Any]:
             f"{place(path)}: the column {quoted(name)} has values that cannot be read ({reason(error)}); "
             "rewrite it as UTF-8 text, or leave the column out"
         ) from error
+
+
+def _taken(record: dict[str, Any], columns: Columns, where: str) -> bool:
+    try:
+        return columns.takes(record)
+    except UnfitRecord as unfit:
+        raise DataError(f"{where}: needs {unfit}; {found_columns(record)}") from unfit
 
 
 def _document(record: dict[str, Any], columns: Columns, where: str, default_source: str) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,20 @@ from ldc.domains.formats import Columns
 from ldc.domains.hub import load_hub_domain
 from ldc.domains.readers import local_path, read_documents
 from ldc.domains.splits import assemble, keep_apart, split_by_source
+from ldc.domains.word_order import shuffled_words
 from ldc.errors import DataError
-from ldc.study.schema import DomainSpec
+from ldc.study.schema import DomainSpec, Study
+
+
+def load_texts(study: Study, base: Path) -> Iterator[DomainText]:
+    """The text of each domain of a study, in the study's order of words.
+
+    Raises:
+        DataError, EnvironmentFault: as `load_domain`.
+    """
+    for name, spec in study.domains.items():
+        text = load_domain(name, spec, base)
+        yield shuffled_words(text) if study.order == "shuffled" else text
 
 
 def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
@@ -36,7 +49,7 @@ def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
         return embedded_domain(name)
     if spec.on_hub:
         return load_hub_domain(name, spec)
-    columns = Columns(spec.text, spec.prompt, spec.completion, spec.document, spec.format)
+    columns = Columns(spec.text, spec.prompt, spec.completion, spec.document, spec.format, tuple(spec.only.items()))
     notes: list[str] = []
     if spec.source is not None:
         documents = _documents(name, base, spec.source, columns, spec.characters, notes)
@@ -54,9 +67,11 @@ def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
         }
     for split in ("train", "test"):
         if not splits[split]:
+            asked = " and ".join(f"{column}: {value}" for column, value in spec.only.items())
             raise DataError(
-                f"domains.{name}: its {split} split is empty ({sum(map(len, splits.values()))} documents in all); "
-                "give more documents, a larger share, or train and test files of their own"
+                f"domains.{name}: its {split} split is empty ({sum(map(len, splits.values()))} documents in all"
+                + (f", of records with {asked}" if asked else "")
+                + "); give more documents, a larger share, or train and test files of their own"
             )
     return replace(assemble(name, splits), notes=tuple(notes))
 

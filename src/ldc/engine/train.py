@@ -49,6 +49,7 @@ def train(
     spec: TrainingSpec,
     advance: Callable[[int, int], None] = lambda _steps, _tokens: None,
     disturb: Callable[[int, Bank], None] = lambda _step, _bank: None,
+    moved: Callable[[Bank, Sequence[int]], None] = lambda _bank, _active: None,
 ) -> list[Course]:
     """Train every member of the bank for its own number of steps; a Course for each, in the bank's order.
 
@@ -57,6 +58,7 @@ def train(
             not trained, and one that has taken its steps leaves the batch.
         advance: told (steps, tokens of all members) after each step.
         disturb: called after each backward pass, for tests that inject faults.
+        moved: called after each optimiser step with the members that took it; it may change their factors.
     """
     members = bank.members
     optimizer = BankOptimizer(bank.adapters, [m.steps for m in members], spec)
@@ -81,6 +83,7 @@ def train(
                     f"diverged at step {step}: loss {nll_M[k]:.3g}, gradient norm {report.gradient_norm:.3g}; "
                     f"lower training.learning_rate (it was {report.learning_rate:.3g} here)"
                 )
+        moved(bank, [k for k in active if courses[k].failure is None])
         due = [k for k in active if step in snapshots[k] and courses[k].failure is None]
         _snapshot(bank, step, due, courses)
         bank.adapters.clear_gradients()

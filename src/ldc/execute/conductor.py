@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldc.access.fetch import ready
-from ldc.domains.registry import load_domain
+from ldc.domains.registry import load_texts
 from ldc.errors import EnvironmentFault, StudyError
 from ldc.execute.here import Here
 from ldc.execute.processes import Processes
@@ -281,10 +281,10 @@ def _domains(file: StudyFile, store: Store, progress: Progress) -> dict[str, Dom
         check_same_study(store.out / STUDY, file.study, store.used_names())
     progress.stage("reading domains", len(file.study.domains))
     domains = {}
-    for name, domain in file.study.domains.items():
-        domains[name] = load_domain(name, domain, file.base)
+    for text in load_texts(file.study, file.base):
+        domains[text.name] = text
         progress.advance(1)
-        for note in domains[name].notes:
+        for note in text.notes:
             progress.say(note)
     remove_litter(store.out)
     return domains

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from ldc.domains.registry import load_domain
+from ldc.domains.registry import load_texts
 from ldc.errors import LdcError, StoreError
 from ldc.execute.tasks import Compute, Event, Task
 from ldc.execute.worker import Worker
@@ -58,7 +58,7 @@ class Server:
     def __init__(self, out: Path, base: Path, compute: Compute) -> None:
         self.base = base
         self.state = StudyState.of(out)
-        domains = {name: load_domain(name, spec, base) for name, spec in self.state.study.domains.items()}
+        domains = {text.name: text for text in load_texts(self.state.study, base)}
         for name, text in domains.items():
             _same(f"the text of {name} differs", text.fingerprint, self.state.inputs.domains[name])
         self.worker = Worker(self.state, base, domains, compute, Silent())

@@ -43,15 +43,18 @@ def arms(study: Study, model: str, components: Sequence[Component], domain: str)
         StudyError: as `check_regimes`.
     """
     found: list[Arm] = []
-    seeds = study.validation_seeds
     reference = study.domains[domain].reference
     for name, regime in study.regimes.items():
         if reference and not (name == study.selection.regime or name == study.selection.reference):
             continue
+        if regime.domains is not None and not {domain, study.domains[domain].domain} & set(regime.domains):
+            continue
         adapter = adapter_of(study, regime, components)
+        allowed = study.seeds if regime.choice is None else study.validation_seeds
+        seeds = tuple(s for s in allowed if regime.seeds is None or s in regime.seeds)
         if regime.choice is None:
             chosen = components_of(regime, name, model, components)
-            found.append(Arm(name, regime, chosen, None, adapter, study.seeds))
+            found.append(Arm(name, regime, chosen, None, adapter, seeds))
         elif regime.targeted:
             on = [domain] if regime.foreign is None else _others(study, domain)
             members = {name if regime.foreign is None else f"{name}.{other}": other for other in on}
@@ -127,11 +130,6 @@ def check_regimes(study: Study, model: str, components: Sequence[Component]) -> 
             raise StudyError(
                 f"regimes.{name}: asks for {'the ' if way in ('top', 'bottom') else ''}{way} {count} of {len(units)} "
                 f"{regime.block} {what} that the regime {ranked} adapts in {model}; ask for at most {len(units)}"
-            )
-        if way == "random" and (draws := regime.draws or DRAWS) > (most := math.comb(len(units), count)):
-            raise StudyError(
-                f"regimes.{name}: asks for {draws} different draws of {count} among {len(units)} {what} of {model}, "
-                f"of which there are {most}; write {{block: {regime.block}, random: {count}, draws: {most}}}"
             )
         if regime.grafted and len(units) == 1 and study.regimes[ranked].block != "all":
             raise StudyError(f"regimes.{name}: {ranked} has only one layer, and without it nothing would be left")

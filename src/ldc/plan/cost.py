@@ -219,10 +219,11 @@ def planned(study: Study, model: str, shape: ModelShape) -> list[tuple[str, Run]
     if study.calibration is not None:
         return [(found.case.kind, found.run) for found in calibration_runs(study, inputs, model)]
     chosen = {
-        (domain, arm.name): _stand_in(study, shape, arm.regime.block, arm.regime.choice[1])
+        (domain, arm.name, seed): _stand_in(study, shape, arm.regime.block, arm.regime.choice[1])
         for domain in study.domains
         for arm in arms(study, model, shape.components, domain)
         if arm.ranked_on is not None and arm.regime.choice is not None
+        for seed in arm.seeds
     }
     runs = [*fixed_runs(study, inputs, model), *later_runs(study, inputs, model, chosen)]
     return [(family_of(run.id.regime), run) for run in runs]

@@ -57,6 +57,8 @@ class Tune:
         measures: what is measured besides the norms; no result depends on it.
         keeps: whether its adapter is stored.
         capped: whether no component gets a rank that it cannot have (see `engine.kinds.tune.cap_ranks`).
+        equal_steps: whether every component's relative update is made equal after each step
+            (see `engine.kinds.tune.equalise`).
     """
 
     components: tuple[Component, ...]
@@ -69,6 +71,7 @@ class Tune:
     measures: tuple[str, ...] = ()
     keeps: bool = True
     capped: bool = False
+    equal_steps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,8 @@ def _tune_decides(study: Study, text_of: Callable[[Text], Any], spec: Tune) -> d
         what["variant"] = [spec.variant.name]
     if spec.capped:
         what["capped"] = True
+    if spec.equal_steps:
+        what["equal_steps"] = True
     if spec.against is not None:
         what["against"] = str(spec.against)  # it decides the measure `shift`
     return what
@@ -213,7 +218,7 @@ TUNE = Kind(
     1,
     ("norms", "losses", "evaluation", "importance"),
     _tune_decides,
-    lambda spec: (spec.adapter, spec.rate, spec.variant, spec.capped),
+    lambda spec: (spec.adapter, spec.rate, spec.variant, spec.capped, spec.equal_steps),
     _tune_flops,
     trains=True,
     stores_adapter=True,

@@ -107,26 +107,31 @@ def fixed_runs(study: Study, inputs: Inputs, model: str) -> list[Run]:
         bare = Bare(Text(domain, study.ranking_seeds[0]), tuple(study.selection.measures))
         runs.append(make_run(study, inputs, RunId(model, domain, PT, 0), bare))
         fixed = [arm for arm in arms(study, model, inputs.components(model), domain) if arm.regime.choice is None]
-        runs += [_run_of(study, inputs, model, domain, arm, seed, None) for seed in study.seeds for arm in fixed]
+        runs += [
+            _run_of(study, inputs, model, domain, arm, seed, None)
+            for seed in study.seeds
+            for arm in fixed
+            if seed in arm.seeds
+        ]
     return runs
 
 
 def later_runs(
-    study: Study, inputs: Inputs, model: str, chosen: Mapping[tuple[str, str], tuple[Component, ...]]
+    study: Study, inputs: Inputs, model: str, chosen: Mapping[tuple[str, str, int], tuple[Component, ...]]
 ) -> list[Run]:
     """The runs that need other runs, domain by domain: those whose components a ranking chooses, and their controls.
 
     Args:
-        chosen: (domain, arm) -> its components. An arm without a ranking is absent, and so are its runs.
+        chosen: (domain, arm, seed) -> its components. An arm without a ranking is absent, and so are its runs.
     """
     runs = []
     for domain in study.domains:
         second = [arm for arm in arms(study, model, inputs.components(model), domain) if arm.regime.choice is not None]
         runs += [
-            _run_of(study, inputs, model, domain, arm, seed, chosen.get((domain, arm.name)))
+            _run_of(study, inputs, model, domain, arm, seed, chosen.get((domain, arm.name, seed)))
             for seed in study.validation_seeds
             for arm in second
-            if arm.components is not None or (domain, arm.name) in chosen
+            if seed in arm.seeds and (arm.components is not None or (domain, arm.name, seed) in chosen)
         ]
     return runs
 
@@ -201,8 +206,9 @@ def _run_of(
             text,
             measures=tuple(m for m in measures if m in study.selection.measures),
             capped=capped,
+            equal_steps=arm.regime.steps == "equal",
         )
-        needs = [] if arm.ranked_on is None else _ranking_runs(study, model, arm.ranked_on)
+        needs = [] if arm.ranked_on is None else _ranking_runs(study, model, arm.ranked_on, seed)
         return make_run(study, inputs, identity, spec, needs)
     every = arms(study, model, inputs.components(model), domain)
     ranked = next(other for other in every if other.name == study.selection.regime)
@@ -211,8 +217,8 @@ def _run_of(
     return make_run(study, inputs, identity, graft, [source.id])
 
 
-def _ranking_runs(study: Study, model: str, domain: str) -> list[RunId]:
-    return [RunId(model, domain, study.selection.regime, seed) for seed in study.ranking_seeds]
+def _ranking_runs(study: Study, model: str, domain: str, seed: int) -> list[RunId]:
+    return [RunId(model, domain, study.selection.regime, other) for other in study.ranks_for(seed)]
 
 
 def _text(study: Study, inputs: Inputs, text: Text) -> dict[str, Any]:

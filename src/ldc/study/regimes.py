@@ -25,9 +25,10 @@ _CHOSEN = re.compile(r"^(top|bottom|foreign|random|first|last|spaced)([1-9][0-9]
 _SOLO = re.compile(r"^(solo|keep|knock)-(attn|mlp)$")
 _SHUFFLED = re.compile(r"^(attn|mlp|all)-shuffled$")
 _EQUAL = re.compile(r"^(attn|mlp)-equal$")
+_STEPS = re.compile(r"^(attn|mlp|all)-equal-steps$")
 _NAMES = (
     "attn, mlp, all, top<k>-mlp, top<k>-attn; controls: bottom<k>-mlp, random<k>-, first<k>-, last<k>-, spaced<k>-, "
-    "foreign<k>-, solo-mlp, keep-mlp, knock-mlp, mlp-equal, all-shuffled, and so with attn; "
+    "foreign<k>-, solo-mlp, keep-mlp, knock-mlp, mlp-equal, all-shuffled, all-equal-steps, and so with attn; "
     "your own: {block: mlp, layers: 0-5}"
 )
 
@@ -88,7 +89,8 @@ class Regime(BaseModel):
     random: _Count | None = None
     """Control: k random layers; a family of `draws` runs with the same draws for all domains and seeds."""
     draws: Annotated[int, Field(gt=0), BeforeValidator(plain_number)] | None = None
-    """Number of random draws; default: 19, the fewest that can resolve p = .05."""
+    """Number of different random draws, or all there are if these are fewer; default: 19, the fewest that can resolve
+    p = .05."""
     first: _Count | None = None
     """Control: the k lowest layers."""
     last: _Count | None = None
@@ -107,6 +109,13 @@ class Regime(BaseModel):
     """Rank of this regime's adapters; default: the study's."""
     budget: Literal["attn", "mlp"] | None = None
     """Choose the rank that gives as many parameters as this block has at the study's rank."""
+    steps: Literal["own", "equal"] = "own"
+    """`equal`: after each optimiser step scale every component's update to one S / norm(W), the run's geometric mean. A
+    control: its raw map says nothing, so what it gains needs no map."""
+    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] | None = None
+    """Run only with these of the study's seeds."""
+    domains: tuple[str, ...] | None = None
+    """Run only on these domains, or sources of domains such as `math.books`."""
     full: Annotated[bool, Field(strict=True)] = False
     """Tune the weights themselves instead of adapters: to ask whether LoRA is a fair proxy."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(plain_number)] | None = None
@@ -127,6 +136,8 @@ class Regime(BaseModel):
             raise ValueError("draws is for random layers, as in {block: mlp, random: 3, draws: 99}")
         if self.full and (given or self.rank is not None or self.budget is not None):
             raise ValueError("full tunes the weights of fixed layers; it has no rank, budget or choice of layers")
+        if self.steps == "equal" and (self.full or self.keep or self.knock):
+            raise ValueError("equal steps are for regimes that train adapters")
         if self.learning_rate is not None and (self.keep or self.knock):
             raise ValueError("keep and knock train nothing, so they have no learning rate")
         if self.rank is not None and self.budget is not None:
@@ -175,6 +186,8 @@ def regime_from_text(text: str) -> Regime:
         return Regime.model_validate({"block": match[2], match[1]: True})
     if match := _SHUFFLED.match(text):
         return Regime.model_validate({"block": match[1], "text": "shuffled"})
+    if match := _STEPS.match(text):
+        return Regime.model_validate({"block": match[1], "steps": "equal"})
     if match := _EQUAL.match(text):
         return Regime.model_validate({"block": match[1], "budget": "mlp" if match[1] == "attn" else "attn"})
     near = get_close_matches(text, ORIGIN_REGIMES, n=1)

@@ -10,7 +10,7 @@ from ldc.errors import StoreError
 from ldc.study.reading import read_study
 from ldc.study.schema import Study
 
-SETTINGS = ("adapter", "training", "evaluation", "selection", "calibration")
+SETTINGS = ("adapter", "training", "evaluation", "selection", "tests", "calibration")
 AXES = ("models", "domains", "regimes")
 
 
@@ -43,6 +43,8 @@ def _differences(before: Study, now: Study, used: Mapping[str, Collection[str]])
     found = []
     if before.name != now.name:
         found.append(f"name ({before.name} there, {now.name} here)")
+    if before.order != now.order:
+        found.append(f"order ({before.order} there, {now.order} here)")
     for section in SETTINGS:
         old, new = (_settings(study, section) for study in (before, now))
         ignored = {"batch_tokens", "measures"}

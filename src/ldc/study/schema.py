@@ -5,28 +5,26 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, model_validator
 
-from ldc.study.regimes import ORIGIN_REGIMES, Regime, plain_number, regime_from_text
+from ldc.study.domain_spec import DomainSpec, with_sources_apart
+from ldc.study.record import SLUG_PATTERN, Number, Positive, Record, Share, Slug, Text, Whole, fault, short_form
+from ldc.study.regimes import ORIGIN_REGIMES, Regime, regime_from_text
+from ldc.study.selection_spec import CalibrationSpec, PrimarySpec, SelectionSpec
 
-SLUG_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
-Slug = Annotated[str, StringConstraints(strict=True, pattern=SLUG_PATTERN, max_length=64)]
-Text = Annotated[str, StringConstraints(strict=True, min_length=1)]
-Whole = Annotated[int, BeforeValidator(plain_number)]
-Number = Annotated[float, BeforeValidator(plain_number)]
-Positive = Annotated[int, Field(gt=0), BeforeValidator(plain_number)]
-Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(plain_number)]
-
-
-def fault(message: str, *at: str | int) -> PydanticCustomError:
-    """An error below the record that finds it. `at` leads from that record to the key or the index in a list."""
-    return PydanticCustomError("fault", "{message}", {"message": message, "at": at})
-
-
-def _bare_source(value: object) -> object:
-    """Read `math: embedded` as `math: {source: embedded}`."""
-    return {"source": value} if isinstance(value, str) else value
+__all__ = [
+    "SLUG_PATTERN",
+    "AdapterSpec",
+    "CalibrationSpec",
+    "DomainSpec",
+    "EvaluationSpec",
+    "ModelSpec",
+    "PrimarySpec",
+    "SelectionSpec",
+    "Study",
+    "TrainingSpec",
+    "fault",
+]
 
 
 def _no_float16(value: object) -> object:
@@ -35,12 +33,6 @@ def _no_float16(value: object) -> object:
             "float16 overflows on Gemma 3 and loses small gradients on other models; use bfloat16, float32 or auto"
         )
     return value
-
-
-class Record(BaseModel):
-    """A frozen record that refuses unknown keys. Each field's docstring is its description."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class ModelSpec(Record):
@@ -57,71 +49,7 @@ class ModelSpec(Record):
     trust_remote_code: Annotated[bool, Field(strict=True)] = False
     """Run code that comes with the model. Dangerous: use it only for a source that you trust."""
 
-    _bare = model_validator(mode="before")(_bare_source)
-
-
-class DomainSpec(Record):
-    """A domain: embedded, one source that LDC splits, one source for each split, or a data set on the Hub."""
-
-    source: Text | None = None
-    """`embedded`, a file or folder that LDC splits by source document, or `hub:` and a data set's id; `hub` alone takes
-    the built-in choice for the domain's name."""
-    configuration: Text | None = None
-    """Configuration of a Hub data set that has several."""
-    folder: Text | None = None
-    """Folder to read in a Hub data set that has folders instead of configurations."""
-    revision: Text | None = None
-    """Commit, tag or branch of a Hub data set; the newest by default."""
-    train: Text | None = None
-    """File or folder of the training split, if the splits exist already; for a Hub data set, the name of its split."""
-    validation: Text | None = None
-    """File or folder of the validation split; for a Hub data set, the name of its split."""
-    test: Text | None = None
-    """File or folder of the test split; for a Hub data set, the name of its split. Without it LDC splits `train`."""
-    format: Literal["columns", "alpaca", "question", "choices", "chat"] = "columns"
-    """How a record becomes text: from the columns below, or as instructions, questions, multiple choice or chats."""
-    text: Text = "text"
-    """Column that holds plain text, or a template with columns in braces: `{title}: {body}`."""
-    prompt: Text = "prompt"
-    """Column that holds a prompt, or a template."""
-    completion: Text = "completion"
-    """Column that holds the completion of the prompt, or a template."""
-    document: Text = "doc"
-    """Column with the name of the source document; a record without it is a document of its own."""
-    loss: Literal["all", "completion"] = "all"
-    """Which tokens of a prompt and its completion are trained on and scored."""
-    characters: Positive | None = None
-    """Read at most this many characters of a split, and cut the last document there. The default is 10 million for the
-    Hub and no limit for local text, of which more than 200 million are refused."""
-    validation_share: Share = 0.05
-    """Share of source documents for validation, if LDC makes the splits."""
-    test_share: Share = 0.1
-    """Share of source documents for the test split, if LDC makes the splits."""
-    reference: Annotated[bool, Field(strict=True)] = False
-    """A text whose map others are compared with, such as general text; only the ranked regime runs on it."""
-
-    _bare = model_validator(mode="before")(_bare_source)
-
-    @property
-    def on_hub(self) -> bool:
-        """Whether the text comes from a data set on the Hub."""
-        return self.source is not None and (self.source == "hub" or self.source.startswith("hub:"))
-
-    @model_validator(mode="after")
-    def _one_way_or_the_other(self) -> DomainSpec:
-        parts = [self.train, self.test]
-        if self.on_hub:
-            if self.validation is not None and self.test is None:
-                raise ValueError("name the test split too, or leave validation out and let LDC split by document")
-        elif given := [k for k in ("configuration", "folder", "revision") if getattr(self, k) is not None]:
-            raise ValueError(f"{given[0]} works only for a data set on the Hub, given as `source: hub:org/name`")
-        elif self.source is not None and any(p is not None for p in (*parts, self.validation)):
-            raise ValueError("give either source (LDC splits it) or train and test, not both")
-        elif self.source is None and any(p is None for p in parts):
-            raise ValueError("give source (LDC splits it), or both train and test")
-        if self.validation_share + self.test_share >= 1:
-            raise ValueError("validation_share and test_share leave nothing to train on; their sum must be below 1")
-        return self
+    _bare = model_validator(mode="before")(short_form)
 
 
 class AdapterSpec(Record):
@@ -206,55 +134,6 @@ class EvaluationSpec(Record):
     """Tokens scored at once. It affects speed and memory only, not the results."""
 
 
-class SelectionSpec(Record):
-    """How targeted regimes choose their layers."""
-
-    unit: Literal["block", "component"] = "block"
-    """What is ranked: the attention or MLP of a layer as a whole, or single projections."""
-    regime: Text = "all"
-    """The regime whose runs are ranked."""
-    score: Literal["frobenius", "relative", "rms", "contrast"] = "frobenius"
-    """Score of the ranking: raw S, S over the norm of the weights, S over the square root of their number, or the log
-    of S over the reference's S."""
-    reference: Text = "others"
-    """What `contrast` compares with: `others` (mean of the other domains), one domain, or a regime on shuffled text."""
-    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = ()
-    """Seeds reserved for the ranking; targeted and control regimes then run on the other seeds only. By default all
-    seeds do both."""
-    measures: tuple[Literal["effect", "saliency", "snr"], ...] = ("effect", "saliency", "snr")
-    """What is measured for comparison with S; it chooses no layers. `effect` and `saliency` need a few training batches
-    of each ranked run and domain. `snr` needs the singular values of every base weight, once (minutes at 1 B)."""
-    measured_batches: Positive | None = None
-    """Training batches for these measures; by default 4,096 tokens, at most a fifth of a run's."""
-
-
-class CalibrationSpec(Record):
-    """Known truths: a change made to a model before it is mapped, to test whether the map finds it.
-
-    A study with this section makes only these maps. It uses the study's training and seeds, and the regime and
-    measures of `selection`.
-    """
-
-    kinds: tuple[Literal["damage", "damage2", "taught", "none"], ...] = ("damage", "damage2", "taught", "none")
-    """What is changed: noise on one block, noise on two, a block taught a domain, or nothing."""
-    blocks: Positive | None = None
-    """Change at most this many blocks, one at a time, spread evenly; all blocks are always ranked."""
-    nothing: Positive = 8
-    """Number of seeds with which `none` maps the unchanged model."""
-    strengths: tuple[Annotated[Number, Field(gt=0)], ...] = (1.0, 0.3, 0.1, 0.03)
-    """Standard deviation of the damage, in standard deviations of each weight matrix."""
-    text: Text = "own"
-    """Text on which damaged models are mapped: `own` for samples of the undamaged model, or a domain."""
-    domains: tuple[Slug, ...] = ()
-    """Domains that a block is taught; by default all that are not references."""
-    lessons: tuple[Positive, ...] = (25, 100)
-    """Optimiser steps of a teacher; the shorter ones are checkpoints of the longest."""
-    teaching_rate: Annotated[Number, Field(gt=0)] = 0.02
-    """Learning rate of the teacher, in standard deviations of each weight matrix."""
-    others: Annotated[bool, Field(strict=True)] = True
-    """Also compare with the maps of other variants, which exist only where the truth is known."""
-
-
 def _regimes(value: object) -> object:
     """Read a list of regimes as a mapping by name. An item is a known name or a mapping with one entry."""
     if not isinstance(value, (list, tuple)):
@@ -277,6 +156,9 @@ def _regime(value: object) -> object:
     return regime_from_text(value) if isinstance(value, str) else value
 
 
+_ORIGIN = {name: regime_from_text(name) for name in ORIGIN_REGIMES}
+
+
 class Study(Record):
     """One study: models x domains x regimes x seeds, and how they are trained and scored."""
 
@@ -284,11 +166,14 @@ class Study(Record):
     """A name for reports."""
     models: Annotated[dict[Slug, ModelSpec], Field(min_length=1)]
     """Base models by a short name."""
-    domains: Annotated[dict[Slug, DomainSpec], Field(min_length=1)]
-    """Domains by a short name."""
+    domains: Annotated[dict[Slug, DomainSpec], BeforeValidator(with_sources_apart), Field(min_length=1)]
+    """Domains by a short name. The sources of a domain become texts of their own, as `math.books`."""
+    order: Literal["own", "shuffled"] = "own"
+    """`shuffled`: read all text with the words of each document in random order, training and held-out text alike.
+    What a study then still finds is the words' share."""
     regimes: Annotated[
         dict[Slug, Annotated[Regime, BeforeValidator(_regime)]], BeforeValidator(_regimes), Field(min_length=1)
-    ] = {name: regime_from_text(name) for name in ORIGIN_REGIMES}
+    ] = _ORIGIN
     """Which components carry adapters: names such as attn, mlp, all, top1-mlp, or your own as block and layers."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)] = (0,)
     """Each run is repeated once for each seed."""
@@ -300,6 +185,8 @@ class Study(Record):
     """Evaluation settings."""
     selection: SelectionSpec = SelectionSpec()
     """How targeted regimes choose their layers."""
+    tests: PrimarySpec = PrimarySpec()
+    """The primary tests, one for each question, named before the runs."""
     calibration: CalibrationSpec | None = None
     """Known truths to test the maps with; a study with this section makes only these maps."""
 
@@ -323,8 +210,9 @@ class Study(Record):
                 *(("selection", "regime") if "regime" in self.selection.model_fields_set else ("regimes",)),
             )
         first = self.regimes[ranked] if targeted else None
-        if first is not None and (first.choice or first.full or first.text == "shuffled"):
+        if first is not None and (first.choice or first.full or first.text == "shuffled" or first.steps == "equal"):
             how = "tunes weights in full" if first.full else "reads shuffled text"
+            how = "makes all steps equal" if first.steps == "equal" else how
             how = how if first.choice is None else "itself chooses layers"
             raise fault(f"`{ranked}` {how}; name a regime that does not", "selection", "regime")
         return self
@@ -334,6 +222,15 @@ class Study(Record):
         for name in self.regimes:
             if "." in name:
                 raise fault("a dot is reserved for the members of a family; use a dash", "regimes", name)
+        for name, regime in self.regimes.items():
+            if unknown := [s for s in regime.seeds or () if s not in self.seeds]:
+                raise fault(f"{unknown[0]} is not among the study's seeds", "regimes", name, "seeds")
+            known = {*self.domains, *(spec.domain for spec in self.domains.values())}
+            if strange := [d for d in regime.domains or () if d not in known]:
+                raise fault(f"`{strange[0]}` is not among the study's domains", "regimes", name, "domains")
+            for limit in ("seeds", "domains") if name == self.selection.regime else ():
+                if getattr(regime, limit) is not None:
+                    raise fault(f"the ranked regime runs with all {limit} of the study", "regimes", name, limit)
         taught = self.calibration is not None and self.calibration.domains
         if all(d.reference for d in self.domains.values()) and not taught:
             raise ValueError("every domain is only a reference; at least one must be studied")
@@ -344,6 +241,14 @@ class Study(Record):
         chosen = self.selection
         if unknown := [s for s in chosen.seeds if s not in self.seeds]:
             raise fault(f"{unknown[0]} is not among the study's seeds", "selection", "seeds")
+        if chosen.cross_fit is not None and chosen.seeds:
+            raise fault("give seeds or cross_fit, not both", "selection", "cross_fit")
+        if chosen.cross_fit is not None and chosen.cross_fit >= len(self.seeds):
+            raise fault(
+                f"each seed is ranked by {chosen.cross_fit} of the other seeds, and there are {len(self.seeds) - 1}",
+                "selection",
+                "cross_fit",
+            )
         if chosen.seeds and set(chosen.seeds) == set(self.seeds) and any(r.choice for r in self.regimes.values()):
             raise fault("these are all the seeds; leave at least one to validate the ranking", "selection", "seeds")
         if chosen.score == "contrast":
@@ -386,6 +291,14 @@ class Study(Record):
     def validation_seeds(self) -> tuple[int, ...]:
         """The seeds of targeted and control runs: those that do not rank, or all if none is reserved for ranking."""
         return tuple(s for s in self.seeds if s not in self.selection.seeds)
+
+    def ranks_for(self, seed: int) -> tuple[int, ...]:
+        """The seeds whose mean ranking a targeted run of this seed uses. With `selection.cross_fit` these are the next
+        seeds of the study, after the last one the first again; the seed itself is never among them."""
+        if self.selection.cross_fit is None:
+            return self.ranking_seeds
+        at, many = self.seeds.index(seed), len(self.seeds)
+        return tuple(sorted(self.seeds[(at + k) % many] for k in range(1, self.selection.cross_fit + 1)))
 
     @property
     def measured_regime(self) -> str | None:

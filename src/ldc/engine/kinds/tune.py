@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,8 @@ def work(
         if first.capped:
             cap_ranks(bank)
         training = space.study.training.model_copy(update={"learning_rate": first.rate})
-        courses = train(bank, space.feed.steps(texts), training, lambda _steps, tokens: tell(tokens))
+        after = partial(equalise, space.weight_norms) if first.equal_steps else _leave
+        courses = train(bank, space.feed.steps(texts), training, lambda _steps, tokens: tell(tokens), moved=after)
         documents = score_members(space, bank, by_name, tell)
         own = [by_name[member.name] for member in bank.members]
         good = [k for k, course in enumerate(courses) if course.failure is None]
@@ -66,6 +68,34 @@ def cap_ranks(bank: Bank) -> None:
     for stack in bank.adapters.stacks.values():
         stack.a[:, min(stack.component.d_in, stack.component.d_out) :] = 0
     bank.adapters.refresh()
+
+
+def equalise(weight_norms: Mapping[str, float], bank: Bank, active: Sequence[int]) -> None:
+    """Scale B of every component of a member so that S / norm(W) is one for all of them: their geometric mean.
+
+    A component that has not moved, or whose weight is zero, is left as it is and out of the mean.
+
+    Args:
+        weight_norms: norm(W) of each component, by its path.
+        active: the members to change.
+    """
+    for k in active:
+        found = []
+        for component, a_RI, b_OR in bank.adapters.factors(k):
+            a, b = a_RI.detach().double(), b_OR.detach().double()
+            square = float(((b.T @ b) * (a @ a.T)).sum())
+            weight = weight_norms[component.path]
+            if square > 0 and weight > 0:
+                found.append((b_OR, math.sqrt(square) / weight))
+        if found:
+            mean = math.exp(sum(math.log(size) for _, size in found) / len(found))
+            for b_OR, size in found:
+                b_OR.mul_(mean / size)
+    bank.adapters.refresh()
+
+
+def _leave(_bank: Bank, _active: Sequence[int]) -> None:
+    """Change nothing."""
 
 
 def _spec(run: Run) -> Tune:
