@@ -460,7 +460,7 @@ def test_a_study_without_the_section_is_calibrated_at_its_own_settings(tmp_path:
     words = ["calibrate", str(study.path), "-o", str(study.out), "--blocks", "1", "--lesson", "2", "--domain", "birds"]
     assert main([*words, "-q", "--threads", "1", "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
-    ranked = "This study ranks by S / norm(W), with 64 tokens a run, rank 2 and 1 seed."
+    ranked = "at 64 tokens a run, rank 2 and 1 seed, the score that this study ranks by (S / norm(W)) finds a block"
     assert ranked in " ".join(out.split())
     recorded = read_study(study.out / "study.yaml").study
     wanted = read_study(study.path).study

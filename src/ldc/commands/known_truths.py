@@ -35,7 +35,7 @@ def put_known_truths(out: Path) -> None:
 
 
 def _put_section(section: Mapping[str, Any]) -> None:
-    from ldc.report.truth_text import confusion_tables, recovery_tables, text_sentences
+    from ldc.report.truth_text import INSTRUMENT, confusion_tables, instrument_tables, recovery_tables, text_sentences
     from ldc.report.truth_words import nothing_sentences, power_sentence
 
     for title, rows, sentence in recovery_tables(section):
@@ -48,6 +48,10 @@ def _put_section(section: Mapping[str, Any]) -> None:
         console.put("")
     for sentence in nothing_sentences(section["nothing"]):
         console.put(sentence)
-    for sentence in [power_sentence(section), *text_sentences(section)]:
+    for place, (title, rows) in enumerate(instrument_tables(section)):
+        console.put(title if place else f"{INSTRUMENT}\n{title}")
+        console.put_table(rows)
+        console.put("")
+    for sentence in [*text_sentences(section), power_sentence(section)]:
         if sentence:
             console.put(fill(sentence, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
