@@ -119,10 +119,10 @@ def test_a_study_says_the_power_that_its_calibration_found(tmp_path: Path) -> No
     lines = power_lines(tmp_path, study())
     assert [line.partition(":")[0] for line in lines] == ["m", "n"]
     assert lines[0] == (
-        "m: Power: at 512 tokens a run, rank 16 and the mean over 2 seeds, the score that this study ranks by (S) finds "
-        "a block that was taught medical in 12 of 24 cases: it is ranked first of all 24 blocks in 50 % (31 to 69 %; by "
-        "chance 4 %), and first of its half, within which a study ranks, in 75 % (55 to 88 %; by chance 8 %). The "
-        "intervals are 95 %, with the taught blocks as the sample (n = 24)."
+        "m: Power: at 512 tokens a run, rank 16 and the mean over 2 seeds, the score that this study ranks by (S) "
+        "finds a block that was taught medical in 12 of 24 cases: it is ranked first of all 24 blocks in 50 % (31 to "
+        "69 %; by chance 4 %), and first of its half, within which a study ranks, in 75 % (55 to 88 %; by chance 8 %). "
+        "The intervals are 95 %, with the taught blocks as the sample (n = 24)."
     )
 
 

@@ -35,6 +35,7 @@ def write_necessity_figures(out: Path, study: Study, means: pd.DataFrame) -> lis
         own = means[means["model"] == model] if len(means) else means
         own = own.dropna(subset=list(LINES)) if len(own) else own
         if len(own):
+            (out / "figures").mkdir(parents=True, exist_ok=True)
             written += save(fig_necessity(own, model), out / "figures" / f"fig_necessity_{model}")
     return written
 
