@@ -256,7 +256,7 @@ def test_the_shift_is_shown_apart_as_a_test_of_the_instrument() -> None:
     assert sentence.startswith("best that a study can rank by, at 0.1: S,")
     [(title, apart)] = instrument_tables(summary)
     assert [row["metric"] for row in apart] == ["shift by the root of S", "chance"]
-    assert title == "damage, own samples: share found first, by noise, standard deviations"
+    assert title == "damage, own samples: share found first\n  by noise, standard deviations"
     assert instrument_tables(summary | {"recovery": rows[:1]}) == []
 
 

@@ -144,7 +144,8 @@ def summary_table(planted: pd.DataFrame) -> pd.DataFrame:
 def independent_cases(planted: pd.DataFrame) -> pd.Series:
     """The independent case of each row, such as `3.mlp`, or `3.mlp+9.attn` for two blocks damaged together."""
     own = planted["layer"].astype(str) + "." + planted["block"].astype(str)
-    names = ["+".join(sorted([a, *filter(None, b.split("+"))])) for a, b in zip(own, planted["partner"].astype(str))]
+    partners = ["" if pd.isna(partner) else str(partner) for partner in planted["partner"]]
+    names = ["+".join(sorted([a, *filter(None, b.split("+"))])) for a, b in zip(own, partners)]
     return pd.Series(names, index=planted.index, dtype="str")
 
 

@@ -157,5 +157,7 @@ def binomial_tail(successes: int, trials: int, chance: float) -> float:
     With one trial for each block and `chance` the largest probability that a block is found by chance, this is an exact
     one-sided p in which a block counts once, whatever the number of its seeds and domains.
     """
+    if successes <= 0:
+        return 1.0
     terms = [math.comb(trials, k) * chance**k * (1.0 - chance) ** (trials - k) for k in range(successes, trials + 1)]
     return min(1.0, math.fsum(terms))

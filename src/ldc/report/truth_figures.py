@@ -79,7 +79,7 @@ def fig_recovery(summary: pd.DataFrame, model: str, synthetic: Collection[str] =
             axes.set_xlabel(axis_of(kind))
             if axes.get_subplotspec().is_first_col():
                 axes.set_ylabel("top-1 recovery among all blocks")
-        _legend(figure, 3)
+        _legend(figure, panels[0][0].get_gridspec().ncols)
         most = int(summary["plants"].max())
         figure.suptitle(f"{model} · changed blocks found, of at most {most} a point", x=0.01, ha="left", fontsize=10)
         return figure
@@ -127,8 +127,10 @@ def _panels(
 
 
 def _legend(figure: Figure, columns: int) -> None:
+    """A legend below the panels; the figure grows by the rows beyond three."""
     handles = {str(h.get_label()): h for axes in figure.axes for h in axes.get_lines()}
     handles = {name: h for name, h in handles.items() if not name.startswith("_")}
+    figure.set_figheight(figure.get_figheight() + 0.17 * max(0, -(-len(handles) // columns) - 3))
     figure.legend(
         handles.values(),
         handles.keys(),

@@ -48,7 +48,7 @@ def instrument_tables(summary: Record) -> list[tuple[str, list[dict[str, object]
     for (kind, domain), rows in _groups(summary["recovery"]).items():
         wanted = [name for name in _wanted(rows) if needs_original(name)]
         if wanted:
-            title = f"{title_of(kind, domain, summary['synthetic'])}: share found first, by {axis_of(kind)}"
+            title = f"{title_of(kind, domain, summary['synthetic'])}: share found first\n  by {axis_of(kind)}"
             found.append((title, _shares(rows, [*wanted, "chance"])))
     return found
 
