@@ -304,7 +304,8 @@ def test_a_calibration_writes_its_tables_figures_page_and_summary(finished: Mini
     page = (out / "report.html").read_text()
     assert "<title>mini · Calibration · Layer-Domain Control</title>" in page
     assert "Known truths" in page
-    assert "This score ranks the taught block (birds) first" in page
+    assert "the score that this study ranks by (S) finds a block that was taught birds in" in page
+    assert "A test of the instrument" in page
     shown = page.partition("<body>")[2].partition("<script")[0]
     for absent in ("Validation", "Norms of the highest-ranked layers", "No ranked run", "missing", "<dt>PT</dt>"):
         assert absent not in shown, absent
@@ -460,8 +461,10 @@ def test_a_study_without_the_section_is_calibrated_at_its_own_settings(tmp_path:
     words = ["calibrate", str(study.path), "-o", str(study.out), "--blocks", "1", "--lesson", "2", "--domain", "birds"]
     assert main([*words, "-q", "--threads", "1", "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
-    ranked = "This study ranks by S / norm(W), with 64 tokens a run, rank 2 and 1 seed."
-    assert ranked in " ".join(out.split())
+    ranked = "at 64 tokens a run, rank 2 and 1 seed, the score that this study ranks by (S / norm(W)) finds a block"
+    last = " ".join(out[out.index("Power:") :].split())
+    assert last.startswith(f"Power: {ranked}")
+    assert last.endswith("with the taught blocks as the sample (n = 1).")
     recorded = read_study(study.out / "study.yaml").study
     wanted = read_study(study.path).study
     assert recorded.training == wanted.training

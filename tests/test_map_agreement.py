@@ -14,11 +14,27 @@ from scipy import stats
 from ldc.analysis.arms import comparisons
 from ldc.analysis.arms import shuffled as shuffled_regime
 from ldc.analysis.lora_and_full import proxy_tables
-from ldc.analysis.map_agreement import agreement, by_kind, ceiling, interval, summary_row
+from ldc.analysis.map_agreement import (
+    across,
+    agreement,
+    by_kind,
+    ceiling,
+    disattenuated,
+    interval,
+    repeatability,
+    summary_row,
+)
 from ldc.analysis.statistics import kendall, spearman, t_interval
 from ldc.plan.proxy_pairs import Pair, pairs
 from ldc.report import proxy_figure
-from ldc.report.proxy_views import agreement_tables, bits_table, page_view, plain_records, proxy_summary
+from ldc.report.proxy_views import (
+    agreement_tables,
+    bits_table,
+    noise_sentence,
+    page_view,
+    plain_records,
+    proxy_summary,
+)
 from ldc.study.schema import Study
 from ldc.tables import EVALUATION, LOSSES, NORMS, RANKING, SHARES, Frames, empty, tidy_frames
 
@@ -52,9 +68,75 @@ def test_what_the_kinds_alone_give_is_the_mean_tau_of_maps_interchanged_within_k
 
 def test_the_ceiling_compares_unlike_seeds_of_one_domain_only() -> None:
     up, down = np.arange(6.0), -np.arange(6.0)
-    assert ceiling({("a", 0): up, ("a", 1): up, ("b", 0): down, ("b", 1): down}).tau == 1.0
-    assert ceiling({("a", 0): up, ("a", 1): down}).tau == -1.0
-    assert math.isnan(ceiling({("a", 0): up, ("b", 0): up}).tau)
+    assert repeatability({("a", 0): up, ("a", 1): up, ("b", 0): down, ("b", 1): down}).tau == 1.0
+    assert repeatability({("a", 0): up, ("a", 1): down}).tau == -1.0
+    assert math.isnan(repeatability({("a", 0): up, ("b", 0): up}).tau)
+
+
+def noisy(true_N: Any, noise: float, seeds: int, random: int) -> dict[tuple[str, int], Any]:
+    """Maps of one true map, with noise of this standard deviation."""
+    generator = np.random.default_rng(random)
+    return {("a", k): true_N + noise * generator.standard_normal(len(true_N)) for k in range(seeds)}
+
+
+def test_the_ceiling_is_the_geometric_mean_of_both_repeatabilities() -> None:
+    true_N = np.random.default_rng(0).standard_normal(40)
+    full, lora = noisy(true_N, 0.3, 6, 1), noisy(true_N, 1.5, 6, 2)
+    both = repeatability(full).tau, repeatability(lora).tau
+    assert both[1] < 0.5 < both[0]
+    assert ceiling(full, lora) == pytest.approx(math.sqrt(both[0] * both[1]))
+    row = summary_row(full, lora, ["attn"] * 40)
+    assert row["disattenuated"] == pytest.approx(row["tau_across"] / row["ceiling"])
+    assert math.isnan(ceiling(full, {("a", 0): true_N, ("a", 1): -true_N}))
+
+
+def test_one_true_map_under_unequal_noise_agrees_as_far_as_its_ceiling_and_another_map_does_not() -> None:
+    generator = np.random.default_rng(4)
+    true_N, other_N = generator.standard_normal(60), generator.standard_normal(60)
+    full, lora = noisy(true_N, 0.4, 8, 5), noisy(true_N, 1.0, 8, 6)
+    found = disattenuated(full, lora)
+    assert across(full, lora).tau < 0.8 * repeatability(full).tau
+    assert found.low < 1 < found.high
+    assert found.low > 0.5
+    apart = disattenuated(full, noisy(0.7 * true_N + 0.7 * other_N, 1.0, 8, 6))
+    assert apart.high < 1
+
+
+@pytest.mark.parametrize(("seeds", "value", "interval"), [(1, False, False), (2, True, False), (3, True, True)])
+def test_fewer_than_three_seeds_give_no_interval_of_the_corrected_agreement(
+    seeds: int, value: bool, interval: bool
+) -> None:
+    true_N = np.arange(12.0)
+    row = summary_row(noisy(true_N, 2.0, seeds, 1), noisy(true_N, 3.0, seeds, 2), ["attn"] * 12)
+    assert math.isnan(row["disattenuated"]) == (not value)
+    assert math.isnan(row["disattenuated_low"]) == math.isnan(row["disattenuated_high"]) == (not interval)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "said"),
+    [
+        (0.97, 0.75, 1.19, "(0.75 to 1.19 over seeds): LoRA is noisier, not different, as far as these seeds tell."),
+        (0.65, 0.25, 1.06, "the interval is too wide to tell noise from a difference."),
+        (0.80, 0.70, 0.95, "the maps differ by more than noise."),
+        (1.30, 1.10, 1.50, "the correction does not hold here."),
+        (
+            0.90,
+            None,
+            None,
+            "fewer than three seeds give no interval, so it is open whether LoRA is noisier or different.",
+        ),
+        (None, None, None, "cannot be corrected for noise."),
+    ],
+)
+def test_lora_is_called_noisier_only_where_the_interval_includes_one_and_is_narrow(
+    value: float | None, low: float | None, high: float | None, said: str
+) -> None:
+    row = {"ceiling": 0.7, "disattenuated": value, "disattenuated_low": low, "disattenuated_high": high}
+    row |= {"tau_ceiling_full": 0.75, "tau_ceiling_lora": 0.65}
+    assert noise_sentence(row).endswith(said)
+    if said.endswith("these seeds tell."):
+        alike = noise_sentence(row | {"tau_ceiling_lora": 0.75})
+        assert alike.endswith("no difference beyond noise, as far as these seeds tell.")
 
 
 def test_the_interval_is_over_seeds_whose_domains_are_averaged_and_stays_a_correlation() -> None:
@@ -238,7 +320,8 @@ def test_the_page_says_the_agreement_with_its_intervals_and_ceilings() -> None:
     assert view["sentences"][0] == (
         "Over the attention layers, the maps of rank-16 LoRA and full fine-tuning agree with a tau of 1.00 (1.00 to "
         "1.00 over seeds; 0.65 to 0.99 over layers). With different seeds tau is 1.00; full fine-tuning has 1.00 with "
-        "itself and LoRA has 1.00 with itself."
+        "itself and LoRA has 1.00 with itself. Their noise sets a ceiling of 1.00, and tau is 1.00 of it; fewer than "
+        "three seeds give no interval, so it is open whether LoRA is noisier or different."
     )
     assert " rank-4 " in (page_view(table, "m", "lora-r4") or {})["sentences"][0]
     assert page_view(table, "other", "lora-r4") is None

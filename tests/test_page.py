@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ldc.analysis.statistics import wilson
 from ldc.errors import StoreError
 from ldc.report import Frames, write_report
 from ldc.report.grafts import worth
@@ -417,6 +418,26 @@ def test_the_best_variant_of_each_measure_and_raw_s_are_shown_first() -> None:
     assert found["drawn"] is not None
     (single,) = views_of_planted(Proof(planted=table[table["strength"] == 0.1]))
     assert single["drawn"] is None
+
+
+def test_two_blocks_damaged_together_are_one_case_of_the_interval() -> None:
+    apart = planted().assign(domain="own", partner="")
+    units = [(r.layer, r.block) for r in apart.drop_duplicates(["layer", "block"]).itertuples()]
+    partner = {f"{a}.{x}": f"{b}.{y}" for (a, x), (b, y) in zip(units, units[::-1])}
+    named = apart["layer"].astype(str) + "." + apart["block"]
+    together = apart.assign(kind="damage2", partner=named.map(partner))
+    one, two = (recovery(t).set_index(["metric", "strength"]).loc[("contrast", 0.1)] for t in (apart, together))
+    assert (one["plants"], two["plants"]) == (12, 6)
+    assert (two["low"], two["high"]) == wilson(1.0, 6)
+
+
+def test_the_shift_has_a_section_of_its_own_and_is_no_best_metric() -> None:
+    table = planted().replace({"metric": {"contrast": "shift-half", "raw S": "s"}})
+    (found,) = views_of_planted(Proof(planted=table))
+    assert {row["metric"] for row in found["instrument"]} == {"shift by the root of S"}
+    shown = {row["metric"] for row in [*found["rows"], *found["more"]]}
+    assert shown == {"S", "chance"}
+    assert "best on average: S." in found["alt"]
 
 
 def test_numbers_are_written_with_true_signs() -> None:

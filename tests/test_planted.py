@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -24,7 +25,7 @@ from ldc.analysis.recovery import (
     summary_table,
 )
 from ldc.analysis.statistics import wilson
-from ldc.analysis.truth_metrics import Truths, ranks, truths
+from ldc.analysis.truth_metrics import RANKABLE, Truths, ranks, truths
 from ldc.models.roles import Component
 from ldc.norms import Array
 from ldc.plan.calibration import Case, CaseRun, calibration_runs, cases, references
@@ -34,7 +35,7 @@ from ldc.plan.texts import OWN, Text
 from ldc.plan.variants import pairs, spread, units_of
 from ldc.report.truth_figures import REFERENCES, fig_references
 from ldc.report.truth_summary import sections
-from ldc.report.truth_text import recovery_tables
+from ldc.report.truth_text import instrument_tables, recovery_tables
 from ldc.report.truth_words import label, power_sentence, title_of
 from ldc.study.schema import Study
 from ldc.tables import FRAMES, IMPORTANCE, NORMS, Frames, empty, tidy, tidy_frames
@@ -121,7 +122,7 @@ def shares(table: pd.DataFrame) -> dict[str, float]:
 
 @pytest.mark.parametrize("kind", ["damage", "taught"])
 def test_the_contrast_finds_what_a_generic_profile_hides(kind: str) -> None:
-    found = shares(summary_table(planted_table(evidence(kind), "m"), len(UNITS)))
+    found = shares(summary_table(planted_table(evidence(kind), "m")))
     assert found["s-over-untouched"] == found["s-over-others"] == found["s-over-others_1"] == 1.0
     assert found["s-over-general"] == found["s-over-shuffled"] == found["s-over-several"] == 1.0
     assert found["s"] <= 5 / 12
@@ -173,7 +174,29 @@ def test_two_blocks_damaged_together_are_ranked_each_without_the_other() -> None
     assert (rows["rank"] == 1).all()
     assert rows["hit"].all()
     assert set(rows["partner"]) == {f"{layer}.{block}" for layer, block in UNITS}
-    assert summary_table(table, 12).query("metric == 'chance'")["top1"].item() == 1 / 11
+    assert summary_table(table).query("metric == 'chance'")["top1"].item() == pytest.approx(1 / 11)
+
+
+def test_two_blocks_damaged_together_are_one_independent_case() -> None:
+    """They share one map. The interval of six pairs is wider than that of twelve blocks."""
+    table = summary_table(planted_table(evidence("damage2", seeds=2), "m"))
+    row = table[table["metric"] == "s-over-untouched"].iloc[0]
+    assert (row["plants"], row["independent"], row["top1"]) == (12, 6, 1.0)
+    assert (row["low"], row["high"]) == wilson(1.0, 6)
+
+
+def test_chance_within_a_kind_counts_the_blocks_of_that_kind_which_are_ranked() -> None:
+    both = summary_table(planted_table(evidence(), "m")).query("metric == 'chance'")
+    assert both["in_kind"].item() == pytest.approx(1 / 6)
+    mlp = tuple(c for c in COMPONENTS if c.block == "mlp")
+    kept = [i for i, c in enumerate(COMPONENTS) if c.block == "mlp"]
+    maps = {
+        case: {seed: {name: values[kept] for name, values in one.items()} for seed, one in by_seed.items()}
+        for case, by_seed in evidence().maps.items()
+        if all(block == "mlp" for _, block in case.units)
+    }
+    one = summary_table(planted_table(Truths(mlp, maps), "m")).query("metric == 'chance'")
+    assert one[["top1", "in_kind"]].to_numpy() == pytest.approx(np.array([[1 / 6, 1 / 6]]))
 
 
 def test_the_planted_table_has_the_columns_that_were_agreed() -> None:
@@ -198,7 +221,7 @@ def test_a_metric_of_pure_noise_recovers_at_chance() -> None:
 
 
 def test_the_interval_counts_blocks_not_seeds() -> None:
-    one, many = (summary_table(planted_table(evidence(seeds=n), "m"), 12) for n in (1, 3))
+    one, many = (summary_table(planted_table(evidence(seeds=n), "m")) for n in (1, 3))
     assert list(one) == SUMMARY
     a, b = (t[t["metric"] == "s-over-untouched"].iloc[0] for t in (one, many))
     assert (a["plants"], b["plants"], b["seeds"]) == (12, 12, 3)
@@ -207,10 +230,34 @@ def test_the_interval_counts_blocks_not_seeds() -> None:
 
 
 def test_the_best_metric_is_never_chance() -> None:
-    table = summary_table(planted_table(evidence(), "m"), 12)
-    only = best(table[table["metric"].isin(["chance", "weight"])])
-    assert only["metric"].tolist() == ["weight"]
+    table = summary_table(planted_table(evidence(), "m"))
+    only = best(table[table["metric"].isin(["chance", "relative"])])
+    assert only["metric"].tolist() == ["relative"]
     assert best(table)["top1"].tolist() == [1.0]
+
+
+def test_the_best_metric_is_one_by_which_a_study_can_rank() -> None:
+    table = summary_table(planted_table(evidence("taught"), "m"))
+    always = table.assign(top1=table["metric"].map({"s": 0.5, "relative": 0.4, "effect-over-others": 1.0}).fillna(0.1))
+    shift = always[always["metric"] == "s"].assign(metric="shift-half", top1=1.0)
+    assert best(pd.concat([always, shift]))["metric"].tolist() == ["s"]
+    named = {m for m in RANKABLE if "over" in m}
+    studies = ({"reference": "others"}, {"reference": "math"}, {"reference": "null"})
+    regimes = [{"all": {"block": "all"}}, {"null": {"block": "all", "text": "shuffled"}}]
+    assert named >= {ranked_by(a_study(selection={"score": "contrast"} | s, regimes=regimes)) for s in studies}
+
+
+def test_the_shift_is_shown_apart_as_a_test_of_the_instrument() -> None:
+    base = {"kind": "damage", "domain": "own", "strength": 0.1, "plants": 8, "seeds": 2, "low": 0.1, "high": 1.0}
+    rows = [base | {"metric": m, "top1": v, "mrr": v} for m, v in (("s", 0.5), ("shift-half", 1.0), ("chance", 0.04))]
+    summary = {"recovery": rows, "best": rows[:1], "blocks": 24, "synthetic": [], "settings": {"tokens": 1_500}}
+    [(_, table, sentence)] = recovery_tables(summary)
+    assert [row["metric"] for row in table] == ["S", "chance"]
+    assert sentence.startswith("best that a study can rank by, at 0.1: S,")
+    [(title, apart)] = instrument_tables(summary)
+    assert [row["metric"] for row in apart] == ["shift by the root of S", "chance"]
+    assert title == "damage, own samples: share found first\n  by noise, standard deviations"
+    assert instrument_tables(summary | {"recovery": rows[:1]}) == []
 
 
 def test_raw_s_confuses_attention_with_the_mlp_and_the_table_says_so() -> None:
@@ -353,6 +400,8 @@ def test_the_study_is_told_how_its_own_score_does(selection: dict[str, Any], met
     assert ranked_by(study) == metric
     [row] = power_table(evidence("taught", seeds=2), "m", study).to_dict("records")
     assert (row["metric"], row["cases"], row["seeds"], row["blocks"]) == (metric, 12, 2, 12)
+    assert (row["low"], row["high"]) == wilson(row["first"] / 12, row["independent"])
+    assert (row["independent"], row["chance"], row["in_kind_chance"]) == (12, 1 / 12, pytest.approx(1 / 6))
     assert row["first"] == (12 if "over" in metric else row["first"])
     assert row["first"] <= row["first_in_kind"] <= 12
     assert power_table(evidence("taught", seeds=1), "m", study).empty  # not every seed is there yet
@@ -372,6 +421,26 @@ def test_the_power_of_a_study_is_that_of_the_mean_over_its_seeds() -> None:
     assert sorted(rows["rank"]) == [1, 12]
 
 
+def test_the_power_over_domains_and_lessons_counts_a_block_once() -> None:
+    changes = {"domains": ("medical", "python"), "lessons": (25, 100)}
+    study = a_study(("taught",), 1, calibration=changes)
+    every = [*references(study), *cases(study, UNITS)]
+    one = Truths(COMPONENTS, {case: {0: a_map(case.units, 30.0)} for case in every})
+    table = power_table(one, "m", study)
+    whole, *rest = table.to_dict("records")
+    assert (whole["domain"], math.isnan(whole["strength"]), whole["cases"], whole["independent"]) == (
+        "all",
+        True,
+        48,
+        12,
+    )
+    assert whole["first"] == sum(row["first"] for row in rest) == 48
+    assert (whole["low"], whole["high"]) == wilson(1.0, 12)
+    assert [(row["domain"], row["strength"], row["cases"]) for row in rest] == [
+        (d, s, 12) for d in ("medical", "python") for s in (25.0, 100.0)
+    ]
+
+
 def test_the_sentence_on_power_says_tokens_rank_seeds_score_and_counts() -> None:
     study, one = a_study(("taught", "none"), 2), evidence("taught", seeds=2)
     runs = calibration_runs(study, INPUTS, "m")
@@ -379,15 +448,22 @@ def test_the_sentence_on_power_says_tokens_rank_seeds_score_and_counts() -> None
     tables = calibration_tables(study, tidy_frames(long_tables(runs, maps)), lambda _: runs)
     section = sections(study, tables, lambda _: runs, [], {"medical"})["m"]
     sentence = power_sentence(section)
+    first, half = (tables["planted_power"][name].item() for name in ("first", "first_in_kind"))
+    low, high = (100 * end for end in wilson(first / 12, 12))
     assert sentence.startswith(
-        "This study ranks by S, with 512 tokens a run, rank 16 and the mean over 2 seeds. This score ranks the taught"
+        "Power: at 512 tokens a run, rank 16 and the mean over 2 seeds, the score that this study ranks by (S) finds a "
+        f"block that was taught medical in {first} of 12 cases: it is ranked first of all 12 blocks in "
+        f"{100 * first / 12:.0f} % ({low:.0f} to {high:.0f} %; by chance 8 %), and first of its half, within which a "
+        f"study ranks, in {100 * half / 12:.0f} % ("
     )
-    assert "(medical) first of all 12 blocks in" in sentence
-    assert "of 12 cases" in sentence
+    assert sentence.endswith("by chance 17 %). The intervals are 95 %, with the taught blocks as the sample (n = 12).")
     assert section["settings"]["seeds"] == [0, 1]
     assert section["synthetic"] == ["medical"]
     assert {row["kind"] for row in section["runs"]} == {"reference", "none", "taught"}
     assert power_sentence(section | {"power": []}) == ""
+    over = [row | {"metric": "s-over-general"} for row in section["power"]]
+    assert "the score nearest to this study's (S over general text) finds" in power_sentence(section | {"power": over})
+    assert "share their reference maps" in power_sentence(section | {"power": over})
 
 
 @pytest.mark.parametrize(
@@ -404,7 +480,7 @@ def test_longer_maps_are_advised_where_taught_blocks_are_missed(kind: str, share
 
 
 def test_the_figure_of_references_shows_the_share_of_each() -> None:
-    table = summary_table(planted_table(evidence("taught"), "m"), 12)
+    table = summary_table(planted_table(evidence("taught"), "m"))
     figure = fig_references(table, "m", ("medical",))
     assert figure is not None
     [axes] = figure.axes

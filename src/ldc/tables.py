@@ -26,7 +26,8 @@ _TEXT = (
 _WHOLE = (
     "seed step layer rank documents tokens bytes trainable_parameters d_in d_out domains draws k layers n seeds "
     "rank_of_top1 best_layer top1_layer pairs components rank_in_kind named_layer plants count units cells of_rank "
-    "exact_documents ngram_documents ngrams shared_ngrams cases first first_in_kind blocks"
+    "exact_documents ngram_documents ngrams shared_ngrams cases first first_in_kind blocks "
+    "independent among among_in_kind texts"
 )
 _TYPE_OF = dict.fromkeys(_TEXT.split(), "text") | dict.fromkeys(_WHOLE.split(), "whole") | {"hit": "flag"}
 """The type of a column by its name, the same in every table; a name that is not here is a real number."""

@@ -1,4 +1,4 @@
-"""How far two maps agree, and the ceiling: how far a map agrees with itself under another seed. Arrays in, numbers out.
+"""How far two maps agree, and the ceiling that their noise sets: how far each agrees with itself under another seed.
 
 A map is S_block over N units: the layers of one block, or all blocks of both kinds. A cell is a (domain, seed).
 """
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ldc.analysis.statistics import Estimate, kendall, overlap, spearman, t_interval, tau_interval
+from ldc.analysis.statistics import Estimate, jackknife, kendall, overlap, spearman, t_interval, tau_interval
 from ldc.norms import Array
 
 Maps = Mapping[tuple[str, int], Array]
@@ -63,7 +63,7 @@ def across(left: Maps, right: Maps) -> Agreement:
     return mean_of(pairs)
 
 
-def ceiling(maps: Maps) -> Agreement:
+def repeatability(maps: Maps) -> Agreement:
     """Mean agreement of a method with itself over pairs of different seeds of a domain."""
     pairs = [
         agreement(maps[d, j], maps[d, k])
@@ -72,6 +72,33 @@ def ceiling(maps: Maps) -> Agreement:
         if (d, j) in maps and (d, k) in maps
     ]
     return mean_of(pairs)
+
+
+def ceiling(full: Maps, lora: Maps) -> float:
+    """The tau across seeds that noise leaves two methods with one true map: the geometric mean of both repeatabilities.
+
+    NaN if a method has one seed, or does not repeat at all (a repeatability of 0 or less).
+
+    Source: Spearman (1904), The proof and measurement of association between two things; for tau-b an approximation.
+    """
+    both = repeatability(full).tau, repeatability(lora).tau
+    return math.sqrt(both[0] * both[1]) if min(both) > 0 else math.nan
+
+
+def disattenuated(full: Maps, lora: Maps) -> Estimate:
+    """tau across different seeds divided by its ceiling, with the jackknife interval over seeds.
+
+    1: the maps differ by noise alone. It may exceed 1, since all three taus are estimates. The interval is for these
+    domains and layers; two seeds give none, one gives no value.
+    """
+    seeds = _seeds(full, lora)
+
+    def value(chosen: list[int]) -> float:
+        kept = {seeds[i] for i in chosen}
+        of = [{cell: x for cell, x in maps.items() if cell[1] in kept} for maps in (full, lora)]
+        return across(*of).tau / ceiling(*of)
+
+    return jackknife(value, len(seeds))
 
 
 def of_means(left: Maps, right: Maps) -> float:
@@ -120,19 +147,22 @@ def interval(taus: Mapping[tuple[str, int], float]) -> Estimate:
 
 
 def summary_row(full: Maps, lora: Maps, kinds: Sequence[str]) -> dict[str, float]:
-    """All numbers of one rank and block: agreement, intervals, ceilings, chance.
+    """All numbers of one rank and block: agreement, intervals, repeatabilities, their ceiling, chance.
 
     `kinds` is attn or mlp of each unit; `tau_by_kind` is the tau due to these alone (see `by_kind`).
 
     `low`, `high`: interval over seeds, for these domains and layers. `layers_low`, `layers_high`: interval over layers,
-    of which the model is one sample (`statistics.tau_interval`), for these runs.
+    of which the model is one sample (`statistics.tau_interval`), for these runs. `disattenuated_low` and `_high`: over
+    seeds, see `disattenuated`.
     """
     cells = paired(full, lora)
     units = len(next(iter(full.values()))) if full else 0
     mean = mean_of(list(cells.values()))
     estimate = interval({cell: found.tau for cell, found in cells.items()})
     layers_low, layers_high = tau_interval(mean.tau, units)
-    others = {"across": across(full, lora), "ceiling_full": ceiling(full), "ceiling_lora": ceiling(lora)}
+    repeats = {"ceiling_full": repeatability(full), "ceiling_lora": repeatability(lora)}
+    others = {"across": across(full, lora)} | repeats
+    alike = disattenuated(full, lora)
     row = {
         "units": units,
         "cells": len(cells),
@@ -149,6 +179,8 @@ def summary_row(full: Maps, lora: Maps, kinds: Sequence[str]) -> dict[str, float
     }
     for name, found in others.items():
         row |= {f"{part}_{name}": getattr(found, part) for part in ("tau", "top1", "top3")}
+    row |= {"ceiling": ceiling(full, lora), "disattenuated": alike.effect}
+    row |= {"disattenuated_low": alike.low, "disattenuated_high": alike.high}
     return row | {"chance_top1": 1 / units if units else math.nan, "chance_top3": min(1, 3 / units) if units else 1.0}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ldc.analysis.statistics import LEVEL, wilson
-from ldc.analysis.truth_metrics import HALF, OVER, PAIRED, Truths, ranks, truths
+from ldc.analysis.truth_metrics import HALF, OVER, PAIRED, RANKABLE, Truths, ranks, truths
 from ldc.norms import Array
 from ldc.plan.calibration import GENERAL, SHUFFLED, Case, CaseRun
 from ldc.study.schema import Study
@@ -21,13 +21,19 @@ SORT = ["model", "kind", "domain", "strength", "layer", "block", "partner", "see
 GROUP = ["model", "kind", "domain", "strength", "metric"]
 PLANTED = [
     *("model", "kind", "layer", "block", "strength", "seed", "metric", "rank", "hit"),
-    *("domain", "rank_in_kind", "named_layer", "named_block", "partner"),
+    *("domain", "rank_in_kind", "named_layer", "named_block", "partner", "among", "among_in_kind"),
 ]
 SUMMARY = [
     *GROUP,
     *("plants", "seeds", "top1", "low", "high", "top3", "mrr", "mrr_low", "mrr_high", "in_kind", "level"),
+    "independent",
 ]
-POWER = ["model", "kind", "domain", "strength", "metric", "cases", "seeds", "first", "first_in_kind", "blocks"]
+POWER = [
+    *("model", "kind", "domain", "strength", "metric", "cases", "seeds", "first", "first_in_kind", "blocks"),
+    *("independent", "low", "high", "chance", "in_kind_low", "in_kind_high", "in_kind_chance", "level"),
+]
+EVERY = "all"
+"""The domain of the row of `planted_power` that is about all domains and strengths of a kind together."""
 ABOVE = ["model", "kind", "domain", "strength", "metric", "bound", "plants", "share"]
 
 
@@ -61,7 +67,7 @@ def _of_model(evidence: Truths, model: str, study: Study) -> dict[str, pd.DataFr
     nothing = nothing_table(evidence, model)
     return {
         "planted": found,
-        "planted_summary": summary_table(found, len(evidence.units)),
+        "planted_summary": summary_table(found),
         "planted_confusion": confusion_table(found),
         "planted_nothing": nothing,
         "planted_above": above_table(evidence, nothing, model),
@@ -73,7 +79,8 @@ def planted_table(evidence: Truths, model: str) -> pd.DataFrame:
     """A row for each changed block, seed and metric, PLANTED.
 
     `rank` is among all blocks of both kinds, without the blocks damaged together with it; `rank_in_kind` is among those
-    of its own kind. `named_layer` and `named_block` give the block that the metric ranks first.
+    of its own kind; `among` and `among_in_kind` count these blocks. `named_layer` and `named_block` give the block that
+    the metric ranks first.
     """
     rows = [
         row
@@ -93,7 +100,7 @@ def _rows(evidence: Truths, model: str, case: Case, seed: int) -> Iterator[tuple
         for metric, values in scores.items():
             rank, first = ranks(values, among)[own], units[max(among, key=lambda i: values[i])]
             place = (model, case.kind, *units[own], case.strength, seed, metric, rank, rank == 1)
-            yield (*place, case.text, ranks(values, alike)[own], *first, partner)
+            yield (*place, case.text, ranks(values, alike)[own], *first, partner, len(among), len(alike))
 
 
 def _places(evidence: Truths, case: Case) -> Iterator[tuple[int, list[int], list[int]]]:
@@ -105,40 +112,49 @@ def _places(evidence: Truths, case: Case) -> Iterator[tuple[int, list[int], list
         yield units.index(unit), among, [i for i in among if units[i][1] == unit[1]]
 
 
-def summary_table(planted: pd.DataFrame, blocks: int) -> pd.DataFrame:
+def summary_table(planted: pd.DataFrame) -> pd.DataFrame:
     """Shares of changed blocks found, SUMMARY: for each kind, domain, strength and metric, and for chance.
 
     `plants` counts the changed blocks. `top1` and `top3` are shares of them, averaged over seeds; `mrr` is the mean of
-    1 / rank. The unit of the intervals is the changed block, because its seeds are not independent: Wilson's interval
-    for `top1`, the bootstrap over blocks for `mrr`. Blocks damaged together count separately.
+    1 / rank. The unit of the intervals is the independent case: a block with all its seeds, or both blocks that were
+    damaged together, which share one map. `independent` counts these. The intervals are Wilson's for `top1` and the
+    bootstrap's for `mrr`. They are about blocks like these. Cases of one text share their reference maps, which the
+    intervals do not count.
 
     Args:
         planted: from `planted_table`.
-        blocks: number of blocks ranked.
     """
-    found = []
+    found, chances = [], []
     for key, rows in planted.groupby(GROUP, sort=False):
         marked = rows.assign(top1=rows["rank"] == 1, top3=rows["rank"] <= 3, inverse=1.0 / rows["rank"])
         marked["in_kind"] = marked["rank_in_kind"] == 1
-        by_block = marked.groupby(["layer", "block", "partner"])[["top1", "top3", "inverse", "in_kind"]].mean()
-        low, high = wilson(float(by_block["top1"].mean()), len(by_block))
-        mrr_low, mrr_high = _bootstrap(by_block["inverse"].to_numpy(dtype=float))
-        means = {name: float(by_block[name].mean()) for name in by_block}
+        by_case = marked.groupby(independent_cases(rows))[["top1", "top3", "inverse", "in_kind"]].mean()
+        low, high = wilson(float(by_case["top1"].mean()), len(by_case))
+        mrr_low, mrr_high = _bootstrap(by_case["inverse"].to_numpy(dtype=float))
+        means = {name: float(by_case[name].mean()) for name in by_case}
         shares = (means["top1"], low, high, means["top3"], means["inverse"], mrr_low, mrr_high, means["in_kind"])
-        found.append((*key, len(by_block), rows["seed"].nunique(), *shares, LEVEL))
-    table = pd.DataFrame(found, columns=SUMMARY)
-    return pd.concat([table, _chance(table, blocks)], ignore_index=True) if found else table
+        plants = len(rows[["layer", "block", "partner"]].drop_duplicates())
+        seeds = rows["seed"].nunique()
+        found.append((*key, plants, seeds, *shares, LEVEL, len(by_case)))
+        chances.append((*key[:-1], "chance", plants, seeds, *_by_chance(rows), LEVEL, len(by_case)))
+    table = pd.DataFrame(chances, columns=SUMMARY).drop_duplicates(GROUP)
+    return pd.concat([pd.DataFrame(found, columns=SUMMARY), table], ignore_index=True) if found else table
 
 
-def _chance(table: pd.DataFrame, blocks: int) -> pd.DataFrame:
-    """The exact mean of what a random ranking finds; it has no interval."""
-    rows = table.drop_duplicates(GROUP[:-1]).assign(metric="chance", low=np.nan, high=np.nan, mrr_low=np.nan)
-    among = np.where(rows["kind"] == "damage2", blocks - 1, blocks)
-    rows["mrr_high"] = np.nan
-    rows["top1"], rows["top3"] = 1.0 / among, np.minimum(1.0, 3.0 / among)
-    rows["mrr"] = [sum(1.0 / r for r in range(1, n + 1)) / n for n in among]
-    rows["in_kind"] = 2.0 / blocks
-    return rows
+def independent_cases(planted: pd.DataFrame) -> pd.Series:
+    """The independent case of each row, such as `3.mlp`, or `3.mlp+9.attn` for two blocks damaged together."""
+    own = planted["layer"].astype(str) + "." + planted["block"].astype(str)
+    partners = ["" if pd.isna(partner) else str(partner) for partner in planted["partner"]]
+    names = ["+".join(sorted([a, *filter(None, b.split("+"))])) for a, b in zip(own, partners)]
+    return pd.Series(names, index=planted.index, dtype="str")
+
+
+def _by_chance(rows: pd.DataFrame) -> tuple[float, ...]:
+    """`top1` to `in_kind` as the exact means of a random ranking; they have no intervals."""
+    among = rows["among"].to_numpy(dtype=int)
+    top1, top3 = float(np.mean(1.0 / among)), float(np.mean(np.minimum(1.0, 3.0 / among)))
+    mrr = float(np.mean([sum(1.0 / r for r in range(1, n + 1)) / n for n in among]))
+    return (top1, np.nan, np.nan, top3, mrr, np.nan, np.nan, float(np.mean(1.0 / rows["among_in_kind"].to_numpy(int))))
 
 
 def _bootstrap(values: np.ndarray) -> tuple[float, float]:
@@ -150,8 +166,12 @@ def _bootstrap(values: np.ndarray) -> tuple[float, float]:
 
 
 def best(summary: pd.DataFrame) -> pd.DataFrame:
-    """The metric with the highest top-1 share, then mean reciprocal rank, for each kind, domain and strength."""
-    real = summary[summary["metric"] != "chance"].sort_values(["top1", "mrr"], ascending=False, kind="stable")
+    """The metric with the highest top-1 share, then mean reciprocal rank, for each kind, domain and strength.
+
+    Only metrics by which a study can rank take part (`truth_metrics.RANKABLE`). It is chosen on the plants that it is
+    reported on; `analysis.truths` chooses it on others.
+    """
+    real = summary[summary["metric"].isin(RANKABLE)].sort_values(["top1", "mrr"], ascending=False, kind="stable")
     return real.drop_duplicates(GROUP[:-1]).sort_values(GROUP[1:-1], kind="stable").reset_index(drop=True)
 
 
@@ -210,25 +230,50 @@ def ranked_by(study: Study) -> str:
 def power_table(evidence: Truths, model: str, study: Study) -> pd.DataFrame:
     """The changed blocks that the study's own ranking finds, POWER: by its score, mean over the ranking seeds.
 
-    `first` counts the changed blocks that rank first of all blocks, `first_in_kind` those that rank first of their
-    half, within which a study ranks. A case that is not done with every ranking seed is left out.
+    `first` counts the cases whose changed block ranks first of all blocks, `first_in_kind` those in which it ranks
+    first of its half, within which a study ranks; `chance` and `in_kind_chance` are the shares that a random ranking
+    finds. A case is one block changed in one way and ranked once. One block's cases are not independent: the intervals
+    are Wilson's with n = `independent`, the number of changed blocks (for two blocks damaged together, of pairs). A
+    case that is not done with every ranking seed is left out.
+
+    The first row of a kind is about all its domains and strengths together (domain EVERY, no strength) if there are
+    several.
     """
-    metric, found = ranked_by(study), dict[tuple[str, str, float], list[tuple[bool, bool]]]()
+    metric, cases = ranked_by(study), list[tuple[Any, ...]]()
     for case, by_seed in evidence.maps.items():
-        scores = [_score(evidence, case, seed, study) for seed in study.ranking_seeds if seed in by_seed]
-        known = [values for values in scores if values is not None]
-        if not case.units or len(known) < len(study.ranking_seeds):
-            continue
-        mean = np.mean(known, axis=0)
-        for own, among, alike in _places(evidence, case):
-            named = ranks(mean, among)[own] == 1, ranks(mean, alike)[own] == 1
-            found.setdefault((case.kind, case.text, case.strength), []).append(named)
-    seeds, blocks = len(study.ranking_seeds), len(evidence.units)
-    rows = [
-        (model, *key, metric, len(named), seeds, sum(a for a, _ in named), sum(b for _, b in named), blocks)
-        for key, named in found.items()
-    ]
+        for chosen in rankings(study):
+            scores = [_score(evidence, case, seed, study) for seed in chosen if seed in by_seed]
+            known = [values for values in scores if values is not None]
+            if not case.units or len(known) < len(chosen):
+                continue
+            mean = np.mean(known, axis=0)
+            for own, among, alike in _places(evidence, case):
+                named = ranks(mean, among)[own] == 1, ranks(mean, alike)[own] == 1
+                cases.append((case.kind, case.text, case.strength, case.units, *named, 1 / len(among), 1 / len(alike)))
+    columns = ["kind", "domain", "strength", "units", "first", "first_in_kind", "chance", "in_kind_chance"]
+    table = pd.DataFrame(cases, columns=columns)
+    rows = []
+    for kind, of_kind in table.groupby("kind", sort=False):
+        groups = [(key, part) for key, part in of_kind.groupby(["domain", "strength"], sort=False)]
+        whole = [((EVERY, np.nan), of_kind)] if len(groups) > 1 else []
+        rows += [(model, kind, *key, metric, *_power(part, study, evidence)) for key, part in [*whole, *groups]]
     return pd.DataFrame(rows, columns=POWER)
+
+
+def rankings(study: Study) -> list[tuple[int, ...]]:
+    """The seeds of each ranking that the study makes."""
+    return [study.ranking_seeds]
+
+
+def _power(cases: pd.DataFrame, study: Study, evidence: Truths) -> tuple[Any, ...]:
+    """The columns of POWER after `metric`, of these cases."""
+    count, independent = len(cases), cases["units"].nunique()
+    first, in_kind = int(cases["first"].sum()), int(cases["first_in_kind"].sum())
+    low, high = wilson(first / count, independent)
+    kind_low, kind_high = wilson(in_kind / count, independent)
+    chance, kind_chance = float(cases["chance"].mean()), float(cases["in_kind_chance"].mean())
+    counted = (count, len(rankings(study)[0]), first, in_kind, len(evidence.units), independent)
+    return (*counted, low, high, chance, kind_low, kind_high, kind_chance, LEVEL)
 
 
 def _score(evidence: Truths, case: Case, seed: int, study: Study) -> Array | None:

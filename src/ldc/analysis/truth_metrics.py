@@ -16,7 +16,7 @@ import pandas as pd
 from ldc.analysis.ranking import final_norms
 from ldc.models.roles import Component
 from ldc.norms import Array
-from ldc.plan.calibration import Case, CaseRun, pair_of, reference_names
+from ldc.plan.calibration import GENERAL, SHUFFLED, Case, CaseRun, pair_of, reference_names
 from ldc.plan.variants import Unit, units_of
 from ldc.tables import RUN, Frames
 
@@ -28,6 +28,10 @@ CONTRASTED = ("s", "effect", "gradient", "taylor")
 """Metrics of which a contrast is taken."""
 COUNTS = (1, 2, 4)
 """Numbers of other variants that make a reference; the mean of all others is a further one."""
+RANKABLE = ("s", "relative", "rms", *(f"s{OVER}{name}" for name in (GENERAL, SHUFFLED, "domain")))
+"""The metrics that a study file can name by `selection.score` and `selection.reference`: S, its two normalisations, and
+S over other domains, over shuffled text and over one domain. All others need what a study does not have: other variants
+of the model, the unchanged model at hand, or its samples."""
 NORM_MEASURES = ("frobenius", "relative", "rms")
 """The columns of `norms` that are read; all other measures are from `importance`."""
 
@@ -191,6 +195,12 @@ def _over_others(metric: str, logs_U: Array, others_NU: Array) -> dict[str, Arra
         spread = others_NU.std(axis=0, ddof=1)
         found[f"{metric}{OVER}others_z"] = (logs_U - others_NU.mean(axis=0)) / np.where(spread > 0, spread, 1)
     return found
+
+
+def needs_original(metric: str) -> bool:
+    """Whether a metric is a shift, which compares with the update of the unchanged model. Whoever has that model does
+    not need a map: `ldc diff` names the changed block exactly. So a shift tests the instrument and is never chosen."""
+    return metric.partition(OVER)[0] in (PAIRED, HALF)
 
 
 def _log(values: Array) -> Array:

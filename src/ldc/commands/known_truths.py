@@ -19,7 +19,10 @@ def known_truths(out: Path) -> dict[str, Any]:
 
 
 def put_known_truths(out: Path) -> None:
-    """Print the shares found, the halves that raw S named, what stands out in unchanged models, and file paths."""
+    """Print the shares found, the halves that raw S named, what stands out in unchanged models, the test of the
+    instrument, file paths, and at the end the power of each model's study in one sentence."""
+    from ldc.report.truth_words import power_sentence
+
     sections = known_truths(out)
     for model, section in sections.items():
         if len(sections) > 1:
@@ -32,11 +35,14 @@ def put_known_truths(out: Path) -> None:
     for name, path in files.items():
         if (out / path).exists():
             console.put(f"{name:<8} {out / path}")
+    for model, section in sections.items():
+        if sentence := power_sentence(section):
+            _put_sentence(f"{model}: {sentence}" if len(sections) > 1 else sentence)
 
 
 def _put_section(section: Mapping[str, Any]) -> None:
-    from ldc.report.truth_text import confusion_tables, recovery_tables, text_sentences
-    from ldc.report.truth_words import nothing_sentences, power_sentence
+    from ldc.report.truth_text import INSTRUMENT, confusion_tables, instrument_tables, recovery_tables, text_sentences
+    from ldc.report.truth_words import nothing_sentences
 
     for title, rows, sentence in recovery_tables(section):
         console.put(title)
@@ -48,6 +54,13 @@ def _put_section(section: Mapping[str, Any]) -> None:
         console.put("")
     for sentence in nothing_sentences(section["nothing"]):
         console.put(sentence)
-    for sentence in [power_sentence(section), *text_sentences(section)]:
-        if sentence:
-            console.put(fill(sentence, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+    for place, (title, rows) in enumerate(instrument_tables(section)):
+        console.put(title if place else f"{INSTRUMENT}\n{title}")
+        console.put_table(rows)
+        console.put("")
+    for sentence in text_sentences(section):
+        _put_sentence(sentence)
+
+
+def _put_sentence(sentence: str) -> None:
+    console.put(fill(sentence, WIDTH, subsequent_indent="  ", break_on_hyphens=False))

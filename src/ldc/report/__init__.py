@@ -8,7 +8,19 @@ from pathlib import Path
 from ldc.analysis.subspace_pairs import Adapters
 from ldc.plan.calibration import CaseRun
 from ldc.plan.runs import RunLine
-from ldc.report import evidence, figures, page, proxy_figure, proxy_views, summary, tables, truth_figures, truth_summary
+from ldc.report import (
+    evidence,
+    figures,
+    necessity_figure,
+    page,
+    proxy_figure,
+    proxy_views,
+    summary,
+    tables,
+    truth_figures,
+    truth_summary,
+)
+from ldc.report.power import power_lines
 from ldc.report.proof import read_proof
 from ldc.report.proof_views import overlap as overlap_rows
 from ldc.store.atomic import write_text
@@ -61,12 +73,15 @@ def write_report(
         truth_figures.write_truth_figures(out, study, found.calibration, synthetic)
     else:
         figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic)
+    necessity_figure.write_necessity_figures(out, study, found.necessity_means)
     proxy_figure.write_proxy_figures(out, study, found.proxy["proxy"], synthetic)
     proof = read_proof(out)
     shared = overlap_rows(proof.overlap, study.domains)
     content = summary.summary(study, tidied, runs, versions, synthetic, found.ledger, shared, known)
     if proxy := proxy_views.proxy_summary(study, found.proxy):
         content["proxy"] = proxy
+    if power := power_lines(out, study):
+        content["power"] = power
     write_text(out / "summary.json", summary.summary_text(content))
     path = out / "report.html"
     write_text(path, page.render(study, tidied, runs, versions, synthetic, proof, known))

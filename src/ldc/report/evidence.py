@@ -13,6 +13,7 @@ from ldc.analysis.contrasts import contrasts, scored
 from ldc.analysis.decomposition import decomposition
 from ldc.analysis.lora_and_full import proxy_tables
 from ldc.analysis.maps import map_similarity, stability
+from ldc.analysis.necessity import layers_of, necessity, necessity_means
 from ldc.analysis.nulls import excess
 from ldc.analysis.predictors import Measured, predictors
 from ldc.analysis.recovery import calibration_tables
@@ -34,6 +35,8 @@ class Evidence:
     excess: pd.DataFrame = field(default_factory=pd.DataFrame)
     soloist: pd.DataFrame = field(default_factory=pd.DataFrame)
     soloist_summary: pd.DataFrame = field(default_factory=pd.DataFrame)
+    necessity: pd.DataFrame = field(default_factory=pd.DataFrame)
+    necessity_means: pd.DataFrame = field(default_factory=pd.DataFrame)
     predictors: pd.DataFrame = field(default_factory=pd.DataFrame)
     decomposition: pd.DataFrame = field(default_factory=pd.DataFrame)
     map_similarity: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -71,6 +74,7 @@ def evidence(
         return Evidence(calibration=truths, proxy=proxy_tables(study, frames))
     scores = scored(frames.documents, study)
     found = {model: solos(scores, frames.ranking, study, model) for model in study.models}
+    worths = {model: layers_of(scores, frames.ranking, study, model) for model in study.models}
     measured = Measured(frames.norms, frames.importance, frames.sizes)
     return Evidence(
         contrasts=contrasts(scores, study),
@@ -78,6 +82,8 @@ def evidence(
         excess=excess(frames.norms, frames.sizes, study),
         soloist=_joined([soloist(of, model) for model, of in found.items()]),
         soloist_summary=_joined([soloist_summary(of, model) for model, of in found.items()]),
+        necessity=_joined([necessity(of, model) for model, of in worths.items()]),
+        necessity_means=_joined([necessity_means(of, model) for model, of in worths.items()]),
         predictors=_joined([predictors(found[m], measured, study, m) for m in study.models]),
         decomposition=decomposition(frames.norms, study),
         map_similarity=map_similarity(frames.norms, study),

@@ -27,6 +27,9 @@ EVIDENCE: Mapping[str, str] = {
     "excess": "log(S_block / null map); nulls: matrix size (size, size-out), shuffled text, other domains, a reference",
     "soloist": "every layer's block tuned alone: score from the ranking seeds, gain in bits per byte below PT",
     "soloist_summary": "tau-b of score and gain over layers, regret and rank of the layer with the highest score",
+    "necessity": "worth of every layer in bits per byte: gain of the layer tuned alone, gain of its adapters of "
+    "the full run kept alone, loss of the full run when they are removed; low, high: over seeds and documents",
+    "necessity_means": "the means of `necessity` over texts; low, high: over seeds and documents",
     "predictors": "how well measures predict the gain of every layer alone: tau-b, mean over domains, p, Holm's p; "
     "regret and rank by gain of the layer it would choose; measures come from the ranking seeds",
     "decomposition": "shares of layer, domain, interaction and seed in log S_block; a negative estimate counts as 0",
@@ -35,7 +38,8 @@ EVIDENCE: Mapping[str, str] = {
     "proxy_runs": "bits per byte of held-out text under PT, full fine-tuning and LoRA; loss of the first and last step",
     "proxy_summary": "how far the maps of full fine-tuning (left) and LoRA (right) agree: tau-b of S_block over units, "
     "mean over cells (domain, seed); low, high: over seeds; layers_low, layers_high: over layers; across: "
-    "different seeds; ceiling: a method with itself under another seed",
+    "different seeds; ceiling_full, ceiling_lora: a method with itself under another seed; ceiling: their geometric "
+    "mean; disattenuated: across / ceiling, with the jackknife interval over seeds (none under three)",
     "map_similarity": "tau-b and Pearson's r of log S_block between domains, over pairs of different seeds; rows with "
     "left = right compare the seeds of one domain",
     "subspaces": "similarity of the updates of two runs of the ranked regime: phi of the output space (write) and of "
@@ -44,12 +48,14 @@ EVIDENCE: Mapping[str, str] = {
     "planted": "of a calibration: rank of every changed block by every metric, and the block that ranked first; "
     "strength: standard deviations of noise, or optimiser steps of a teacher",
     "planted_summary": "shares of changed blocks that ranked first, or among the first three, mean over seeds, with "
-    "intervals over blocks, and the mean reciprocal rank; plants: changed blocks; chance is one of the metrics",
+    "intervals over independent cases (blocks, or pairs damaged together), and the mean reciprocal rank; plants: "
+    "changed blocks; chance is one of the metrics",
     "planted_confusion": "which half of a layer (attention or MLP) was changed, and which ranked first",
     "planted_nothing": "nothing changed: the largest excess of a block over the median block, in nats",
     "planted_above": "share of cases with a larger excess than any block has where nothing is changed (bound)",
     "planted_power": "cases in which the study's ranking score, mean over ranking seeds, ranks the changed block first "
-    "of all blocks, and first of its half",
+    "of all blocks, and first of its half; intervals with n = independent, the changed blocks; domain all without a "
+    "strength: all of a kind together",
 }
 """What the tables of statistics hold."""
 

@@ -26,7 +26,8 @@ COLUMNS = {
     ),
     "proxy_summary": _names(
         "model domain rank block units cells tau low high layers_low layers_high tau_by_kind top1 top3 tau_across "
-        "tau_ceiling_full tau_ceiling_lora chance_top1 chance_top3 s_ratio share_top_rank left right"
+        "tau_ceiling_full tau_ceiling_lora ceiling disattenuated disattenuated_low disattenuated_high "
+        "chance_top1 chance_top3 s_ratio share_top_rank left right"
     ),
     "overlap": _names("train_domain eval_domain documents exact_documents ngram_documents"),
 }

@@ -10,8 +10,9 @@ import pandas as pd
 
 from ldc.analysis.claims import ONE_SEED
 from ldc.analysis.predictors import MEASURES
+from ldc.analysis.recovery import independent_cases
 from ldc.analysis.statistics import wilson
-from ldc.analysis.truth_metrics import OVER
+from ldc.analysis.truth_metrics import OVER, needs_original
 from ldc.domains.embedded import SYNTHETIC_DOMAINS
 from ldc.report import facts, plots
 from ldc.report.proof import VERDICTS, Proof
@@ -189,9 +190,10 @@ def _predictor(row: Any) -> dict[str, str]:
 def recovery(planted: pd.DataFrame, synthetic: Collection[str] = SYNTHETIC_DOMAINS) -> pd.DataFrame:
     """Shares of changed blocks found: model, kind, metric, strength, plants, share, low, high, top3, mrr, astray.
 
-    `plants` is the number of changed blocks. The seeds of a block are averaged first, because they are not independent;
-    the interval is Wilson's over blocks. `astray` is the share in which a block of the other kind ranked first, NaN if
-    the table does not say which block that was. If the table has a domain, it is part of the kind.
+    `plants` is the number of independent cases: changed blocks, or pairs damaged together. The seeds of a case are
+    averaged first, because they are not independent; the interval is Wilson's over cases. `astray` is the share in
+    which a block of the other kind ranked first, NaN if the table does not say which block that was. If the table has a
+    domain, it is part of the kind.
     """
     named = planted["named_block"] if "named_block" in planted else pd.Series(math.nan, index=planted.index)
     kind = planted["kind"].astype("str")
@@ -204,9 +206,10 @@ def recovery(planted: pd.DataFrame, synthetic: Collection[str] = SYNTHETIC_DOMAI
         top3=(planted["rank"] <= 3).astype(float),
         mrr=1 / planted["rank"].astype(float),
         astray=(named != planted["block"]).astype(float).where(named.notna()),
+        case=independent_cases(planted if "partner" in planted else planted.assign(partner="")),
     )
     keys, measured = ["model", "kind", "metric", "strength"], ["share", "top3", "mrr", "astray"]
-    blocks = table.groupby([*keys, "layer", "block"], as_index=False, dropna=False, sort=False)[measured].mean()
+    blocks = table.groupby([*keys, "case"], as_index=False, dropna=False, sort=False)[measured].mean()
     grouped = blocks.groupby(keys, as_index=False, dropna=False, sort=False)
     found = grouped.agg(plants=("share", "size"), **{name: (name, "mean") for name in measured})
     ends = [wilson(float(share), int(n)) for share, n in zip(found["share"], found["plants"])]
@@ -221,7 +224,8 @@ def planted(proof: Proof, synthetic: Collection[str] = SYNTHETIC_DOMAINS) -> lis
     found = []
     for (model, kind), rows in recovery(ranked, synthetic).groupby(["model", "kind"], sort=False):
         best = rows.groupby("metric", sort=False)["share"].mean().sort_values(ascending=False, kind="stable")
-        metrics = [str(m) for m in best.index]
+        apart = [str(m) for m in best.index if needs_original(str(m))]
+        metrics = [str(m) for m in best.index if str(m) not in apart]
         looks = _looks(metrics)
         names, best_name = [label(m) for m in looks], label(metrics[0])
         shown = rows.dropna(subset=["strength"])
@@ -231,6 +235,7 @@ def planted(proof: Proof, synthetic: Collection[str] = SYNTHETIC_DOMAINS) -> lis
                 "model": str(model),
                 "kind": str(kind),
                 "rows": [_recovered(r) for m in metrics if m in looks for r in _of_metric(rows, m).itertuples()],
+                "instrument": [_recovered(r) for m in apart for r in _of_metric(rows, m).itertuples()],
                 "more": [_recovered(r) for m in metrics if m not in looks for r in _of_metric(rows, m).itertuples()],
                 "drawn": plots.curves(shown, names) if shown["strength"].nunique() > 1 else None,
                 "looks": names,

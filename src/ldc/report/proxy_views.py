@@ -18,12 +18,15 @@ BLOCKS = {"attn": "attention, over its layers", "mlp": "MLP, over its layers", "
 KEY = (
     "tau: Kendall's tau-b of S_block, full fine-tuning and LoRA on the same text,\n"
     "  mean over cells (domain, seed), with its 95 % interval over seeds.\n"
-    "other: tau of two runs with different seeds. Its ceilings are f-f, full\n"
-    "  fine-tuning with itself under another seed, and L-L, LoRA with itself.\n"
+    "other: tau of two runs with different seeds. f-f, L-L: full fine-tuning, or\n"
+    "  LoRA, with itself under another seed. The root of their product is the\n"
+    "  ceiling of other; alike is other / ceiling: 1 if only noise sets them apart.\n"
     "top-1, top-3: the same first layer; share of the first three in common.\n"
     "in rank: share of S^2 of the full update that its best approximation of this\n"
     "  rank holds. S: sum of S_block of LoRA divided by that of full fine-tuning."
 )
+CLOSE = 0.5
+"""Two maps are called alike but for noise only if the interval of `disattenuated` includes 1 and nothing below this."""
 BITS = "held-out bits per byte, lower is better; PT: the bare model, r4: LoRA of rank 4"
 
 
@@ -158,6 +161,7 @@ def _agreement(row: Record, name: str) -> dict[str, object]:
         "other": _two(row["tau_across"]),
         "f-f": _two(row["tau_ceiling_full"]),
         "L-L": _two(row["tau_ceiling_lora"]),
+        "alike": _two(row["disattenuated"]),
         "top-1": _two(row["top1"]),
         "top-3": _two(row["top3"]),
         "in rank": _two(row["share_top_rank"]),
@@ -175,6 +179,9 @@ def _page_row(row: Record, name: str) -> dict[str, str]:
         "other": _two(row["tau_across"]),
         "full": _two(row["tau_ceiling_full"]),
         "lora": _two(row["tau_ceiling_lora"]),
+        "ceiling": _two(row["ceiling"]),
+        "alike": _two(row["disattenuated"]),
+        "alike_small": _between(row, "disattenuated_low", "disattenuated_high", "seeds"),
         "top": f"{_two(row['top1'])}, {_two(row['top3'])}",
         "held": _two(row["share_top_rank"]),
         "size": _two(row["s_ratio"]),
@@ -192,9 +199,33 @@ def _sentence(row: Record, block: str, of: str) -> str:
         said += f" ({'; '.join(part for part in over if part)})"
     if row["tau_across"] is None:
         return f"{said}. With one seed there is no ceiling to compare it with."
-    ceilings = {"full fine-tuning": row["tau_ceiling_full"], "LoRA": row["tau_ceiling_lora"]}
-    own = listed(f"{name} has {_two(value)} with itself" for name, value in ceilings.items())
-    return f"{said}. With different seeds tau is {_two(row['tau_across'])}; {own}."
+    own = {"full fine-tuning": row["tau_ceiling_full"], "LoRA": row["tau_ceiling_lora"]}
+    repeats = listed(f"{name} has {_two(value)} with itself" for name, value in own.items())
+    return f"{said}. With different seeds tau is {_two(row['tau_across'])}; {repeats}. {noise_sentence(row)}"
+
+
+def noise_sentence(row: Record) -> str:
+    """What is left of the disagreement of two maps when the noise of both is taken into account.
+
+    Args:
+        row: of `proxy_summary`, with several seeds.
+    """
+    value, low, high = (row[name] for name in ("disattenuated", "disattenuated_low", "disattenuated_high"))
+    if value is None:
+        return "One of the two does not repeat at all, so the agreement cannot be corrected for noise."
+    said = f"Their noise sets a ceiling of {_two(row['ceiling'])}, and tau is {_two(value)} of it"
+    if low is None or high is None:
+        return f"{said}; fewer than three seeds give no interval, so it is open whether LoRA is noisier or different."
+    said += f" ({_between(row, 'disattenuated_low', 'disattenuated_high', 'seeds')})"
+    if high < 1:
+        return f"{said}: the maps differ by more than noise."
+    if low > 1:
+        return f"{said}: the two agree better than they repeat, so the correction does not hold here."
+    if low < CLOSE:
+        return f"{said}: the interval is too wide to tell noise from a difference."
+    if row["tau_ceiling_lora"] < row["tau_ceiling_full"]:
+        return f"{said}: LoRA is noisier, not different, as far as these seeds tell."
+    return f"{said}: no difference beyond noise, as far as these seeds tell."
 
 
 def _between(row: Record, low: str, high: str, over: str) -> str:

@@ -19,6 +19,7 @@ from ldc.analysis.claims import ONE_SEED, Claim
 from ldc.plan.runs import RunLine
 from ldc.report import facts
 from ldc.report.markdown import MISSING, seeds_phrase
+from ldc.report.power import power_lines
 from ldc.report.proxy_views import agreement_tables
 from ldc.report.tables import planned_regimes, validation_table
 from ldc.study.schema import Study
@@ -207,6 +208,8 @@ def print_summary(
         _print_validation(console, study, frames, model, synthetic)
         _print_proxy(console, proxy, model)
         _print_ledger(console, [claim for claim in ledger if claim.model == model])
+    for line in power_lines(out, study):
+        console.print(Padding(Text(line), (1, 0, 0, 2)), highlight=False)
     if any(d in synthetic for d in study.domains):
         console.print(Text("  * synthetic text", style="dim"))
     states = Counter(line.status for line in lines)

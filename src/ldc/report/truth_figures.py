@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ldc.analysis.recovery import best
-from ldc.analysis.truth_metrics import OVER
+from ldc.analysis.truth_metrics import OVER, needs_original
 from ldc.report.figures import STYLE, save
 from ldc.report.palette import INK, MUTED, RULE
 from ldc.report.truth_words import axis_of, label, title_of
@@ -27,7 +27,8 @@ LINES: dict[str, tuple[str, str, str]] = {
     "shift-half": ("#009e73", "dashed", "v"),
     "best": ("#56b4e9", "solid", "X"),
 }
-"""Colour (Okabe and Ito), dash and marker of the metrics that are drawn; `best` is the best metric of each point."""
+"""Colour (Okabe and Ito), dash and marker of the metrics that are drawn; `best` is the best of each point by which a
+study can rank. A shift tests the instrument."""
 REFERENCES = tuple(
     "s" + (f"{OVER}{name}" if name else "")
     for name in (
@@ -63,7 +64,8 @@ def write_truth_figures(
 def fig_recovery(summary: pd.DataFrame, model: str, synthetic: Collection[str] = ()) -> Figure:
     """Small multiples, one for each kind and domain: top-1 recovery of a few metrics and of the best.
 
-    The band is Wilson's 95 % interval over blocks of the best metric; the thin line is chance.
+    The band is Wilson's 95 % interval of the best metric over blocks, or over pairs damaged together; the thin line is
+    chance.
 
     Args:
         summary: one model's rows of `analysis.recovery.summary_table`; at least one.
@@ -77,7 +79,7 @@ def fig_recovery(summary: pd.DataFrame, model: str, synthetic: Collection[str] =
             axes.set_xlabel(axis_of(kind))
             if axes.get_subplotspec().is_first_col():
                 axes.set_ylabel("top-1 recovery among all blocks")
-        _legend(figure, 3)
+        _legend(figure, panels[0][0].get_gridspec().ncols)
         most = int(summary["plants"].max())
         figure.suptitle(f"{model} · changed blocks found, of at most {most} a point", x=0.01, ha="left", fontsize=10)
         return figure
@@ -125,8 +127,10 @@ def _panels(
 
 
 def _legend(figure: Figure, columns: int) -> None:
+    """A legend below the panels; the figure grows by the rows beyond three."""
     handles = {str(h.get_label()): h for axes in figure.axes for h in axes.get_lines()}
     handles = {name: h for name, h in handles.items() if not name.startswith("_")}
+    figure.set_figheight(figure.get_figheight() + 0.17 * max(0, -(-len(handles) // columns) - 3))
     figure.legend(
         handles.values(),
         handles.keys(),
@@ -173,7 +177,8 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
     for metric, (colour, dash, marker) in LINES.items():
         line = top if metric == "best" else rows[rows["metric"] == metric].sort_values("strength")
         if not line.empty:
-            name = "best metric at each point" if metric == "best" else label(metric)
+            name = "best that a study can rank by" if metric == "best" else label(metric)
+            name += " (a test of the instrument)" if needs_original(metric) else ""
             x = [places[s] for s in line["strength"]]
             style: Any = {"color": colour, "linestyle": dash, "marker": marker, "markersize": 4.5, "linewidth": 1.5}
             axes.plot(x, line["top1"].tolist(), label=name, zorder=1 if metric == "best" else 2, **style)

@@ -8,35 +8,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ldc.analysis.truth_metrics import HALF, OVER, PAIRED
+from ldc.analysis.truth_metrics import HALF, OVER, PAIRED, needs_original
 from ldc.report.truth_words import axis_of, label, title_of
 
 Record = Mapping[str, Any]
 SHOWN = ("s", "relative", "rms", "effect", "gradient", "taylor", "snr", "weight")
 ENOUGH = 0.9
 """If the best metric finds a smaller share of taught blocks, more steps are advised: see docs/results/planted."""
+INSTRUMENT = (
+    "A test of the instrument, not of a study: the shift of an update from that of\n"
+    "the unchanged model needs that model, and who has it names the block exactly\n"
+    "with ldc diff."
+)
+"""Said above the tables of `instrument_tables`."""
 REFERENCES = ("untouched", "general", "shuffled", "domain", "several", "others_1", "others_2", "others_4", "others")
 
 
 def recovery_tables(summary: Record) -> list[tuple[str, list[dict[str, object]], str]]:
     """(title, a row for each metric with its top-1 share at each strength, a sentence on the best) of each kind."""
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for row in summary["recovery"]:
-        groups.setdefault((row["kind"], row["domain"]), []).append(row)
     found = []
-    for (kind, domain), rows in groups.items():
+    for (kind, domain), rows in _groups(summary["recovery"]).items():
         blocks, seeds = max(r["plants"] for r in rows), max(r["seeds"] for r in rows)
         tokens = summary["settings"]["tokens"]
         counted = f"{blocks} blocks changed, {seeds} seed{'s' if seeds != 1 else ''}, maps of {tokens:,} tokens"
         title = f"{title_of(kind, domain, summary['synthetic'])}: share found first of {summary['blocks']} blocks"
         title += f"\n  by {axis_of(kind)}; {counted}"
-        strengths = sorted({r["strength"] for r in rows}, reverse=kind != "taught")
-        shares = {(r["metric"], r["strength"]): r["top1"] for r in rows}
-        wanted = _wanted(rows)
-        table: list[dict[str, object]] = [
-            {"metric": label(metric), **{f"{s:g}": _share(shares.get((metric, s))) for s in strengths}}
-            for metric in wanted
-        ]
+        table = _shares(rows, [name for name in _wanted(rows) if not needs_original(name)])
         tops = [b for b in summary["best"] if (b["kind"], b["domain"]) == (kind, domain)]
         sentences = [best_sentence(top) for top in sorted(tops, key=lambda b: -b["strength"])]
         if kind == "taught" and any(top["top1"] < ENOUGH for top in tops):
@@ -45,10 +42,39 @@ def recovery_tables(summary: Record) -> list[tuple[str, list[dict[str, object]],
     return found
 
 
+def instrument_tables(summary: Record) -> list[tuple[str, list[dict[str, object]]]]:
+    """(title, a row for each shift with its top-1 share at each strength) of each kind; empty if no shift was taken."""
+    found = []
+    for (kind, domain), rows in _groups(summary["recovery"]).items():
+        wanted = [name for name in _wanted(rows) if needs_original(name)]
+        if wanted:
+            title = f"{title_of(kind, domain, summary['synthetic'])}: share found first\n  by {axis_of(kind)}"
+            found.append((title, _shares(rows, [*wanted, "chance"])))
+    return found
+
+
+def _groups(rows: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    """The rows of each kind and domain."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for row in rows:
+        groups.setdefault((row["kind"], row["domain"]), []).append(row)
+    return groups
+
+
+def _shares(rows: Sequence[Record], metrics: Sequence[str]) -> list[dict[str, object]]:
+    """A row for each of these metrics: its top-1 share at each strength, the easiest first."""
+    strengths = sorted({r["strength"] for r in rows}, reverse=rows[0]["kind"] != "taught")
+    shares = {(r["metric"], r["strength"]): r["top1"] for r in rows}
+    return [
+        {"metric": label(metric), **{f"{s:g}": _share(shares.get((metric, s))) for s in strengths}}
+        for metric in metrics
+    ]
+
+
 def best_sentence(row: Record) -> str:
-    """The best metric of one strength, with its interval."""
+    """The best metric by which a study can rank, of one strength, with its interval."""
     return (
-        f"best at {row['strength']:g}: {label(row['metric'])},\n  top-1 {row['top1']:.2f}, "
+        f"best that a study can rank by, at {row['strength']:g}: {label(row['metric'])},\n  top-1 {row['top1']:.2f}, "
         f"interval {row['low']:.2f} to {row['high']:.2f}; mean reciprocal rank {row['mrr']:.2f}"
     )
 

@@ -61,7 +61,7 @@ def axis_of(kind: str) -> str:
 
 
 def power_sentence(section: Mapping[str, Any]) -> str:
-    """How often the study's own ranking finds a taught block; empty if none was taught.
+    """How often the study's own ranking finds a taught block, with intervals and chance; empty if none was taught.
 
     Args:
         section: one model's part of `calibration` in `summary.json`.
@@ -70,17 +70,32 @@ def power_sentence(section: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     how, row = section["settings"], rows[0]
-    cases, first, in_kind = (sum(r[name] for r in rows) for name in ("cases", "first", "first_in_kind"))
-    score = SCORES.get(row["metric"]) or label(row["metric"])
     seeds = "1 seed" if row["seeds"] == 1 else f"the mean over {row['seeds']} seeds"
-    domains = listed(dict.fromkeys(str(r["domain"]) for r in rows))
+    score = SCORES.get(row["metric"]) or label(row["metric"])
     nearest = OVER in row["metric"]
-    opening = f"The score nearest to this study's is {score}" if nearest else f"This study ranks by {score}"
-    return (
-        f"{opening}, with {how['tokens']:,} tokens a run, rank {how['adapter']['rank']} and {seeds}. "
-        f"This score ranks the taught block ({domains}) first of all {row['blocks']} blocks in {first} of {cases} "
-        f"cases, and first of the blocks of its own half in {in_kind} of {cases}."
+    score = (
+        f"the score nearest to this study's ({score})" if nearest else f"the score that this study ranks by ({score})"
     )
+    domains = listed(dict.fromkeys(str(r["domain"]) for r in rows if r["strength"] is not None))
+    found = (
+        f"Power: at {how['tokens']:,} tokens a run, rank {how['adapter']['rank']} and {seeds}, {score} finds a block "
+        f"that was taught {domains} in {row['first']} of {row['cases']} cases: it is ranked first of all "
+        f"{row['blocks']} blocks in {_share_of(row, 'first', '')}"
+    )
+    if row["in_kind_chance"] != row["chance"]:
+        found += (
+            f", and first of its half, within which a study ranks, in {_share_of(row, 'first_in_kind', 'in_kind_')}"
+        )
+    counted = f"The intervals are 95 %, with the taught blocks as the sample (n = {row['independent']})"
+    shared = "; that all cases share their reference maps is not in them" if nearest else ""
+    return f"{found}. {counted}{shared}."
+
+
+def _share_of(row: Mapping[str, Any], count: str, part: str) -> str:
+    """The share of cases in per cent, with its interval and chance."""
+    low, high, chance = (100 * row[f"{part}{name}"] for name in ("low", "high", "chance"))
+    share = 100 * row[count] / row["cases"]
+    return f"{share:.0f} % ({low:.0f} to {high:.0f} %; by chance {chance:.0f} %)"
 
 
 def nothing_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
