@@ -12,7 +12,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ldc.analysis.arms import Comparison, comparisons, studied
-from ldc.analysis.statistics import LEVEL, Estimate, bits_per_byte_cells, crossed, holm, paired_bootstrap, t_interval
+from ldc.analysis.statistics import (
+    LEVEL,
+    Estimate,
+    bits_per_byte_cells,
+    crossed,
+    holm,
+    paired_bootstrap,
+    source_variance,
+    t_interval,
+)
 from ldc.study.schema import Study
 
 Array = NDArray[np.float64]
@@ -147,6 +156,20 @@ def rank_p(pairs: Sequence[Pair], worse: bool = False) -> float:
 def estimate(pairs: Sequence[Pair], random: bool, level: float = LEVEL) -> Estimate:
     """The mean over domains of left against right, on the same seeds; random draws count as a sample too."""
     return crossed([p.cells for p in pairs], level, draw_variance(pairs) if random else ())
+
+
+def with_sources(
+    pairs: Sequence[Pair], domains: Sequence[str], further: Sequence[tuple[float, float]] = ()
+) -> Estimate:
+    """The mean over texts of left against right on the same seeds; the sources of a domain count as a sample too.
+
+    Args:
+        pairs: one for each text.
+        domains: the domain of each pair's text.
+        further: as in `statistics.crossed`, such as the variance of random draws.
+    """
+    cells = [p.cells for p in pairs]
+    return crossed(cells, further=[*further, *source_variance(cells, domains)])
 
 
 def over_domains(pairs: Sequence[Pair], known: Estimate) -> Estimate:

@@ -234,3 +234,60 @@ def permutation_p(observed: float, permuted: ArrayLike) -> float:
 def overlap(left: Sequence[Hashable], right: Sequence[Hashable], k: int) -> float:
     """The share of the first k of one ranking that are among the first k of the other; k / units by chance."""
     return len(set(left[:k]) & set(right[:k])) / k
+
+
+def source_variance(cells: Sequence[Array], domains: Sequence[str]) -> list[tuple[float, float]]:
+    """(variance of the mean over texts that is due to the sources of domains, degrees of freedom), for `crossed`.
+
+    Domains are fixed, and the sources of a domain are a sample. The variance between the sources of a domain, pooled
+    over domains, contains that over documents and seeds, which `crossed` has already; that over documents is taken off.
+    Empty if every domain has one source.
+
+    Args:
+        cells: for each text [S, D], as `crossed` takes them.
+        domains: the domain of each text.
+    """
+    groups = [[k for k, of in enumerate(domains) if of == name] for name in dict.fromkeys(domains)]
+    several = [of for of in groups if len(of) > 1]
+    freedom = sum(len(of) - 1 for of in several)
+    if not freedom:
+        return []
+    means = np.array([x.mean() for x in cells])
+    squares = sum(float(((means[of] - means[of].mean()) ** 2).sum()) for of in several)
+    texts = [k for of in several for k in of]
+    own = float(np.mean([cells[k].mean(axis=0).var(ddof=1) / cells[k].shape[1] for k in texts]))
+    between = max(0.0, squares / freedom - own)
+    return [(between * len(texts) / len(cells) ** 2, float(freedom))]
+
+
+def jackknife_over(
+    statistic: Callable[[Sequence[int], Sequence[int]], float],
+    seeds: int,
+    domains: int,
+    whole: float,
+    level: float = LEVEL,
+) -> tuple[float, float]:
+    """The interval of a statistic over seeds and domains, both of which are samples; NaN for fewer than three of one.
+
+    The jackknife variances over seeds and over domains are added. The degrees of freedom are Satterthwaite's.
+
+    Source: Tukey (1958), Satterthwaite (1946).
+
+    Args:
+        statistic: takes the positions of the seeds and of the domains to use.
+        whole: its value for all of them.
+    """
+    if min(seeds, domains) < 3:
+        return math.nan, math.nan
+    every = list(range(seeds)), list(range(domains))
+    parts = []
+    for count, left_out in (
+        (seeds, [statistic([k for k in every[0] if k != i], every[1]) for i in every[0]]),
+        (domains, [statistic(every[0], [k for k in every[1] if k != i]) for i in every[1]]),
+    ):
+        pseudo = count * whole - (count - 1) * np.array(left_out)
+        parts.append((float(pseudo.var(ddof=1)) / count, count - 1.0))
+    variance = sum(v for v, _ in parts)
+    squares = sum(v * v / f for v, f in parts)
+    found = with_variance(whole, variance, variance**2 / squares if squares > 0 else 1.0, level)
+    return found.low, found.high
