@@ -1,4 +1,4 @@
-"""Question 4: does the map of a domain predict which layers gain on this domain, beyond depth and any other domain's map?
+"""Question 4: does the map of a domain predict which of its layers gain, beyond depth and any other map?
 
 Shapes: M domains, T texts, S seeds, L layers.
 """

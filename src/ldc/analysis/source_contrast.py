@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,7 +123,7 @@ def _relabelings(groups: Sequence[Sequence[int]], texts: int, seed: int) -> Iter
     for _ in range(DRAWS):
         order = generator.permutation(texts)
         bounds = np.cumsum([0, *sizes])
-        yield [tuple(order[a:b]) for a, b in zip(bounds, bounds[1:])]
+        yield [tuple(order[a:b]) for a, b in pairwise(bounds)]
 
 
 def _partitions(texts: tuple[int, ...], sizes: Sequence[int]) -> Iterator[list[tuple[int, ...]]]:
