@@ -21,7 +21,8 @@ _PANDAS = {"text": "str", "whole": "Int64", "real": "float64", "flag": "boolean"
 
 _TEXT = (
     "model domain regime block component eval_domain document measure kind contrast left right unit null source part "
-    "name sentence verdict why pair side start method metric named_block partner planted named train_domain"
+    "name sentence verdict why family question pair side start method metric named_block partner "
+    "planted named train_domain"
 )
 _WHOLE = (
     "seed step layer rank documents tokens bytes trainable_parameters d_in d_out domains draws k layers n seeds "
@@ -29,7 +30,11 @@ _WHOLE = (
     "exact_documents ngram_documents ngrams shared_ngrams cases first first_in_kind blocks "
     "independent among among_in_kind texts"
 )
-_TYPE_OF = dict.fromkeys(_TEXT.split(), "text") | dict.fromkeys(_WHOLE.split(), "whole") | {"hit": "flag"}
+_TYPE_OF = (
+    dict.fromkeys(_TEXT.split(), "text")
+    | dict.fromkeys(_WHOLE.split(), "whole")
+    | dict.fromkeys(("hit", "gains"), "flag")
+)
 """The type of a column by its name, the same in every table; a name that is not here is a real number."""
 
 UNITS = {

@@ -41,7 +41,11 @@ class Comparison:
 
 def comparisons(study: Study) -> list[Comparison]:
     """Every top-k regime against every control of its k and block; MLP against attention, raw and at equal budgets."""
-    plain = {name: r for name, r in study.regimes.items() if r.text == "own" and r.rank is None and not r.full}
+    plain = {
+        name: r
+        for name, r in study.regimes.items()
+        if r.text == "own" and r.steps == "own" and r.rank is None and not r.full
+    }
     found = []
     for left, top in plain.items():
         if top.choice is None or top.choice[0] != "top":
@@ -78,11 +82,39 @@ def solo_layers(study: Study, block: str, regimes: set[str]) -> dict[int, str]:
 def shuffled(study: Study) -> str | None:
     """The ranked regime on shuffled text, if the study has it."""
     ranked = study.regimes.get(study.selection.regime)
-    same = {"block", "layers", "choice", "rank", "budget", "full"}
+    same = {"block", "layers", "choice", "rank", "budget", "full", "steps"}
     for name, regime in study.regimes.items():
         if ranked and regime.text == "shuffled" and all(getattr(regime, f) == getattr(ranked, f) for f in same):
             return name
     return None
+
+
+def equal_steps(study: Study) -> str | None:
+    """The ranked regime with equal steps, if the study has it."""
+    ranked = study.regimes.get(study.selection.regime)
+    for name, regime in study.regimes.items():
+        plain = regime.steps == "equal" and regime.choice is None and regime.text == "own"
+        if ranked and plain and (regime.block, regime.layers) == (ranked.block, ranked.layers):
+            return name
+    return None
+
+
+def whole(study: Study, block: str) -> str | None:
+    """The regime that tunes a half, or both (`all`), in every layer on the domain's own text at the study's rank."""
+    for name, r in study.regimes.items():
+        plain = r.choice is None and r.layers == "all" and r.text == "own" and r.steps == "own" and not r.full
+        if plain and r.block == block and r.rank is None and r.budget is None:
+            return name
+    return None
+
+
+def tested_top(study: Study) -> str | None:
+    """The top-k regime of the primary test: the one named, else the first of the MLP with k > 1, else the first."""
+    if study.tests.top is not None:
+        return study.tests.top
+    found = tops(study)
+    many = [name for name, r in found.items() if r.block == "mlp" and (r.top or 0) > 1]
+    return next(iter([*many, *found]), None)
 
 
 def studied(study: Study) -> list[str]:
@@ -92,7 +124,7 @@ def studied(study: Study) -> list[str]:
 
 def independent(study: Study) -> bool:
     """Whether no validation seed took part in the ranking."""
-    return not set(study.ranking_seeds) & set(study.validation_seeds)
+    return study.selection.cross_fit is not None or not set(study.ranking_seeds) & set(study.validation_seeds)
 
 
 def domain_of(study: Study, text: str) -> str:

@@ -1,261 +1,176 @@
-"""The claims: each sentence with its contrast, its effect and interval, and a verdict given by a fixed rule."""
+"""The ledger: the primary tests, and every further sentence that the study's runs allow."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from ldc.analysis.arms import Comparison, comparisons, independent, studied, tops
+from ldc.analysis.arms import (
+    Comparison,
+    comparisons,
+    domain_of,
+    equal_steps,
+    independent,
+    shuffled,
+    solo_layers,
+    studied,
+    tops,
+)
 from ldc.analysis.contrasts import (
     UNIT,
+    Pair,
     Places,
     Scored,
     Scores,
     coincident,
+    draw_variance,
     estimate,
     over_domains,
     pairs_of,
     places,
     rank_p,
     shared,
+    with_sources,
 )
 from ldc.analysis.decomposition import decompose, specificity
+from ldc.analysis.findings import BLOCK_NAMES, NUMBERS, Claim, Finding, ledger_of
+from ldc.analysis.gate import gaining
 from ldc.analysis.maps import BLOCKS, block_sums, maps
-from ldc.analysis.nulls import block_ratio
+from ldc.analysis.movement import movement
+from ldc.analysis.necessity import Layers, agreements
+from ldc.analysis.primary import Given, primary
 from ldc.analysis.soloist import Solo, mean_tau
-from ldc.analysis.statistics import LEVEL, Estimate, holm
+from ldc.analysis.statistics import Estimate
+from ldc.analysis.truths import TruthTest
 from ldc.study.schema import Study
 
-Verdict = Literal["supported", "contradicted", "undecided"]
-BLOCK_NAMES = {"attn": "attention", "mlp": "MLP"}
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SCORES = {
     "frobenius": "S",
     "relative": "S / norm(W)",
     "rms": "S / sqrt(d_in d_out)",
     "contrast": "log S over the reference",
 }
-ONE_SEED = "one seed: no interval"
-_UNKNOWN = Estimate(math.nan)
+CONTROLS = {
+    "bottom": ("than the last {k} of the ranking", "the last {k} of the ranking do as well"),
+    "first": ("than the first {k} of the model", "the first {k} layers do as well"),
+    "last": ("than the last {k} of the model", "the last {k} layers do as well"),
+    "spaced": ("than {k} evenly spaced ones", "evenly spaced layers do as well"),
+}
+"""The end of the sentence, and the null, of the controls of which there is one run."""
+QUESTIONS = {
+    ("alone", "removed"): (
+        "sufficient-necessary",
+        "The {block} layers that gain most alone are those that the full run needs most",
+        "gain of a layer tuned alone and loss of the full run without its adapters",
+    ),
+    ("kept", "alone"): (
+        "kept-alone",
+        "The {block} layers whose adapters of the full run gain most by themselves gain most when tuned alone",
+        "gain of one layer's adapters of the full run and gain of the layer tuned alone",
+    ),
+    ("score", "removed"): (
+        "map-needed",
+        "The map names the {block} layers that the full run needs most",
+        "{measure} in {regime} and loss of the full run without a layer's adapters",
+    ),
+}
+"""Of each pair of `necessity.QUESTIONS`: name, sentence and what is compared."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One sentence and what the study shows about it.
+@dataclass(frozen=True)
+class Found:
+    """What the ledger is made of besides scores and norms, by model where it is a mapping.
 
     Attributes:
-        name: a slug, the same in every study.
-        model: the model it is about.
-        sentence: what is claimed; true of this study's text and training only.
-        contrast: what was compared.
-        effect: positive in the direction of the sentence; NaN if nothing was measured.
-        unit: of effect, low and high.
-        low, high: the interval at `level`; NaN if there is none.
-        n: documents of a contrast in bits per byte; layers of a correlation; domains otherwise.
-        seeds: number of seeds.
-        p: two-sided, of the effect being zero (one-sided for `map-domain-specific`).
-        p_adjusted: Holm's, over the claims of the model.
-        verdict: given by `judged`.
-        why: the reason for the verdict, and further notes.
+        sizes: model layer block component d_in d_out.
+        gate: from `gate.gate`.
+        solos: every layer alone.
+        layers: every layer's worths.
+        truths: known truths of every model.
     """
 
-    name: str
-    model: str
-    sentence: str
-    contrast: str
-    effect: float
-    unit: str
-    low: float
-    high: float
-    level: float
-    n: int
-    seeds: int
-    p: float
-    p_adjusted: float
-    verdict: Verdict
-    why: str
+    sizes: pd.DataFrame
+    gate: pd.DataFrame
+    solos: Mapping[str, Sequence[Solo]]
+    layers: Mapping[str, Sequence[Layers]]
+    truths: Sequence[TruthTest] = field(default=())
 
 
-@dataclass(frozen=True, slots=True)
-class _Finding:
-    """A claim before its family is known.
+def claims(scores: Scored, norms: pd.DataFrame, found: Found, study: Study) -> list[Claim]:
+    """The ledger of every model: the five primary claims, then the secondary ones.
 
-    `missing` says what is missing; `ranked` is true if a ranking chose the layers. `rank_p` are the one-sided p values,
-    from the rank among random draws, of being as good and as bad as the chosen layers.
-    """
-
-    name: str
-    sentence: str
-    contrast: str
-    unit: str
-    found: Estimate = _UNKNOWN
-    n: int = 0
-    seeds: int = 0
-    note: str = ""
-    missing: str = ""
-    ranked: bool = False
-    rank_p: tuple[float, float] = (0.0, 0.0)
-
-
-def claims(
-    scores: Scored, norms: pd.DataFrame, sizes: pd.DataFrame, found: Mapping[str, Sequence[Solo]], study: Study
-) -> list[Claim]:
-    """The ledger of every model.
+    Texts on which the full run does not gain are left out of both.
 
     Args:
         scores: of documents (`contrasts.scored`).
         norms: as stored.
-        sizes: model layer block component d_in d_out.
-        found: every layer alone (`soloist.solos`), by model.
+        found: further evidence.
         study: the study.
     """
     ledger: list[Claim] = []
     for model in study.models:
+        texts = gaining(found.gate, model, studied(study))
+        own = {text: of for text, of in scores[model].items() if text in texts}
+        solos = [s for s in found.solos.get(model, []) if s.domain in texts]
+        given = Given(study, model, own, norms, solos, found.truths, texts)
+        ledger += ledger_of(primary(given), "primary", model, independent(study))
         findings = [
-            *_movement(norms, sizes, study, model),
-            *_targeted(scores[model], study, places(norms, model)),
-            _specific(norms, study, model),
-            *_predicts(found.get(model, []), study),
+            *movement(norms, found.sizes, study, model, texts),
+            *_targeted(own, study, places(norms, model)),
+            *_equal_steps(own, study),
+            *_specific(norms, study, model, texts),
+            *_predicts(solos, study),
+            *_needs(found.layers.get(model, []), study, texts),
         ]
-        adjusted = holm([f.found.p for f in findings])
-        family = int((~np.isnan(adjusted)).sum())
-        ledger += [judged(f, model, float(p), family, independent(study)) for f, p in zip(findings, adjusted)]
+        ledger += ledger_of(findings, "secondary", model, independent(study))
     return ledger
 
 
-def judged(finding: _Finding, model: str, p_adjusted: float, family: int, apart: bool) -> Claim:
-    """The claim with its verdict. Supported or contradicted: the interval excludes 0 and Holm's p is at most 1 - level.
-
-    Against random draws the rank among them must be as rare too, because any three layers differ from the mean of all
-    draws. Seeds that took part in the ranking cannot support a claim about ranked layers. All other claims are
-    undecided.
-
-    Args:
-        finding: effect and interval.
-        model: its model.
-        p_adjusted: Holm's.
-        family: number of claims of the model.
-        apart: whether no validation seed took part in the ranking.
-    """
-    e = finding.found
-    clear = e.tested and (e.low > 0 or e.high < 0)
-    verdict: Verdict = "undecided"
-    if finding.missing:
-        why = finding.missing
-    elif not e.tested or math.isnan(p_adjusted):
-        why = ONE_SEED if finding.seeds == 1 else f"{finding.seeds} seeds: too few for an interval"
-    elif not clear:
-        why = "the interval includes 0"
-    elif p_adjusted > 1 - LEVEL:
-        why = f"p = {p_adjusted:.2g} after Holm's correction over {family} claims"
-    elif finding.rank_p[e.effect < 0] > 1 - LEVEL:
-        why = "not rare enough among random draws"
-    elif finding.ranked and not apart and e.effect > 0:
-        why = "the same seeds ranked and validated; reserve some for ranking with selection.seeds"
-    else:
-        verdict, why = ("supported" if e.effect > 0 else "contradicted"), ""
-    return Claim(
-        name=finding.name,
-        model=model,
-        sentence=finding.sentence,
-        contrast=finding.contrast,
-        effect=e.effect,
-        unit=finding.unit,
-        low=e.low,
-        high=e.high,
-        level=LEVEL,
-        n=finding.n,
-        seeds=finding.seeds,
-        p=e.p,
-        p_adjusted=p_adjusted,
-        verdict=verdict,
-        why="; ".join(part for part in (why, finding.note) if part),
-    )
-
-
-def _movement(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study, model: str) -> list[_Finding]:
-    """MLP over attention: raw, and after adjusting for matrix size."""
-    regime = study.selection.regime
-    ratios = block_ratio(norms, sizes, study, model)
-    rows = norms[(norms["model"] == model) & (norms["regime"] == regime) & norms["domain"].isin(studied(study))]
-    domains, seeds = rows["domain"].nunique(), _common_seeds(rows)
-    sentences = {
-        "raw": ("MLP blocks move more than attention (raw S)", "log(S_MLP / S_attn)"),
-        "size": (
-            "MLP blocks move more than attention, after adjusting for matrix size",
-            "log(S_MLP / S_attn) minus the value expected from matrix size, sqrt(d_in d_out)",
-        ),
-        "size-out": (
-            "MLP blocks move more than attention, after adjusting for output size",
-            "log(S_MLP / S_attn) minus the value expected from output size, sqrt(d_out)",
-        ),
-    }
-    findings = []
-    for null, (sentence, contrast) in sentences.items():
-        found = ratios.get(null)
-        blank = _Finding(
-            f"mlp-over-attn-{null}",
-            sentence,
-            f"{contrast}; summed over layers, mean over domains, regime {regime}",
-            "log ratio",
-        )
-        if found is None:
-            what = "the sizes of its matrices are not known" if ratios else f"no {regime} run of all domains is done"
-            findings.append(replace(blank, missing=what))
-        else:
-            note = ""
-            if null == "raw" and "size" in ratios:
-                expected = math.exp(found.effect - ratios["size"].effect)
-                note = f"S is {math.exp(found.effect):.2f} times as large; matrix size alone predicts {expected:.2f}"
-            findings.append(replace(blank, found=found, n=domains, seeds=seeds, note=note))
-    return findings
-
-
-def _common_seeds(rows: pd.DataFrame) -> int:
-    held = [set(group) for _, group in rows.groupby("domain")["seed"]]
-    return len(set.intersection(*held)) if held else 0
-
-
-def _targeted(scores: Mapping[str, Scores], study: Study, held: Places) -> list[_Finding]:
-    """Ranked layers against random and foreign layers, and MLP against attention at an equal number of parameters."""
+def _targeted(scores: Mapping[str, Scores], study: Study, held: Places) -> list[Finding]:
+    """Ranked layers against every control, and MLP against attention at an equal number of parameters."""
     possible = comparisons(study)
     findings = []
     for left, top in tops(study).items():
         alone = top.top == 1 and any(r.solo and r.block == top.block for r in study.regimes.values())
         if not alone and not any(c.left == left and c.random for c in possible):
             lacking = Comparison("top-random", left, f"random{top.top}-{top.block}", top.top or 1, top.block)
-            findings.append(_against({}, lacking, held))
-    wanted = [c for c in possible if c.random or c.foreign or c.kind == "mlp-attn-equal"]
-    return findings + [_against(scores, c, held) for c in wanted]
+            findings.append(_against({}, lacking, held, study))
+    wanted = [c for c in possible if c.kind != "mlp-attn"]
+    return findings + [_against(scores, c, held, study) for c in wanted]
 
 
-def _worded(what: Comparison) -> tuple[str, str]:
-    """(name, sentence) of a comparison."""
+def _worded(what: Comparison) -> tuple[str, str, str]:
+    """(name, sentence, null) of a comparison."""
     if not what.count:
         return (
             f"{what.left}-over-{what.right}",
             "With an equal number of parameters, tuning the MLP does better than tuning attention",
+            "both halves do as well",
         )
     k, block = what.count, BLOCK_NAMES[what.block]
-    layers = f"{k} {block} layer{' does' if k == 1 else 's do'} better"
-    if what.foreign:
-        return f"{what.left}-over-foreign", f"On a domain, its own top-{layers} than other domains' top-{k}"
     many = NUMBERS[k] if k < len(NUMBERS) else str(k)
-    return f"{what.left}-over-random", f"The top-{layers} than {many} random layer{'' if k == 1 else 's'}"
+    layers = f"The top-{k} {block} layer{' does' if k == 1 else 's do'} better"
+    if what.foreign:
+        own = layers.replace("The", "On a domain, its own", 1)
+        return f"{what.left}-over-foreign", f"{own} than other domains' top-{k}", "other domains' layers do as well"
+    if what.random:
+        one = f"{many} random layer{'' if k == 1 else 's'}"
+        return f"{what.left}-over-random", f"{layers} than {one}", "random layers do as well"
+    way = what.kind.removeprefix("top-")
+    end, null = (part.format(k=many) for part in CONTROLS[way])
+    return f"{what.left}-over-{way}", f"{layers} {end}", null
 
 
-def _against(scores: Mapping[str, Scores], what: Comparison, held: Places) -> _Finding:
-    """The finding of one comparison, mean over the domains that have it."""
-    name, sentence = _worded(what)
+def _against(scores: Mapping[str, Scores], what: Comparison, held: Places, study: Study) -> Finding:
+    """The finding of one comparison, mean over the texts that have it."""
+    name, sentence, null = _worded(what)
+    blank = Finding(name, sentence, f"{what.left} against {what.right}", UNIT, null=null, ranked=what.count > 0)
     pairs = shared(pairs_of(scores, what))
     if not pairs:
-        missing = f"no domain has runs of both {what.left} and {what.right}"
-        return _Finding(name, sentence, f"{what.left} against {what.right}", UNIT, missing=missing)
+        return replace(blank, missing=f"no text has runs of both {what.left} and {what.right}")
     draws = len(pairs[0].right_ASD)
     right = f"the mean of {draws} of {what.right}" if what.random or what.foreign else what.right
     notes, ranks = list[str](), (0.0, 0.0)
@@ -265,85 +180,166 @@ def _against(scores: Mapping[str, Scores], what: Comparison, held: Places) -> _F
         notes.append(f"better than {better} of {draws} draws (p = {ranks[0]:.2g} by rank)")
     same, arms = coincident(scores, what, held)
     if arms and same == arms:
-        missing = f"{what.left} and {what.right} are the same layers in every domain, so there is nothing to compare"
-        return _Finding(name, sentence, f"{what.left} against {right}", UNIT, missing=missing)
+        told = f"{what.left} and {what.right} are the same layers on every text, so there is nothing to compare"
+        return replace(blank, missing=told)
     if same:
         notes.append(f"{same} of the {arms} sets of layers compared with {what.left} are the same as its own")
-    found = estimate(pairs, what.random)
-    if what.foreign:
-        found = over_domains(pairs, found)
-    return _Finding(
-        name,
-        sentence,
-        f"{what.left} against {right}, mean over {_domains(len(pairs))}",
-        UNIT,
-        found=found,
-        n=sum(p.left_SD.shape[1] for p in pairs),
+    return replace(
+        blank,
+        contrast=f"{what.left} against {right}, mean over {_texts(len(pairs))}",
+        found=_estimated(pairs, what, study),
+        texts=len(pairs),
         seeds=len(pairs[0].seeds),
         note="; ".join(notes),
-        ranked=what.count > 0,
         rank_p=ranks,
     )
 
 
-def _domains(count: int) -> str:
-    return "1 domain" if count == 1 else f"{count} domains"
+def _estimated(pairs: Sequence[Pair], what: Comparison, study: Study) -> Estimate:
+    if what.foreign:
+        return over_domains(pairs, estimate(pairs, False))
+    of = [domain_of(study, p.domain) for p in pairs]
+    return with_sources(pairs, of, draw_variance(pairs) if what.random else ())
 
 
-def _specific(norms: pd.DataFrame, study: Study, model: str) -> _Finding:
-    """Whether the domain-specific part of a map repeats with another seed."""
-    regime = study.selection.regime
-    blank = _Finding(
-        "map-domain-specific",
-        "The map is domain specific",
-        f"domain-specific part of log S, regime {regime}: same domain with another seed vs other domains",
-        "correlation",
+def _texts(count: int) -> str:
+    return "1 text" if count == 1 else f"{count} texts"
+
+
+def _equal_steps(scores: Mapping[str, Scores], study: Study) -> list[Finding]:
+    """Whether the profile of the full run over components is needed for its gain."""
+    name, regime = equal_steps(study), study.selection.regime
+    if name is None:
+        return []
+    pairs = shared([p for t, of in scores.items() if (p := Pair.of(of, t, regime, name)) is not None])
+    blank = Finding(
+        "own-over-equal-steps",
+        "The full run gains more with its own profile of steps than with one relative step for all components",
+        f"{regime} against {name}",
+        UNIT,
+        null="equal steps gain as much, so the raw profile is of no use",
     )
+    if not pairs:
+        return [replace(blank, missing=f"no text has runs of both {regime} and {name}")]
+    found = with_sources(pairs, [domain_of(study, p.domain) for p in pairs])
+    return [replace(blank, found=found, texts=len(pairs), seeds=len(pairs[0].seeds))]
+
+
+def _specific(norms: pd.DataFrame, study: Study, model: str, texts: Sequence[str]) -> list[Finding]:
+    """Whether the own part of a map repeats with another seed: of the ranked regime, and of that on shuffled text."""
+    regime, null = study.selection.regime, shuffled(study)
+    findings = [
+        _repeats(
+            Finding(
+                "map-own-part",
+                "A text's map differs from other texts' maps in the same way with every seed",
+                f"own part of log S, regime {regime}: same text and another seed, less other texts; p one-sided",
+                "correlation",
+                null="the own part is noise of the seed",
+                one_sided=True,
+            ),
+            norms,
+            study,
+            model,
+            regime,
+            texts,
+        )
+    ]
+    if null is not None:
+        findings.append(
+            _repeats(
+                Finding(
+                    "map-own-part-shuffled",
+                    "On shuffled text too, a text's map differs from other texts' maps in the same way with every seed",
+                    f"own part of log S, regime {null}: what remains here is the words' share; p one-sided",
+                    "correlation",
+                    null="the words of a text leave no mark on its map",
+                    one_sided=True,
+                ),
+                norms,
+                study,
+                model,
+                null,
+                texts,
+            )
+        )
+    return findings
+
+
+def _repeats(
+    blank: Finding, norms: pd.DataFrame, study: Study, model: str, regime: str, texts: Sequence[str]
+) -> Finding:
     rows = norms[norms["regime"] == regime]
     sums = block_sums(rows) if len(rows) else rows
-    found = [maps(sums, model, regime, b, studied(study)) for b in BLOCKS] if len(sums) else []
+    found = [maps(sums, model, regime, b, texts) for b in BLOCKS] if len(sums) else []
     both = [m for m in found if m is not None]
     if not both or min(len(m.domains) for m in both) < 2:
-        return replace(blank, missing=f"fewer than two domains have runs of {regime} with seeds in common")
+        return replace(blank, missing=f"fewer than two texts have runs of {regime} with seeds in common")
     if any((m.domains, m.seeds) != (both[0].domains, both[0].seeds) for m in both):
-        return replace(blank, missing="the blocks do not have the same runs")
+        return replace(blank, missing="the halves do not have the same runs")
     y_MSL = np.concatenate([np.log(m.values_MSL) for m in both], axis=2)
-    seeds, layers = len(both[0].seeds), y_MSL.shape[2]
+    seeds = len(both[0].seeds)
+    blank = replace(blank, texts=len(both[0].domains), seeds=seeds)
     if seeds < 2:
-        return replace(blank, n=layers, seeds=seeds, missing=ONE_SEED)
-    share = next(c.share for c in decompose(y_MSL) if c.source == "interaction")
-    note = f"layer x domain has {100 * share:.2g} % of the variance of log S"
-    return replace(blank, found=specificity(y_MSL), n=layers, seeds=seeds, note=note)
+        return replace(blank, missing="one seed: no interval")
+    shares = {c.source: c.variance for c in decompose(y_MSL)}
+    shape = shares["layer"] + shares["interaction"]
+    of_shape = shares["interaction"] / shape if shape > 0 else 0.0
+    note = f"layer x domain has {of_shape:.0%} of the variance of the maps' shape (layer and layer x domain)"
+    return replace(blank, found=specificity(y_MSL), note=note)
 
 
-def _predicts(found: Sequence[Solo], study: Study) -> list[_Finding]:
+def _predicts(found: Sequence[Solo], study: Study) -> list[Finding]:
     """Whether the layers with a large S in the full run gain most when tuned alone."""
     findings = []
     for block in ("mlp", "attn"):
         of = [s for s in found if s.block == block]
         name, measure = BLOCK_NAMES[block], SCORES[study.selection.score]
-        blank = _Finding(
+        blank = Finding(
             f"map-predicts-gain-{block}",
             f"The map predicts which {name} layers gain most when tuned alone",
-            f"Kendall's tau-b over layers: {measure} in {study.selection.regime} vs gain alone in bits per byte",
+            f"Kendall's tau-b over layers: {measure} in {study.selection.regime} and gain alone in bits per byte",
             "tau-b",
+            null="the order of layers in the map says nothing about their gain; depth alone may",
             ranked=True,
         )
         if of:
             findings.append(_tau(blank, of))
-        elif block == "mlp" or any(r.solo and r.block == block for r in study.regimes.values()):
-            findings.append(replace(blank, missing=f"no domain has runs of every {name} layer alone (solo-{block})"))
+        elif any(r.solo and r.block == block for r in study.regimes.values()) or solo_layers(study, block, set()):
+            findings.append(replace(blank, missing=f"no text has runs of every {name} layer alone (solo-{block})"))
     return findings
 
 
-def _tau(blank: _Finding, of: Sequence[Solo]) -> _Finding:
+def _tau(blank: Finding, of: Sequence[Solo]) -> Finding:
     cost = float(np.mean([s.regret for s in of]))
     ranks = ", ".join(str(s.rank_of_top) for s in of)
     return replace(
         blank,
-        contrast=f"{blank.contrast}, mean over {_domains(len(of))}",
+        contrast=f"{blank.contrast}, mean over {_texts(len(of))}",
         found=mean_tau(of),
-        n=len(of[0].layers),
+        texts=len(of),
         seeds=min(s.gains_LS.shape[1] for s in of),
         note=f"the top layer ranks {ranks} by gain, {cost:.2g} bits per byte below the best",
     )
+
+
+def _needs(found: Sequence[Layers], study: Study, texts: Sequence[str]) -> list[Finding]:
+    """Sufficiency against necessity of single layers: what a layer gains alone, and what the full run loses without."""
+    measure, findings = SCORES[study.selection.score], []
+    for a in agreements(found, set(texts)):
+        name, sentence, what = QUESTIONS[a.left, a.right]
+        what = what.format(measure=measure, regime=study.selection.regime)
+        findings.append(
+            Finding(
+                f"{name}-{a.block}",
+                sentence.format(block=BLOCK_NAMES[a.block]),
+                f"Kendall's tau-b over layers: {what}, mean over {_texts(a.texts)}",
+                "tau-b",
+                null="the two orders of layers have nothing to do with each other",
+                found=a.found,
+                texts=a.texts,
+                seeds=a.seeds,
+                ranked=a.left == "score",
+            )
+        )
+    return findings

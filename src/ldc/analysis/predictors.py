@@ -137,13 +137,13 @@ def predictors(found: Sequence[Solo], measured: Measured, study: Study, model: s
 def _scored(alone: Sequence[Solo], scores: dict[str, pd.Series], measure: str) -> list[Solo]:
     """The same layers and gains with the scores of a measure, for the domains that have it for all layers."""
     if measure == "depth":
-        return [replace(solo, scores_L=np.array(solo.layers, dtype=float)) for solo in alone]
+        return [replace(solo, scores_L=np.array(solo.layers, dtype=float), folds=()) for solo in alone]
     some = []
     for solo in alone if measure in scores else ():
         places = [(solo.domain, solo.block, layer) for layer in solo.layers]
         values = scores[measure].reindex(places).to_numpy(dtype=float)
         if np.isfinite(values).all():
-            some.append(replace(solo, scores_L=values))
+            some.append(replace(solo, scores_L=values, folds=()))
     return some
 
 

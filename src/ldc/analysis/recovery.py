@@ -262,7 +262,7 @@ def power_table(evidence: Truths, model: str, study: Study) -> pd.DataFrame:
 
 def rankings(study: Study) -> list[tuple[int, ...]]:
     """The seeds of each ranking that the study makes."""
-    return [study.ranking_seeds]
+    return list(dict.fromkeys(study.ranks_for(seed) for seed in study.validation_seeds))
 
 
 def _power(cases: pd.DataFrame, study: Study, evidence: Truths) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,9 @@ class Solo:
         scores_L: S (or the study's ranking score), mean over the ranking seeds.
         gains_LS: bits per byte below PT on the validation seeds.
         estimates: the gain of each layer with its interval.
+        seeds: the validation seeds.
+        own_LS: with cross-fitting, the score of each layer that each validation seed uses; else empty.
+        folds: with cross-fitting, for each validation seed (its scores [L], gains [L] of seeds that made none of them).
     """
 
     domain: str
@@ -43,11 +46,19 @@ class Solo:
     scores_L: Array
     gains_LS: Array
     estimates: tuple[Estimate, ...]
+    seeds: tuple[int, ...] = ()
+    own_LS: Array | None = None
+    folds: tuple[tuple[Array, Array], ...] = ()
+
+    @property
+    def pairs(self) -> tuple[tuple[Array, Array], ...]:
+        """(scores, gains) that have no seed in common: the folds, or the two means."""
+        return self.folds or ((self.scores_L, self.gains_LS.mean(axis=1)),)
 
     @property
     def tau(self) -> float:
-        """Kendall's tau-b of score and mean gain."""
-        return kendall(self.scores_L, self.gains_LS.mean(axis=1))
+        """Kendall's tau-b of score and mean gain; with cross-fitting the mean over folds."""
+        return float(np.mean([kendall(score_L, gain_L) for score_L, gain_L in self.pairs]))
 
     @property
     def top(self) -> int:
@@ -94,8 +105,28 @@ def solos(scores: Scored, ranking: pd.DataFrame, study: Study, model: str) -> li
             runs = solo_layers(study, block, set(of.seeds))
             solo = _solo(of, scores_of(ranking, study, model, domain, block), runs, domain, block)
             if solo is not None:
-                found.append(solo)
+                found.append(_cross_fitted(solo, ranking, study, model))
     return found
+
+
+def _cross_fitted(solo: Solo, ranking: pd.DataFrame, study: Study, model: str) -> Solo:
+    """The same with the scores of the seeds that rank for each validation seed, if the study cross-fits."""
+    if study.selection.cross_fit is None:
+        return solo
+    rows = ranking[
+        (ranking["model"] == model) & (ranking["domain"] == solo.domain) & (ranking["block"] == solo.block)
+    ].dropna(subset=["seed"])
+    by_seed = rows.pivot(index="layer", columns="seed", values="score").reindex(solo.layers).astype(float)
+    if any(s not in by_seed.columns for seed in solo.seeds for s in study.ranks_for(seed)):
+        return solo
+    own, folds = [], []
+    for seed in solo.seeds:
+        ranks = study.ranks_for(seed)
+        score_L = by_seed[list(ranks)].mean(axis=1).to_numpy()
+        apart = [k for k, other in enumerate(solo.seeds) if other not in ranks]
+        own.append(score_L)
+        folds.append((score_L, solo.gains_LS[:, apart].mean(axis=1)))
+    return replace(solo, own_LS=np.stack(own, axis=1), folds=tuple(folds))
 
 
 def _solo(of: Scores, ranked: pd.Series, runs: Mapping[int, str], domain: str, block: str) -> Solo | None:
@@ -110,7 +141,7 @@ def _solo(of: Scores, ranked: pd.Series, runs: Mapping[int, str], domain: str, b
     cells = [bits_per_byte_cells(nll_SD, np.broadcast_to(bare_D, nll_SD.shape), of.bytes_D) for nll_SD in alone_LSD]
     gains = np.array([c.mean(axis=1) for c in cells])
     scored = ranked.to_numpy(dtype=float)
-    return Solo(domain, block, tuple(layers), scored, gains, tuple(crossed([c]) for c in cells))
+    return Solo(domain, block, tuple(layers), scored, gains, tuple(crossed([c]) for c in cells), tuple(seeds))
 
 
 def soloist(found: Sequence[Solo], model: str) -> pd.DataFrame:
@@ -158,7 +189,7 @@ def mean_tau(found: Sequence[Solo], draws: int = 4_999, seed: int = 0) -> Estima
         return Estimate(tau)
     generator = np.random.default_rng(seed)
     orders = generator.permuted(np.tile(np.arange(layers), (draws, 1)), axis=1)
-    permuted = np.mean([_permuted_tau(s.scores_L, s.gains_LS.mean(axis=1), orders) for s in found], axis=0)
+    permuted = np.mean([np.mean([_permuted_tau(x, y, orders) for x, y in s.pairs], axis=0) for s in found], axis=0)
     low, high = tau_interval(tau, layers)
     return Estimate(tau, low, high, permutation_p(abs(tau), np.abs(permuted)))
 

@@ -20,7 +20,7 @@ from ldc.report import (
     truth_figures,
     truth_summary,
 )
-from ldc.report.power import power_lines
+from ldc.report.power import known_truths, power_lines
 from ldc.report.proof import read_proof
 from ldc.report.proof_views import overlap as overlap_rows
 from ldc.store.atomic import write_text
@@ -66,7 +66,7 @@ def write_report(
     tidied = tidy_frames(frames)
     tables.write_tables(out, study, tidied.norms, tidied.evaluation, tidied.ranking, synthetic)
     tables.write_optional(out, "importance", tidied.importance)
-    found = evidence.evidence(study, tidied, adapters, cases)
+    found = evidence.evidence(study, tidied, adapters, cases, known_truths(out, study))
     evidence.write_evidence(out, found)
     known = truth_summary.sections(study, found.calibration, cases or (lambda _: []), runs, synthetic)
     if known:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import pandas as pd
 
-from ldc.analysis.claims import Claim, claims
+from ldc.analysis.arms import studied
+from ldc.analysis.claims import Found, claims
 from ldc.analysis.contrasts import contrasts, scored
 from ldc.analysis.decomposition import decomposition
+from ldc.analysis.findings import Claim
+from ldc.analysis.gate import gaining, gate
 from ldc.analysis.lora_and_full import proxy_tables
 from ldc.analysis.maps import map_similarity, stability
 from ldc.analysis.necessity import layers_of, necessity, necessity_means
@@ -20,6 +23,7 @@ from ldc.analysis.recovery import calibration_tables
 from ldc.analysis.soloist import soloist, soloist_summary, solos
 from ldc.analysis.subspace_pairs import COLUMNS as SUBSPACES
 from ldc.analysis.subspace_pairs import Adapters, subspaces
+from ldc.analysis.truths import TruthTest
 from ldc.plan.calibration import CaseRun
 from ldc.report.tables import write_optional
 from ldc.study.schema import Study
@@ -30,6 +34,7 @@ from ldc.tables import Frames
 class Evidence:
     """One frame for each table of the same name below `tables/`, and the ledger; any may be empty."""
 
+    gate: pd.DataFrame = field(default_factory=pd.DataFrame)
     contrasts: pd.DataFrame = field(default_factory=pd.DataFrame)
     stability: pd.DataFrame = field(default_factory=pd.DataFrame)
     excess: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -60,6 +65,7 @@ def evidence(
     frames: Frames,
     adapters: Callable[[str], Adapters] | None = None,
     cases: Callable[[str], list[CaseRun]] | None = None,
+    known: Sequence[TruthTest] = (),
 ) -> Evidence:
     """All statistics of a study; a table that its runs do not allow is empty. A calibration has only its own tables.
 
@@ -68,6 +74,7 @@ def evidence(
         frames: tidied.
         adapters: gives the stored adapters of a model's ranked regime; without it the table of subspaces is empty.
         cases: gives the known truths of a model's calibration and their runs.
+        known: how often known truths are found, from the study's calibrations.
     """
     if study.calibration is not None:
         truths = calibration_tables(study, frames, cases or (lambda _: []))
@@ -75,20 +82,23 @@ def evidence(
     scores = scored(frames.documents, study)
     found = {model: solos(scores, frames.ranking, study, model) for model in study.models}
     worths = {model: layers_of(scores, frames.ranking, study, model) for model in study.models}
+    gained = gate(scores, study)
+    open_texts = {model: set(gaining(gained, model, studied(study))) for model in study.models}
     measured = Measured(frames.norms, frames.importance, frames.sizes)
     return Evidence(
+        gate=gained,
         contrasts=contrasts(scores, study),
         stability=stability(frames.norms, study),
         excess=excess(frames.norms, frames.sizes, study),
         soloist=_joined([soloist(of, model) for model, of in found.items()]),
         soloist_summary=_joined([soloist_summary(of, model) for model, of in found.items()]),
         necessity=_joined([necessity(of, model) for model, of in worths.items()]),
-        necessity_means=_joined([necessity_means(of, model) for model, of in worths.items()]),
+        necessity_means=_joined([necessity_means(of, m, open_texts[m]) for m, of in worths.items()]),
         predictors=_joined([predictors(found[m], measured, study, m) for m in study.models]),
         decomposition=decomposition(frames.norms, study),
         map_similarity=map_similarity(frames.norms, study),
         subspaces=_subspaces(study, adapters),
-        ledger=tuple(claims(scores, frames.norms, frames.sizes, found, study)),
+        ledger=tuple(claims(scores, frames.norms, Found(frames.sizes, gained, found, worths, known), study)),
         proxy=proxy_tables(study, frames),
     )
 

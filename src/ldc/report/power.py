@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ldc.analysis.recovery import ranked_by, rankings
+from ldc.analysis.truths import TruthTest, truths
 from ldc.errors import StoreError
 from ldc.report.truth_words import power_sentence
 from ldc.study.schema import Study
@@ -32,6 +35,22 @@ def power_lines(out: Path, study: Study) -> list[str]:
         for model, line in said.items():
             found[model] += [line] if line else []
     return [line for lines in found.values() for line in lines]
+
+
+def known_truths(out: Path, study: Study) -> list[TruthTest]:
+    """How often known truths are found in the calibrations of a study (`truths`); empty if none was run.
+
+    Raises:
+        StoreError: a table cannot be read, or an older version wrote it.
+    """
+    found: list[TruthTest] = []
+    for path in sorted((out / "calibration").glob("*/tables/planted.parquet")):
+        try:
+            planted = pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{path}: cannot be read; run: ldc report {path.parents[1]}") from error
+        found += truths(planted, ranked_by(study))
+    return found
 
 
 def _line(model: str, section: Mapping[str, Any], study: Study) -> str:

@@ -15,7 +15,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 COLUMNS = {
-    "claims": _names("name model sentence contrast effect unit low high level n seeds p p_adjusted verdict why"),
+    "claims": _names("name model sentence contrast effect unit low high level texts seeds p p_adjusted verdict why family question null"),
     "contrasts": _names("model domain contrast left right effect low high level documents seeds p p_adjusted unit"),
     "soloist": _names("model domain block layer score gain low high seeds"),
     "soloist_summary": _names("model domain block tau tau_low tau_high regret rank_of_top1 layers seeds"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ldc.analysis.claims import ONE_SEED
+from ldc.analysis.findings import ONE_SEED
 from ldc.analysis.predictors import MEASURES
 from ldc.analysis.recovery import independent_cases
 from ldc.analysis.statistics import wilson
@@ -67,7 +67,7 @@ def _claim(row: Any) -> dict[str, str]:
         "contrast": "" if _absent(row.contrast) else str(row.contrast),
         "effect": "" if _absent(row.effect) else f"{signed(float(row.effect), digits)} {unit}".strip(),
         "interval": _between(row.low, row.high, row.level, digits),
-        "n": "" if _absent(row.n) else f"{int(row.n)}",
+        "n": "" if _absent(row.texts) else f"{int(row.texts)}",
         "seeds": "" if _absent(row.seeds) else f"{int(row.seeds)}",
         "p": p_text(row.p if _absent(row.p_adjusted) else row.p_adjusted),
     }

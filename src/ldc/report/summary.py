@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ldc.analysis.claims import Claim
+from ldc.analysis.findings import Claim
 from ldc.plan.runs import RunLine
 from ldc.report import facts
 from ldc.report.tables import planned_regimes

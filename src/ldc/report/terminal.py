@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ldc.analysis.claims import ONE_SEED, Claim
+from ldc.analysis.findings import ONE_SEED, Claim
 from ldc.plan.runs import RunLine
 from ldc.report import facts
 from ldc.report.markdown import MISSING, seeds_phrase

@@ -251,6 +251,9 @@ class Study(Record):
             )
         if chosen.seeds and set(chosen.seeds) == set(self.seeds) and any(r.choice for r in self.regimes.values()):
             raise fault("these are all the seeds; leave at least one to validate the ranking", "selection", "seeds")
+        top = self.tests.top
+        if top is not None and (top not in self.regimes or self.regimes[top].top is None):
+            raise fault(f"`{top}` is not a top-k regime of the study", "tests", "top")
         if chosen.score == "contrast":
             regime = self.regimes.get(chosen.reference)
             if chosen.reference == "others" and len(self.domains) < 2:
