@@ -200,7 +200,7 @@ def scaled(noise: Noise, by: float) -> Noise:
 OF_SETS = Noise(0.002, 0.001, 0.006, 0.004, 0.0)
 """Of regimes of three layers in bits per byte."""
 LAYER_GAIN, SPREAD, MOST = 0.010, 0.004, 0.08
-"""Bits per byte of a layer alone, for one unit of the maps' noise, and the sum at which the gains of layers saturate."""
+"""Bits per byte of a layer alone, of one unit of the maps' noise, and where the sum of layers saturates."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from ldc.analysis.statistics import Estimate, jackknife_over, kendall, permutation_p
+from ldc.analysis.statistics import Estimate, jackknife_over, kendall, own_part, permutation_p
 
 Array = NDArray[np.float64]
 MOST_DOMAINS = 7
@@ -38,7 +38,7 @@ class MapAndGain:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Kendall's tau of map and gain given depth.
+    """Kendall's tau, given depth, of the own parts of map and gain, beyond the profiles that all texts share.
 
     Attributes:
         difference: of a domain with itself less with other domains; p is one-sided and exact over relabelings.
@@ -65,7 +65,8 @@ def partial_kendall(x_L: Array, y_L: Array, z_L: Array) -> float:
 def prediction(halves: Sequence[MapAndGain], domains: Sequence[str], seed: int = 0) -> Prediction:
     """Whether the map of a domain predicts the gain of its layers better than the maps of other domains do.
 
-    Depth and the profile that all domains share cancel in the difference. p is the share of all relabelings of the
+    Map and gain are first taken less the profile that all texts share (`own_part`): otherwise domains that move more and
+    gain more, so that both their profiles are steeper, would match themselves best. p is the share of all relabelings of the
     domains of the gains whose difference is at least as large; with six domains there are 720.
 
     Args:
@@ -102,12 +103,12 @@ def prediction(halves: Sequence[MapAndGain], domains: Sequence[str], seed: int =
 
 
 def _taus(half: MapAndGain) -> Array:
-    """Partial tau given depth of the map of text t and the gain of text u, for each seed: [S, T, T].
+    """Partial tau given depth of the own parts of the map of t and the gain of u, for each seed: [S, T, T].
 
     The same as `partial_kendall` of each pair, of the signs of all pairs of layers at once.
     """
     layers = half.map_TSL.shape[2]
-    map_STP, gain_STP = (_signs(x.transpose(1, 0, 2)) for x in (half.map_TSL, half.gain_TSL))
+    map_STP, gain_STP = (_signs(own_part(x).transpose(1, 0, 2)) for x in (half.map_TSL, half.gain_TSL))
     depth_P = _signs(np.arange(layers, dtype=float))
     xy = map_STP @ gain_STP.transpose(0, 2, 1)
     xz, yz = (map_STP @ depth_P)[:, :, None], (gain_STP @ depth_P)[:, None, :]

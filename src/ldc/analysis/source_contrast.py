@@ -13,7 +13,7 @@ from itertools import combinations, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ldc.analysis.statistics import Estimate, jackknife_over, permutation_p
+from ldc.analysis.statistics import Estimate, jackknife_over, own_part, permutation_p
 
 Array = NDArray[np.float64]
 MOST = 20_000
@@ -40,8 +40,8 @@ class SourceContrast:
 def source_contrast(y_TSL: Array, domains: Sequence[str], seed: int = 0) -> SourceContrast:
     """How much more alike the own parts of two sources of a domain are than those of two domains.
 
-    The own part of a map is log S less its mean over texts, for each layer and seed. Similarity is the correlation of
-    two own parts over layers, mean over pairs of different seeds, so that the noise which runs of one seed share does
+    The own part of a map is what it has beyond the profile that all texts share (`own_part`). Similarity is the
+    correlation of two own parts over layers, mean over pairs of different seeds, so that the noise which runs of one seed share does
     not count. p is the share of all ways to sort the texts into domains of the same sizes (for four domains of two
     sources: 105 perfect matchings) whose difference is at least as large. It needs no assumption on the noise.
 
@@ -78,8 +78,7 @@ def source_contrast(y_TSL: Array, domains: Sequence[str], seed: int = 0) -> Sour
 
 def similarity(y_TSL: Array) -> Array:
     """The mean correlation of own parts over pairs of different seeds: [T, T], symmetric; NaN from one seed."""
-    own = y_TSL - y_TSL.mean(axis=0)
-    own = own - own.mean(axis=2, keepdims=True)
+    own = own_part(y_TSL)
     length = np.sqrt((own**2).sum(axis=2, keepdims=True))
     unit = own / np.where(length > 0, length, 1.0)
     seeds = y_TSL.shape[1]
