@@ -75,6 +75,7 @@ class Truth:
         steeper: standard deviation over domains of the log of the profile's amplitude, the same in map and gain.
         own: standard deviation over layers of the part of a domain, the same in map and gain.
         share: the MLP's share of the gain; `redundancy` as in `locus.Locus`.
+        others: layers are ranked by a map less the mean of the other domains, as with `reference: others`.
         taught: what a taught block's score has over the others.
     """
 
@@ -85,6 +86,7 @@ class Truth:
     own: float = 0.0
     share: float = 0.5
     redundancy: float = 1.4
+    others: bool = False
     taught: float = 0.0
 
 
@@ -215,13 +217,15 @@ class Sets:
     true_first: float
 
 
-def sets(rng: Random, drawn: Maps, design: Design, noise: Noise) -> Sets:
+def sets(rng: Random, drawn: Maps, design: Design, noise: Noise, others: bool = False) -> Sets:
     """Top-3 sets of the MLP by cross-fitted maps, draws and the first three layers, trained on noisy documents.
 
     The true difference against draws is that of the chosen sets from all sets of three, without noise of runs.
     """
     kept = validating(design)
     rank_TSL = cross_fitted(drawn.map_HTSL[1])
+    if others:
+        rank_TSL = rank_TSL - rank_TSL.mean(axis=0)
     layers_AK = np.array([rng.choice(LAYERS, 3, replace=False) for _ in range(design.draws)])
     names = design.texts
     chosen = [names.index(f"d{m}") for m in range(min(design.drawn, design.domains))]

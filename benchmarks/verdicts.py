@@ -47,6 +47,7 @@ NOTHING = {
 }
 APART = {
     "same profile of map and gain": Truth(profile=1.0, same=True),
+    "depth profile of 3, ranked against others": Truth(profile=3.0, others=True),
     "profile steeper in some domains": Truth(profile=1.0, steeper=0.5),
     "same, steeper in some domains": Truth(profile=1.0, same=True, steeper=0.5),
     "same, a little steeper": Truth(profile=1.0, same=True, steeper=0.25),
@@ -67,7 +68,7 @@ def p_values(rng: Random, truth: Truth, design: Design) -> tuple[float, ...]:
     """p of the five tests in one synthetic study; P5's is of the metric chosen on the other blocks."""
     drawn = maps(rng, truth, design)
     noise, gain = (LARGE_GAIN, 1.0) if truth.scale else (SMALL_GAIN, 0.02)
-    of_sets = sets(rng, drawn, design, OF_SETS)
+    of_sets = sets(rng, drawn, design, OF_SETS, truth.others)
     return (
         locus(halves(rng, truth, design, noise, gain)).share.p,
         topk(of_sets.random, of_sets.first, of_sets.random_domains, of_sets.first_domains).p,

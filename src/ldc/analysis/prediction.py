@@ -65,9 +65,9 @@ def partial_kendall(x_L: Array, y_L: Array, z_L: Array) -> float:
 def prediction(halves: Sequence[MapAndGain], domains: Sequence[str], seed: int = 0) -> Prediction:
     """Whether the map of a domain predicts the gain of its layers better than the maps of other domains do.
 
-    Map and gain are first taken less the profile that all texts share (`own_part`): otherwise domains that move more and
-    gain more, so that both their profiles are steeper, would match themselves best. p is the share of all relabelings of the
-    domains of the gains whose difference is at least as large; with six domains there are 720.
+    Map and gain are first taken less the profile that all texts share (`own_part`): otherwise domains that move more
+    and gain more, so that both their profiles are steeper, would match themselves best. p is the share of all
+    relabelings of the domains of the gains whose difference is at least as large; with six domains there are 720.
 
     Args:
         halves: attention, the MLP, or both; their mean is taken.

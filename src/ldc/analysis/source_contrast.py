@@ -41,9 +41,10 @@ def source_contrast(y_TSL: Array, domains: Sequence[str], seed: int = 0) -> Sour
     """How much more alike the own parts of two sources of a domain are than those of two domains.
 
     The own part of a map is what it has beyond the profile that all texts share (`own_part`). Similarity is the
-    correlation of two own parts over layers, mean over pairs of different seeds, so that the noise which runs of one seed share does
-    not count. p is the share of all ways to sort the texts into domains of the same sizes (for four domains of two
-    sources: 105 perfect matchings) whose difference is at least as large. It needs no assumption on the noise.
+    correlation of two own parts over layers, mean over pairs of different seeds, so that the noise which runs of one
+    seed share does not count. p is the share of all ways to sort the texts into domains of the same sizes (for four
+    domains of two sources: 105 perfect matchings) whose difference is at least as large. It needs no assumption on the
+    noise, but it is not free of the profile's steepness: see docs/benchmarks/verdicts.md.
 
     Args:
         y_TSL: log S of texts of domains with at least two sources each, each run centred within its half.

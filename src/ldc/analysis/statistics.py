@@ -19,6 +19,8 @@ from ldc.analysis import student
 Array = NDArray[np.float64]
 LEVEL = 0.95
 """The probability that an interval contains the true value."""
+ROUNDING = 1e-12
+"""A part up to this share of the whole is rounding error."""
 FEWEST_SEEDS = 3
 """With two seeds, whose variance has one degree of freedom, intervals held the truth in as few as 89 % of cases."""
 FEWEST_FREEDOM = 3
@@ -270,7 +272,8 @@ def own_part(y_TSL: Array) -> Array:
     """What each run has beyond the depth profile that all texts share: [T, S, L], mean 0 over texts and over layers.
 
     The mean over texts of each seed is taken off. What remains is projected off the shared profile, the mean over texts
-    and seeds: a text that has this profile more or less steeply, because its maps move more, has no own part.
+    and seeds: a text that has this profile more or less steeply, because its maps move more, has no own part. A part of
+    the size of rounding errors is zero.
 
     Args:
         y_TSL: values of layers L of the runs of texts T and seeds S.
@@ -279,7 +282,10 @@ def own_part(y_TSL: Array) -> Array:
     profile_L = y_TSL.mean(axis=(0, 1))
     own = y_TSL - y_TSL.mean(axis=0)
     square = float(profile_L @ profile_L)
-    return own - (own @ profile_L)[..., None] * profile_L / square if square > 0 else own
+    if square > 0:
+        own = own - (own @ profile_L)[..., None] * profile_L / square
+    lengths = [np.sqrt((x**2).sum(axis=2, keepdims=True)) for x in (own, y_TSL)]
+    return np.asarray(np.where(lengths[0] > ROUNDING * lengths[1], own, 0.0))
 
 
 def jackknife_over(
