@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
@@ -189,11 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.coverage:
         lines = coverage(options.coverage, options.studies, options.seed)
     else:
-        lines = (
-            line
-            for place, cases in enumerate((NOTHING, APART, SOMETHING))
-            for line in ("\n", *rejections(cases, options.studies, options.seed + place))
-        )
+        tables = [rejections(of, options.studies, options.seed + k) for k, of in enumerate((NOTHING, APART, SOMETHING))]
+        lines = chain(*(chain("\n", table) for table in tables))
     for line in lines:
         sys.stdout.write(line)
         sys.stdout.flush()

@@ -59,8 +59,7 @@ def source_contrast(y_TSL: Array, domains: Sequence[str], seed: int = 0) -> Sour
         raise ValueError("a contrast of sources needs at least two domains with two sources each")
     alike_TT = similarity(y_TSL)
     difference, same, other = _difference(alike_TT, groups)
-    relabelings = list(_relabelings(groups, len(domains), seed))
-    permuted = np.array([_difference(alike_TT, part)[0] for part in relabelings])
+    permuted = _permuted(alike_TT, _relabelings(groups, len(domains), seed))
     exact = count_relabelings(list(map(len, groups))) <= MOST
     p = float((permuted >= difference - 1e-12).mean()) if exact else permutation_p(difference, permuted)
 
@@ -74,7 +73,7 @@ def source_contrast(y_TSL: Array, domains: Sequence[str], seed: int = 0) -> Sour
         return _difference(part, parts)[0]
 
     low, high = jackknife_over(of, y_TSL.shape[1], len(groups), difference)
-    return SourceContrast(Estimate(difference, low, high, p), same, other, len(relabelings) + (not exact))
+    return SourceContrast(Estimate(difference, low, high, p), same, other, len(permuted) + (not exact))
 
 
 def similarity(y_TSL: Array) -> Array:
@@ -112,6 +111,22 @@ def _difference(alike_TT: Array, groups: Sequence[Sequence[int]]) -> tuple[float
     same = float(np.mean([np.mean([alike_TT[a, b] for a, b in combinations(of, 2)]) for of in groups]))
     other = float(np.mean([alike_TT[np.ix_(list(a), list(b))].mean() for a, b in combinations(groups, 2)]))
     return same - other, same, other
+
+
+def _permuted(alike_TT: Array, relabelings: Iterator[list[tuple[int, ...]]]) -> Array:
+    """`_difference` of each relabeling; sums over blocks of the matrix, since its diagonal does not count."""
+    bare_TT = alike_TT - np.diag(np.diag(alike_TT))
+    found = []
+    for part in relabelings:
+        label_TM = np.zeros((len(alike_TT), len(part)))
+        for m, of in enumerate(part):
+            label_TM[list(of), m] = 1.0
+        sizes = label_TM.sum(axis=0)
+        blocks_MM = label_TM.T @ bare_TT @ label_TM / (np.outer(sizes, sizes) - np.diag(sizes))
+        same = np.trace(blocks_MM)
+        count = len(sizes)
+        found.append(same / count - (blocks_MM.sum() - same) / (count * (count - 1)))
+    return np.array(found)
 
 
 def _relabelings(groups: Sequence[Sequence[int]], texts: int, seed: int) -> Iterator[list[tuple[int, ...]]]:
