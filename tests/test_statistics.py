@@ -142,17 +142,17 @@ def test_few_sources_cannot_have_more_degrees_of_freedom_than_they_have() -> Non
 
 
 def test_intervals_over_sources_cover_the_truth() -> None:
-    """Four domains of two sources and two of one, documents that decide: 83 to 92 % before, see the benchmark."""
+    """Four domains of two sources and two of one, gains like those of stories260K, see the benchmark."""
     rng, held = np.random.default_rng(0), 0
     domains = [name for name in "abcd" for _ in range(2)] + ["e", "f"]
     for _ in range(400):
-        cells = []
-        for place in range(10):
-            effect = 1.0 + 0.5 * rng.normal() * (place < 8) + 0.07 * rng.normal(size=(5, 1))
-            cells.append(effect + 0.5 * rng.normal(size=(1, 12)) + 0.12 * rng.normal(size=(5, 12)))
+        cells, level = [], dict(zip("abcdef", np.exp(0.7 * rng.normal(size=6))))
+        for place, name in enumerate(domains):
+            effect = 1.0 + 0.3 * rng.normal() * (place < 8) + 0.07 * rng.normal(size=(5, 1))
+            cells.append(level[name] * (effect + 0.5 * rng.normal(size=(1, 12)) + 0.12 * rng.normal(size=(5, 12))))
         found = crossed(cells, further=source_variance(cells, domains))
-        held += found.low <= 1.0 <= found.high
-    assert held / 400 >= 0.925
+        held += found.low <= np.mean([level[name] for name in domains]) <= found.high
+    assert held / 400 >= 0.925  # 0.91 with the variance over documents taken off and cut at zero
 
 
 def coverage(
