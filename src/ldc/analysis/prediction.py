@@ -13,12 +13,14 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from ldc.analysis.statistics import Estimate, jackknife_over, kendall, permutation_p
+from ldc.analysis.statistics import Estimate, jackknife_over, kendall, own_part, permutation_p
 
 Array = NDArray[np.float64]
 MOST_DOMAINS = 7
 """Relabelings of up to so many domains are all counted; of more a sample is drawn."""
 DRAWS = 9_999
+ROUNDING = 1e-12
+"""A scale up to this is zero: map or gain is then depth itself, or a constant."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class MapAndGain:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Kendall's tau of map and gain given depth.
+    """Kendall's tau, given depth, of the own parts of map and gain, beyond the profiles that all texts share.
 
     Attributes:
         difference: of a domain with itself less with other domains; p is one-sided and exact over relabelings.
@@ -57,14 +59,15 @@ def partial_kendall(x_L: Array, y_L: Array, z_L: Array) -> float:
     """
     xy, xz, yz = kendall(x_L, y_L), kendall(x_L, z_L), kendall(y_L, z_L)
     scale = math.sqrt(max(0.0, (1 - xz * xz) * (1 - yz * yz)))
-    return (xy - xz * yz) / scale if scale > 0 else 0.0
+    return (xy - xz * yz) / scale if scale > ROUNDING else 0.0
 
 
 def prediction(halves: Sequence[MapAndGain], domains: Sequence[str], seed: int = 0) -> Prediction:
     """Whether the map of a domain predicts the gain of its layers better than the maps of other domains do.
 
-    Depth and the profile that all domains share cancel in the difference. p is the share of all relabelings of the
-    domains of the gains whose difference is at least as large; with six domains there are 720.
+    Map and gain are first taken less the profile that all texts share (`own_part`): otherwise domains that move more
+    and gain more, so that both their profiles are steeper, would match themselves best. p is the share of all
+    relabelings of the domains of the gains whose difference is at least as large; with six domains there are 720.
 
     Args:
         halves: attention, the MLP, or both; their mean is taken.
@@ -100,15 +103,28 @@ def prediction(halves: Sequence[MapAndGain], domains: Sequence[str], seed: int =
 
 
 def _taus(half: MapAndGain) -> Array:
-    """Partial tau given depth of the map of text t and the gain of text u, for each seed: [S, T, T]."""
-    texts, seeds, layers = half.map_TSL.shape
-    depth_L = np.arange(layers, dtype=float)
-    found = np.empty((seeds, texts, texts))
-    for s in range(seeds):
-        for t in range(texts):
-            for u in range(texts):
-                found[s, t, u] = partial_kendall(half.map_TSL[t, s], half.gain_TSL[u, s], depth_L)
-    return found
+    """Partial tau given depth of the own parts of the map of t and the gain of u, for each seed: [S, T, T].
+
+    The same as `partial_kendall` of each pair, of the signs of all pairs of layers at once.
+    """
+    layers = half.map_TSL.shape[2]
+    map_STP, gain_STP = (_signs(own_part(x).transpose(1, 0, 2)) for x in (half.map_TSL, half.gain_TSL))
+    depth_P = _signs(np.arange(layers, dtype=float))
+    xy = map_STP @ gain_STP.transpose(0, 2, 1)
+    xz, yz = (map_STP @ depth_P)[:, :, None], (gain_STP @ depth_P)[:, None, :]
+    scale = np.sqrt(np.maximum(0.0, (1 - xz * xz) * (1 - yz * yz)))
+    known = scale > ROUNDING
+    found = np.where(known, (xy - xz * yz) / np.where(known, scale, 1.0), 0.0)
+    constant = ~np.any(map_STP, axis=2)[:, :, None] | ~np.any(gain_STP, axis=2)[:, None, :]
+    return np.asarray(np.where(constant, 0.0, found))
+
+
+def _signs(x: Array) -> Array:
+    """Signs of the differences of all pairs of layers, of length 1 (tau-b is their product); 0 for a constant."""
+    above = np.triu_indices(x.shape[-1], 1)
+    signs = np.sign(x[..., above[0]] - x[..., above[1]])
+    length = np.sqrt((signs**2).sum(axis=-1, keepdims=True))
+    return np.asarray(signs / np.where(length > 0, length, 1.0))
 
 
 def _by_domain(tau_TT: Array, groups: Sequence[Sequence[int]]) -> Array:

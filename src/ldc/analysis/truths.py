@@ -106,12 +106,15 @@ def _chosen(rows: pd.DataFrame) -> dict[str, str]:
     cases = list(dict.fromkeys(rows["case"]))
     if len(cases) < 2:
         return {}
-    chosen = {}
-    for case in cases:
-        others = means[means.index.get_level_values("case") != case].groupby("metric").mean().round(12)
-        order = [metric for metric in RANKABLE if metric in others.index]
-        chosen[case] = max(order, key=lambda metric: (others.at[metric, "first"], others.at[metric, "inverse"]))
-    return chosen
+    order = [metric for metric in RANKABLE if metric in means.index.get_level_values("metric")]
+    # [K, C, 2] of metric, case, and (share found, mean reciprocal rank); NaN where a metric lacks a case
+    scores_KC2 = np.stack([means[name].unstack("case").reindex(order)[cases].to_numpy() for name in means], axis=2)
+    known_KC2 = ~np.isnan(scores_KC2)
+    own_KC2 = np.where(known_KC2, scores_KC2, 0.0)
+    count_KC2 = known_KC2.sum(axis=1, keepdims=True) - known_KC2
+    others_KC2 = (own_KC2.sum(axis=1, keepdims=True) - own_KC2) / np.maximum(count_KC2, 1)
+    others_KC2 = np.where(count_KC2 > 0, others_KC2.round(12), -1.0)
+    return {case: order[max(range(len(order)), key=lambda k: tuple(others_KC2[k, c]))] for c, case in enumerate(cases)}
 
 
 def _test(model: str, kind: str, way: Way, rows: pd.DataFrame, chosen: dict[str, str]) -> TruthTest:
