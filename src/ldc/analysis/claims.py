@@ -28,6 +28,7 @@ from ldc.analysis.contrasts import (
     coincident,
     draw_variance,
     estimate,
+    failed_draws,
     over_domains,
     pairs_of,
     places,
@@ -168,7 +169,7 @@ def _against(scores: Mapping[str, Scores], what: Comparison, held: Places, study
     """The finding of one comparison, mean over the texts that have it."""
     name, sentence, null = _worded(what)
     blank = Finding(name, sentence, f"{what.left} against {what.right}", UNIT, null=null, ranked=what.count > 0)
-    pairs = shared(pairs_of(scores, what))
+    pairs = shared(pairs_of(scores, what), what.random)
     if not pairs:
         return replace(blank, missing=f"no text has runs of both {what.left} and {what.right}")
     draws = len(pairs[0].right_ASD)
@@ -178,6 +179,7 @@ def _against(scores: Mapping[str, Scores], what: Comparison, held: Places, study
         ranks = rank_p(pairs), rank_p(pairs, worse=True)
         better = draws + 1 - round(ranks[0] * (draws + 1))
         notes.append(f"better than {better} of {draws} draws (p = {ranks[0]:.2g} by rank)")
+        notes += filter(None, [failed_draws(pairs)])
     same, arms = coincident(scores, what, held)
     if arms and same == arms:
         told = f"{what.left} and {what.right} are the same layers on every text, so there is nothing to compare"

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ldc.analysis.arms import Comparison, comparisons, domain_of, shuffled, tested_top, whole
-from ldc.analysis.contrasts import UNIT, Pair, Scores, shared
+from ldc.analysis.contrasts import UNIT, Pair, Scores, failed_draws, shared
 from ldc.analysis.findings import BLOCK_NAMES, NUMBERS, Finding
 from ldc.analysis.locus import Halves, locus
 from ldc.analysis.maps import BLOCKS, block_sums, maps
@@ -124,13 +124,14 @@ def _top(given: Given) -> Finding:
         f"better than {found.better} of {found.draws} draws (p = {found.rank_p:.2g} by rank); "
         f"against the first {many}: {found.first.effect:+.2g} ({found.first.low:+.2g} to {found.first.high:+.2g})"
     )
+    note = "; ".join(filter(None, [note, failed_draws(random)]))
     estimate = replace(found.random, p=found.p)
     return replace(blank, found=estimate, texts=len(random), seeds=len(random[0].seeds), note=note)
 
 
 def _pairs(given: Given, what: Comparison) -> list[Pair]:
     found = [Pair.of(given.scores[t], t, what.left, what.right) for t in given.texts if t in given.scores]
-    return shared([pair for pair in found if pair is not None])
+    return shared([pair for pair in found if pair is not None], what.random)
 
 
 def _specificity(given: Given) -> Finding:

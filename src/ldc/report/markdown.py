@@ -52,7 +52,7 @@ EVIDENCE: Mapping[str, str] = {
     "changed blocks; chance is one of the metrics",
     "planted_confusion": "which half of a layer (attention or MLP) was changed, and which ranked first",
     "planted_nothing": "nothing changed: the largest excess of a block over the median block, in nats",
-    "planted_above": "share of cases with a larger excess than any block has where nothing is changed (bound)",
+    "planted_above": "share of changed blocks with a larger excess than any block has where nothing is changed (bound)",
     "planted_power": "cases in which the study's ranking score, mean over ranking seeds, ranks the changed block first "
     "of all blocks, and first of its half; intervals with n = independent, the changed blocks; domain all without a "
     "strength: all of a kind together",

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ldc.analysis.truth_metrics import OVER
-from ldc.domains.embedded import SYNTHETIC_DOMAINS
 from ldc.plan.texts import OWN
 from ldc.report.facts import label as domain_label
 from ldc.report.facts import listed
@@ -50,7 +49,7 @@ def label(metric: str) -> str:
     return f"{METRICS[measure]} over {REFERENCES[name]}" + (" (z)" if count == "z" else "")
 
 
-def title_of(kind: str, domain: str, synthetic: Collection[str] = SYNTHETIC_DOMAINS) -> str:
+def title_of(kind: str, domain: str, synthetic: Collection[str]) -> str:
     """What was changed and on which text; synthetic text is marked."""
     return f"{KINDS.get(kind, kind)}, {'own samples' if domain == OWN else domain_label(domain, synthetic)}"
 
