@@ -12,7 +12,7 @@ from ldc.report import Frames
 from ldc.report.facts import not_improved, paired_scores, recovery_scores, top_layers, top_units
 from ldc.report.proof import read_proof
 from ldc.report.proof_views import recovery, synthetic_texts
-from ldc.report.summary import answer, size_note, summary
+from ldc.report.summary import answer, summary
 from ldc.results import Results
 from proof_frames import planted
 from report_frames import COMPONENTS, LAYERS, make_frames, make_study, run_lines
@@ -126,8 +126,3 @@ def test_the_overview_is_of_the_ranked_regime_in_the_studys_order(monkeypatch: p
     (given,) = seen
     assert list(given[3]) == ["cpp", "math", "medical"]  # type: ignore[call-overload]
     assert given[4:] == ({"math"}, "mlp")
-
-
-def test_without_sizes_the_note_tells_the_ratio_alone() -> None:
-    study = make_study(models=("alpha",))
-    assert "Matrix sizes" not in size_note(study, make_frames(study), "alpha")

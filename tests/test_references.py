@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from ldc.analysis.claims import Found, claims
 from ldc.analysis.contrasts import Pair, failed_draws, rank_p, scored, shared
-from ldc.analysis.measure_names import NAMES, score_name
-from ldc.analysis.movement import movement
+from ldc.analysis.gate import gate
+from ldc.analysis.measure_names import NAMES, metric_name, score_name
 from ldc.analysis.nulls import per_seed
 from ldc.analysis.predictors import MEASURES, Measured, layer_scores
 from ldc.analysis.ranking import over_others, rank, text_domains
 from ldc.analysis.recovery import above_table, nothing_table
+from ldc.analysis.truths import TruthTest
 from ldc.report import maps
 from ldc.report.evidence import evidence
-from ldc.report.facts import block_ratio
+from ldc.report.summary import size_note
+from ldc.state import StudyState
 from ldc.study.schema import SelectionSpec, Study
 from ldc.tables import Frames
 from simulated_study import MODEL, Simulation, Truth
@@ -93,13 +97,34 @@ def test_excess_over_size_is_the_same_in_the_table_and_on_the_map() -> None:
     np.testing.assert_allclose(map_.groupby(["domain", "seed"]).mean(), 0.0, atol=1e-12)
 
 
-def test_the_ratio_on_the_page_is_that_of_the_claims() -> None:
+def test_the_ratio_on_the_page_is_that_of_the_ledger_and_without_texts_that_do_not_gain() -> None:
     made = Simulation(Truth(ratio=0.4, own=1.0), domains=3, layers=6)
     frames, study = made.frames(), made.study
-    claim = movement(frames.norms, frames.sizes, study, MODEL, list(study.domains))[0]
-    shown = block_ratio(study, frames.norms, MODEL)
-    assert shown is not None
-    assert math.log(shown) == pytest.approx(claim.found.effect, abs=1e-12)
+    rows = frames.documents
+    gains = (rows["regime"] == "all") & (rows["domain"] != "d1")
+    rows = rows.assign(nll=rows["nll"].where(~gains, 0.8 * rows["nll"]))
+    rows.loc[(rows["regime"] == "all") & (rows["domain"] == "d1"), "nll"] *= 1.2
+    ledger = evidence(study, replace(frames, documents=rows)).tables["claims"]
+    sums = frames.norms[frames.norms["regime"] == "all"].groupby(["domain", "seed", "block"])["frobenius"].sum()
+    logs = np.log(sums.xs("mlp", level="block") / sums.xs("attn", level="block"))
+    some, every = (math.exp(logs.loc[texts].mean()) for texts in (["d0", "d2"], ["d0", "d1", "d2"]))
+    assert f"{some:.2f}" != f"{every:.2f}"
+    said = size_note(ledger, frames.sizes, MODEL)
+    assert f"S of the MLP is {some:.2f} times S of attention" in said
+    assert "Matrix sizes alone predict 1.00" in said
+    assert "Matrix sizes" not in size_note(ledger, frames.sizes.iloc[:0], MODEL)
+    assert size_note(ledger.iloc[:0], frames.sizes, MODEL) == ""
+
+
+def test_a_folders_ranking_knows_the_sources_of_a_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, frames = with_sources()
+    study = plain.model_copy(update={"selection": plain.selection.model_copy(update={"score": "contrast"})})
+    own = frames.norms[frames.norms["regime"] == "all"]
+    state = StudyState(study, None, SimpleNamespace(table=lambda runs, name: own))  # type: ignore[arg-type]
+    monkeypatch.setattr(StudyState, "fixed", lambda self, model: [])
+    expected = rank(own, study.selection, text_domains(study))
+    pd.testing.assert_frame_equal(state.ranking(MODEL), expected)
+    assert not expected["score"].equals(rank(own, study.selection)["score"])
 
 
 def test_the_rank_is_among_the_draws_that_every_domain_has() -> None:
@@ -158,3 +183,18 @@ def test_a_measure_has_one_name() -> None:
     assert score_name(SelectionSpec()) == "S"
     assert score_name(SelectionSpec(score="contrast")) == "S over other domains"
     assert score_name(SelectionSpec(score="contrast", reference="cpp")) == "S over cpp"
+    of_truths = {"s": "frobenius", "relative": "relative", "rms": "excess", "effect": "effect", "taylor": "taylor"}
+    assert {m: metric_name(m) for m in of_truths} == {m: NAMES[name] for m, name in of_truths.items()}
+    assert metric_name("effect-over-untouched") == "output effect over unchanged model"
+
+
+def test_the_ledger_names_the_metrics_of_known_truths() -> None:
+    made = Simulation(domains=2, layers=6)
+    frames = made.frames()
+    chosen = (("s-over-domain", 4), ("rms", 2))
+    numbers = {"share": 1.0, "cases": 6, "blocks": 6, "found": 6, "chance": 0.1, "effect": 0.9, "low": 0.5, "high": 0.9}
+    test = TruthTest(MODEL, "taught", "nested", "s-over-domain", chosen, **numbers, level=0.95, p=0.01, seeds=3)  # type: ignore[arg-type]
+    scores = scored(frames.documents, made.study)
+    found = Found(frames.sizes, gate(scores, made.study), {}, {}, [test])
+    claim = next(c for c in claims(scores, frames.norms, found, made.study) if c.question == "truths")
+    assert "S over the domain itself for 4, S over matrix size for 2" in claim.why

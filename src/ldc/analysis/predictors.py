@@ -23,7 +23,7 @@ COLUMNS = (
     *("model", "block", "measure", "tau", "tau_low", "tau_high", "p", "p_adjusted"),
     *("regret", "mean_rank", "domains", "layers", "seeds"),
 )
-MEASURES = {name: title for name, title in NAMES.items() if name != "content"}
+MEASURES = {name: title for name, title in NAMES.items() if name not in ("content", "shift", "shift-half")}
 """The name of each measure, in the order of the table. A larger value is read as: tune this layer."""
 _BY_PLACE = {"depth": 1.0, "shallow": -1.0}
 """Plain rules, which need no runs: the sign of the layer's number in the score."""

@@ -17,6 +17,7 @@ from ldc.analysis.contrasts import UNIT, Pair, Scores, failed_draws, shared
 from ldc.analysis.findings import BLOCK_NAMES, NUMBERS, Finding
 from ldc.analysis.locus import Halves, locus
 from ldc.analysis.maps import BLOCKS, block_sums, maps
+from ldc.analysis.measure_names import metric_name
 from ldc.analysis.prediction import MapAndGain, prediction
 from ldc.analysis.soloist import Solo
 from ldc.analysis.source_contrast import source_contrast
@@ -249,7 +250,7 @@ def _truths(given: Given) -> Finding:
     nested = next((t for t in given.truths if t.model == given.model and t.way == NESTED), None)
     if nested is None:
         return replace(blank, missing="no calibration with taught blocks was run (ldc calibrate STUDY)")
-    chosen = ", ".join(f"{metric} for {count}" for metric, count in nested.chosen)
+    chosen = ", ".join(f"{metric_name(metric)} for {count}" for metric, count in nested.chosen)
     return replace(
         blank,
         found=Estimate(nested.effect, nested.low, nested.high, nested.p),

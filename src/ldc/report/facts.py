@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from typing import Literal
 
 import pandas as pd
 
-from ldc.analysis.arms import studied
 from ldc.analysis.maps import block_sums
-from ldc.analysis.movement import log_ratios
 from ldc.analysis.nulls import size_nulls
 from ldc.study.regimes import family_of
-from ldc.study.schema import Study
 
 Block = Literal["attn", "mlp"]
 BLOCKS: tuple[Block, Block] = ("attn", "mlp")
@@ -175,14 +171,11 @@ def forgetting(evaluation: pd.DataFrame, model: str, domains: Iterable[str]) -> 
     return change.loc[[d for d in order if d in change.index], [d for d in order if d in change.columns]]
 
 
-def block_ratio(study: Study, norms: pd.DataFrame, model: str) -> float | None:
-    """MLP over attention in S summed over all layers of the ranked regime: the geometric mean over texts and seeds, as
-    in the claims. None where the regime lacks a block or nothing moved."""
-    logs = log_ratios(norms, model, study.selection.regime, studied(study))
-    return None if logs.empty else math.exp(float(logs.to_numpy(dtype=float).mean()))
-
-
 def size_ratio(sizes: pd.DataFrame, model: str) -> float | None:
-    """The same ratio as matrix sizes alone predict it (`nulls.size_nulls`); None if a block's sizes are unknown."""
-    known = size_nulls(sizes[sizes["model"] == model]).groupby("block")["size"].sum() if len(sizes) else {}
-    return float(known["mlp"] / known["attn"]) if {"mlp", "attn"} <= set(getattr(known, "index", ())) else None
+    """S of the MLP over S of attention as matrix sizes alone predict it (`nulls.size_nulls`); None if a block's sizes
+    are unknown."""
+    own = sizes[sizes["model"] == model]
+    if not {"mlp", "attn"} <= set(own["block"]):
+        return None
+    known = size_nulls(own).groupby("block")["size"].sum()
+    return float(known["mlp"] / known["attn"])

@@ -18,6 +18,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ldc.analysis.measure_names import score_name
 from ldc.plan.runs import RunLine
 from ldc.report import charts, facts, grafts, maps, palette, plots, proof_views, proxy_views, subspace_views, summary
 from ldc.report.figures import component_means
@@ -235,7 +236,7 @@ def _model(
         "name": model,
         "source": study.models[model].source,
         "answer": summary.answer(study, frames, model),
-        "size_note": summary.size_note(study, frames, model),
+        "size_note": summary.size_note(proof.claims, frames.sizes, model),
         "map": _heat_map(study, frames, model, synthetic),
         "choices": _choices(data),
         "tables": tables,
@@ -315,6 +316,7 @@ def render(
         caution=summary.CAUTION,
         not_improved=facts.NOT_IMPROVED,
         settings=resolved_yaml(study),
+        ranked_by=score_name(study.selection),
         versions=sorted(versions.items()),
         box=charts,
         bar=plots,

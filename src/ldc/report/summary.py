@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import pandas as pd
+
 from ldc.analysis.findings import Claim
 from ldc.plan.runs import RunLine
 from ldc.report import facts
@@ -174,17 +176,27 @@ def answer(study: Study, frames: Frames, model: str) -> str:
     return " ".join(sentences) or "No ranked run is done yet, so there is nothing to say."
 
 
-def size_note(study: Study, frames: Frames, model: str) -> str:
-    """The ratio of S of the MLP to S of attention, and the ratio expected from matrix size; empty if unknown."""
-    ratio, expected = facts.block_ratio(study, frames.norms, model), facts.size_ratio(frames.sizes, model)
-    if ratio is None:
+def size_note(claims: pd.DataFrame, sizes: pd.DataFrame, model: str) -> str:
+    """The ratio of S of the MLP to S of attention as the ledger has it, and the ratio expected from matrix size.
+
+    Empty if the ledger has no such ratio.
+
+    Args:
+        claims: the ledger, with columns model, name and effect.
+        sizes: as in `tables.SIZES`; without rows nothing is said about them.
+        model: the model.
+    """
+    found = claims[(claims["model"] == model) & (claims["name"] == "mlp-over-attn-raw")]["effect"].dropna()
+    if found.empty:
         return ""
-    found = (
-        f"Summed over layers, S of the MLP is {ratio:.2f} times S of attention (mean of the log over texts and seeds)."
+    note = (
+        f"Summed over layers, S of the MLP is {math.exp(float(found.iloc[0])):.2f} times S of attention (mean of the "
+        "log over the texts and seeds of the ledger)."
     )
+    expected = facts.size_ratio(sizes, model)
     if expected is None:
-        return found
+        return note
     return (
-        f"{found} Matrix sizes alone predict {expected:.2f}: that is the ratio if every element of every matrix moves "
+        f"{note} Matrix sizes alone predict {expected:.2f}: that is the ratio if every element of every matrix moves "
         "by the same amount."
     )
