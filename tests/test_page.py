@@ -302,7 +302,7 @@ def test_a_study_that_ranks_on_other_seeds_says_so() -> None:
     page = render(study, tidy_frames(make_frames(study)), run_lines(study), {})
     assert "targeted and control runs: seeds 1, 2, which took no part in ranking" in page
     assert "layers are ranked on seed 0," in page
-    assert "log(S / S of the reference, others)" in page
+    assert "run by S over other domains." in page
 
 
 # Evidence

@@ -76,7 +76,7 @@ class Results:
 
     @property
     def claims(self) -> pd.DataFrame:
-        """A row for each claim: sentence, effect, interval, n, seeds, p, Holm's p, verdict and reason."""
+        """A row for each claim: sentence, null, effect, interval, texts, seeds, p, Holm's p, verdict and reason."""
         return self.evidence.tables["claims"]
 
     def validation(self, model: str, measure: str = "bits_per_byte") -> pd.DataFrame:
