@@ -185,7 +185,7 @@ def test_the_contrast_is_the_log_of_s_over_the_other_domains_mean() -> None:
     assert row["score"].item() == pytest.approx(math.log(6 / 2))
     against = rank(maps, SelectionSpec(score="contrast", reference="cpp"))
     itself = against[(against["domain"] == "cpp") & (against["layer"] == 1) & against["seed"].isna()]
-    assert itself["score"].item() == pytest.approx(math.log(2 / 4))
+    assert itself["score"].item() == pytest.approx(math.log(2 / math.sqrt(6 * 2)))
 
 
 def test_the_contrast_with_shuffled_text_is_of_the_same_domain_and_seed() -> None:

@@ -316,7 +316,7 @@ def test_every_metric_has_a_name_to_be_shown() -> None:
     names = {label(m) for m in metrics}
     assert {"S over 1 other variant", "S over 4 other variants", "S over unchanged model"} <= names
     assert "output effect over all other variants" in names
-    assert title_of("damage", OWN) == "damage, own samples"
+    assert title_of("damage", OWN, ()) == "damage, own samples"
     assert len(names) == len(metrics)
 
 

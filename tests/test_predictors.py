@@ -133,7 +133,7 @@ def test_a_contrast_is_over_the_mean_of_the_other_domains_seed_by_seed() -> None
     scores = layer_scores(Measured(frames.norms, frames.importance, frames.sizes), study, MODEL)
     rows = frames.importance[(frames.importance["measure"] == "effect") & (frames.importance["layer"] == 4)]
     sums = rows[rows["block"] == "mlp"].groupby(["seed", "domain"])["value"].sum().unstack("domain")
-    logs = np.log(sums["d0"] / sums[["d1", "d2"]].mean(axis=1)).loc[list(study.ranking_seeds)]
+    logs = (np.log(sums["d0"]) - np.log(sums[["d1", "d2"]]).mean(axis=1)).loc[list(study.ranking_seeds)]
     assert scores["effect-contrast"]["d0", "mlp", 4] == pytest.approx(logs.mean())
 
 
@@ -146,7 +146,7 @@ def test_the_excess_over_sizes_is_a_measure_where_layers_differ_in_size() -> Non
 def test_without_importance_the_measures_of_s_and_habit_are_left() -> None:
     study, frames = planted("frobenius")
     rows = table(study, replace(frames, importance=frames.importance.iloc[:0]))
-    assert list(rows.index) == ["frobenius", "relative", "rms", "contrast", "depth", "chance"]
+    assert list(rows.index) == ["frobenius", "relative", "rms", "contrast", "depth", "shallow", "chance"]
 
 
 def test_a_measure_that_is_not_finite_somewhere_is_left_out_for_that_domain() -> None:

@@ -166,7 +166,11 @@ def test_a_cell_over_fewer_seeds_is_named(tmp_path: Path) -> None:
     study = make_study(models=("alpha",))
     frames = make_frames(study, (("alpha", "cpp", "mlp", 1),))
     write_tables(tmp_path, study, frames.norms, frames.evaluation, frames.ranking)
-    assert "- cpp, MLP: 1 of 2 seeds" in (tmp_path / "tables" / "validation_alpha.md").read_text()
+    assert "- MLP: 1 of 2 seeds (cpp)\n" in (tmp_path / "tables" / "validation_alpha.md").read_text()
+    early = frames.evaluation["regime"].str.startswith("top3") & (frames.evaluation["seed"] == 0)
+    write_tables(tmp_path, study, frames.norms, frames.evaluation[~early], frames.ranking)
+    told = (tmp_path / "tables" / "validation_alpha.md").read_text()
+    assert "- Top-3 MLP: 1 of 2 seeds (all domains)\n- Top-3 Attn: 1 of 2 seeds (all domains)\n" in told
 
 
 def test_a_study_of_which_nothing_is_done_still_has_a_report(tmp_path: Path) -> None:

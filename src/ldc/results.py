@@ -76,7 +76,7 @@ class Results:
 
     @property
     def claims(self) -> pd.DataFrame:
-        """A row for each claim: sentence, effect, interval, n, seeds, p, Holm's p, verdict and reason."""
+        """A row for each claim: sentence, null, effect, interval, texts, seeds, p, Holm's p, verdict and reason."""
         return self.evidence.tables["claims"]
 
     def validation(self, model: str, measure: str = "bits_per_byte") -> pd.DataFrame:
@@ -93,10 +93,13 @@ class Results:
         return fig_norm(self.norms, model, domain, domain in self._state.synthetic())
 
     def overview(self, model: str) -> Figure:
-        """S_block as layers x domains, for each block."""
+        """S_block of the ranked regime as layers x domains, for each block, the domains in the study's order."""
         from ldc.report.figures import fig_overview
 
-        return fig_overview(self.norms, self.ranking, model)
+        study = self.study
+        return fig_overview(
+            self.norms, self.ranking, model, study.domains, self._state.synthetic(), study.selection.regime
+        )
 
 
 def run(

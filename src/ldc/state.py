@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ldc.analysis.arms import studied
-from ldc.analysis.ranking import rank, select
+from ldc.analysis.ranking import rank, select, text_domains
 from ldc.analysis.subspace_pairs import Adapters
 from ldc.domains.registry import is_synthetic
 from ldc.errors import StoreError
@@ -77,7 +77,7 @@ class StudyState:
             return [run for run in runs if all(self._has(needed) for needed in run.needs)]
         norms = self.store.table(self.fixed(model), "norms")
         rankings = {
-            seeds: rank(_of_seeds(norms, seeds), self.study.selection)
+            seeds: rank(_of_seeds(norms, seeds), self.study.selection, text_domains(self.study))
             for seeds in {self.study.ranks_for(seed) for seed in self.study.validation_seeds}
         }
         chosen: dict[tuple[str, str, int], tuple[Component, ...]] = {}
@@ -106,7 +106,7 @@ class StudyState:
         no layers."""
         if self.study.calibration is not None:
             return rank(empty(NORMS), self.study.selection)
-        return rank(self.store.table(self.fixed(model), "norms"), self.study.selection)
+        return rank(self.store.table(self.fixed(model), "norms"), self.study.selection, text_domains(self.study))
 
     def runs(self) -> list[Run]:
         """Every run that can be planned now."""

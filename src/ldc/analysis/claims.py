@@ -28,6 +28,7 @@ from ldc.analysis.contrasts import (
     coincident,
     draw_variance,
     estimate,
+    failed_draws,
     over_domains,
     pairs_of,
     places,
@@ -39,6 +40,7 @@ from ldc.analysis.decomposition import decompose, specificity
 from ldc.analysis.findings import BLOCK_NAMES, NUMBERS, Claim, Finding, ledger_of
 from ldc.analysis.gate import gaining
 from ldc.analysis.maps import BLOCKS, block_sums, maps
+from ldc.analysis.measure_names import score_name
 from ldc.analysis.movement import movement
 from ldc.analysis.necessity import Layers, agreements
 from ldc.analysis.primary import Given, primary
@@ -47,12 +49,6 @@ from ldc.analysis.statistics import Estimate
 from ldc.analysis.truths import TruthTest
 from ldc.study.schema import Study
 
-SCORES = {
-    "frobenius": "S",
-    "relative": "S / norm(W)",
-    "rms": "S / sqrt(d_in d_out)",
-    "contrast": "log S over the reference",
-}
 CONTROLS = {
     "bottom": ("than the last {k} of the ranking", "the last {k} of the ranking do as well"),
     "first": ("than the first {k} of the model", "the first {k} layers do as well"),
@@ -168,7 +164,7 @@ def _against(scores: Mapping[str, Scores], what: Comparison, held: Places, study
     """The finding of one comparison, mean over the texts that have it."""
     name, sentence, null = _worded(what)
     blank = Finding(name, sentence, f"{what.left} against {what.right}", UNIT, null=null, ranked=what.count > 0)
-    pairs = shared(pairs_of(scores, what))
+    pairs = shared(pairs_of(scores, what), what.random)
     if not pairs:
         return replace(blank, missing=f"no text has runs of both {what.left} and {what.right}")
     draws = len(pairs[0].right_ASD)
@@ -178,6 +174,7 @@ def _against(scores: Mapping[str, Scores], what: Comparison, held: Places, study
         ranks = rank_p(pairs), rank_p(pairs, worse=True)
         better = draws + 1 - round(ranks[0] * (draws + 1))
         notes.append(f"better than {better} of {draws} draws (p = {ranks[0]:.2g} by rank)")
+        notes += filter(None, [failed_draws(pairs)])
     same, arms = coincident(scores, what, held)
     if arms and same == arms:
         told = f"{what.left} and {what.right} are the same layers on every text, so there is nothing to compare"
@@ -294,7 +291,7 @@ def _predicts(found: Sequence[Solo], study: Study) -> list[Finding]:
     findings = []
     for block in ("mlp", "attn"):
         of = [s for s in found if s.block == block]
-        name, measure = BLOCK_NAMES[block], SCORES[study.selection.score]
+        name, measure = BLOCK_NAMES[block], score_name(study.selection)
         blank = Finding(
             f"map-predicts-gain-{block}",
             f"The map predicts which {name} layers gain most when tuned alone",
@@ -325,7 +322,7 @@ def _tau(blank: Finding, of: Sequence[Solo]) -> Finding:
 
 def _needs(found: Sequence[Layers], study: Study, texts: Sequence[str]) -> list[Finding]:
     """Sufficiency against necessity of single layers: what a layer gains alone, and what the full run loses without."""
-    measure, findings = SCORES[study.selection.score], []
+    measure, findings = score_name(study.selection), []
     for a in agreements(found, set(texts)):
         name, sentence, what = QUESTIONS[a.left, a.right]
         what = what.format(measure=measure, regime=study.selection.regime)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -84,6 +84,8 @@ class Pair:
         left_SD: NLL of the left arm.
         right_ASD: NLL of the right arm, or of each member of the family.
         bytes_D: length of the documents.
+        members: the names of the runs on the right.
+        failed: members that are left out, because they lack a seed or another domain lacks them.
     """
 
     domain: str
@@ -91,6 +93,8 @@ class Pair:
     left_SD: Array
     right_ASD: Array
     bytes_D: Array
+    members: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, scores: Scores, domain: str, left: str, right: str, without: str = "") -> Pair | None:
@@ -112,13 +116,22 @@ class Pair:
         if not wanted:
             return None
         seeds = tuple(sorted(wanted))
-        return cls(domain, seeds, scores.cube([left], seeds)[0], scores.cube(whole, seeds), scores.bytes_D)
+        lost = tuple(m for m in members if m not in whole)
+        left_SD, right_ASD = scores.cube([left], seeds)[0], scores.cube(whole, seeds)
+        return cls(domain, seeds, left_SD, right_ASD, scores.bytes_D, tuple(whole), lost)
 
     def only(self, seeds: frozenset[int]) -> Pair:
         """The same pair with only these seeds."""
         kept = [i for i, s in enumerate(self.seeds) if s in seeds]
         named = tuple(self.seeds[i] for i in kept)
-        return Pair(self.domain, named, self.left_SD[kept], self.right_ASD[:, kept], self.bytes_D)
+        return replace(self, seeds=named, left_SD=self.left_SD[kept], right_ASD=self.right_ASD[:, kept])
+
+    def among(self, others: frozenset[str]) -> Pair:
+        """The same pair with only those members on the right that are among these."""
+        kept = [i for i, m in enumerate(self.members) if m in others]
+        lost = tuple(m for m in self.members if m not in others)
+        named = tuple(self.members[i] for i in kept)
+        return replace(self, right_ASD=self.right_ASD[kept], members=named, failed=(*self.failed, *lost))
 
     @property
     def cells(self) -> Array:
@@ -181,10 +194,31 @@ def over_domains(pairs: Sequence[Pair], known: Estimate) -> Estimate:
     return t_interval([p.cells.mean() for p in pairs]) if known.tested else known
 
 
-def shared(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs of several domains with the seeds that all of them have; empty if there is no such seed."""
+def shared(pairs: Sequence[Pair], draws: bool = False) -> list[Pair]:
+    """The pairs of several domains with the seeds that all of them have; empty if there is no such seed.
+
+    Args:
+        pairs: one for each domain.
+        draws: whether the right sides are random draws. Then only the draws that all domains have are kept, because the
+            rank among them is by the mean over domains.
+    """
     common = frozenset.intersection(*(frozenset(p.seeds) for p in pairs)) if pairs else frozenset()
-    return [p.only(common) for p in pairs] if common else []
+    if not common:
+        return []
+    if draws and (both := frozenset.intersection(*(frozenset(p.members) for p in pairs))):
+        pairs = [p.among(both) for p in pairs]
+    return [p.only(common) for p in pairs]
+
+
+def failed_draws(pairs: Sequence[Pair]) -> str:
+    """How many draws are left out of the rank, in words; empty if all are in it."""
+    lost = len({m for p in pairs for m in p.failed})
+    if not lost:
+        return ""
+    kept = len(pairs[0].right_ASD)
+    told = f"{lost} of {lost + kept} draws failed or lack runs and are left out"
+    least = 1 / (kept + 1)
+    return told + (f"; among {kept} draws the p by rank is at least {least:.2g}" if least > 1 - LEVEL else "")
 
 
 def pairs_of(scores: Mapping[str, Scores], what: Comparison) -> list[Pair]:

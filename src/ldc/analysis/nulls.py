@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from ldc.analysis.arms import shuffled, studied
-from ldc.analysis.ranking import final_norms
-from ldc.analysis.statistics import Estimate, t_interval
+from ldc.analysis.ranking import final_norms, over_others, text_domains
+from ldc.analysis.statistics import t_interval
 from ldc.study.schema import Study
 
 COLUMNS = ("model", "domain", "block", "layer", "null", "excess", "low", "high", "spread", "seeds")
@@ -17,7 +17,7 @@ NULLS = {
     "size": "sum of sqrt(d_in d_out) over the block: both factors move by the same RMS",
     "size-out": "sum of sqrt(d_out) over the block: A stays at its start",
     "shuffled": "S of the same domain and seed on shuffled tokens",
-    "others": "geometric mean of S of the other domains, same seed",
+    "others": "geometric mean of S of the texts of other domains, same seed",
 }
 """The nulls of log S. Each reference domain is another null, under its own name."""
 
@@ -48,11 +48,24 @@ def log_sums(norms: pd.DataFrame, regime: str) -> pd.DataFrame:
     return sums.assign(log_s=np.log(sums["frobenius"])).drop(columns="frobenius")
 
 
+def over_size(log_s: pd.Series, log_size: pd.Series, runs: pd.DataFrame) -> pd.Series:
+    """log S minus log of the size null, minus the mean of this over all blocks of a run, which size cannot predict.
+
+    It is the one definition of "excess over size" in tables and maps.
+
+    Args:
+        log_s: NaN where nothing moved.
+        log_size: of `size_nulls`, or the same from S / rms.
+        runs: what tells one run (at one step) from another.
+    """
+    value = (log_s - log_size).astype(float)
+    return value - value.groupby([runs[name] for name in runs.columns]).transform("mean")
+
+
 def per_seed(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The excess of each block over each null for each seed: model domain seed block layer null value.
 
-    The excess over a size null is centred: the mean over all blocks of the model, which size cannot predict, is
-    subtracted.
+    The excess over a size null is that of `over_size`.
     """
     keys = ["model", "domain", "seed", "block", "layer"]
     own = log_sums(norms, study.selection.regime)
@@ -60,9 +73,8 @@ def per_seed(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study) -> pd.DataF
     if len(sizes):
         both = own.merge(size_nulls(sizes), on=["model", "block", "layer"])
         for null in ("size", "size-out"):
-            value = both["log_s"] - np.log(both[null])
-            centre = value.groupby([both["model"], both["domain"], both["seed"]]).transform("mean")
-            parts.append(both[keys].assign(null=null, value=value - centre))
+            value = over_size(both["log_s"], np.log(both[null]), both[["model", "domain", "seed"]])
+            parts.append(both[keys].assign(null=null, value=value))
     if (own_shuffled := shuffled(study)) is not None:
         parts.append(_over(own, log_sums(norms, own_shuffled), keys).assign(null="shuffled"))
     for name in set(study.domains) - set(studied(study)):
@@ -70,10 +82,8 @@ def per_seed(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study) -> pd.DataF
         others = _over(own[own["domain"] != name], reference, ["model", "seed", "block", "layer"])
         parts.append(others.assign(null=name))
     among = own[own["domain"].isin(studied(study))]
-    place = among.groupby(["model", "seed", "block", "layer"])["log_s"]
-    many = place.transform("size")
-    mean = (place.transform("sum") - among["log_s"]) / (many - 1).where(many > 1)
-    value = (among["log_s"] - mean).astype(float)
+    place = among[["model", "seed", "block", "layer"]]
+    value = over_others(among["log_s"].astype(float), place, among["domain"], text_domains(study))
     parts.append(among[keys].assign(null="others", value=value)[value.notna()])
     parts = [part for part in parts if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*keys, "null", "value"])
@@ -105,30 +115,3 @@ def excess(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study) -> pd.DataFra
         e = t_interval(values)
         rows.append((model, domain, block, layer, null, e.effect, e.low, e.high, spread, len(values)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def block_ratio(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study, model: str) -> dict[str, Estimate]:
-    """log(S of the MLP / S of attention), summed over layers, mean over domains: raw, and over each size null.
-
-    There is one value for each seed that every domain has; the interval is Student-t over seeds.
-
-    Returns:
-        By `raw`, `size`, `size-out`; the last two only if sizes are known. Empty if a block is missing.
-    """
-    rows = norms[(norms["model"] == model) & (norms["regime"] == study.selection.regime)]
-    rows = rows[rows["domain"].isin(studied(study))]
-    if rows.empty:
-        return {}
-    sums = final_norms(rows).groupby(["domain", "seed", "block"])["frobenius"].sum().unstack("block")
-    if not {"attn", "mlp"} <= set(sums.columns):
-        return {}
-    logs = np.log(sums["mlp"] / sums["attn"]).replace([np.inf, -np.inf], np.nan).unstack("seed").dropna(axis=1)
-    values = logs.mean().to_numpy(dtype=float)
-    if not len(values):
-        return {}
-    found = {"raw": t_interval(values)}
-    known = size_nulls(sizes[sizes["model"] == model]) if len(sizes) else pd.DataFrame()
-    for null in ("size", "size-out") if len(known) else ():
-        expected = known.groupby("block")[null].sum()
-        found[null] = t_interval(values - math.log(expected["mlp"] / expected["attn"]))
-    return found

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from ldc.analysis.measure_names import NAMES
 from ldc.analysis.nulls import size_nulls
-from ldc.analysis.ranking import contrast, final_norms
+from ldc.analysis.ranking import Domains, contrast, final_norms, text_domains
 from ldc.analysis.soloist import Solo, mean_tau
 from ldc.analysis.statistics import holm
 from ldc.study.schema import Study
@@ -22,22 +23,10 @@ COLUMNS = (
     *("model", "block", "measure", "tau", "tau_low", "tau_high", "p", "p_adjusted"),
     *("regret", "mean_rank", "domains", "layers", "seeds"),
 )
-MEASURES = {
-    "frobenius": "S",
-    "relative": "S / norm(W)",
-    "rms": "S / sqrt(d_in d_out)",
-    "excess": "S over value expected from matrix size",
-    "contrast": "S over the other domains'",
-    "effect": "output effect",
-    "effect-contrast": "output effect over the other domains'",
-    "gradient": "gradient before training",
-    "taylor": "weight x gradient before training",
-    "snr": "SNR of the weights (Spectrum)",
-    "weight": "norm of the weights",
-    "depth": "later layers",
-    "chance": "chance",
-}
+MEASURES = {name: title for name, title in NAMES.items() if name not in ("content", "shift", "shift-half")}
 """The name of each measure, in the order of the table. A larger value is read as: tune this layer."""
+_BY_PLACE = {"depth": 1.0, "shallow": -1.0}
+"""Plain rules, which need no runs: the sign of the layer's number in the score."""
 _OF_BASE = ("gradient", "taylor", "snr", "weight")
 _KEYS = ["domain", "seed", "block", "layer"]
 _PLACE = ["domain", "block", "layer"]
@@ -56,8 +45,8 @@ class Measured:
 def layer_scores(measured: Measured, study: Study, model: str) -> dict[str, pd.Series]:
     """Each measure of each block: sums over components (SNR: the mean), mean over the ranking seeds.
 
-    Contrasts are log(value / mean of the other domains' values) for each seed, as in `ranking.contrast`. A measure that
-    the study did not take is absent, and so is `excess` where it orders the layers of a block as S does.
+    Contrasts are log values less their mean over the texts of other domains, for each seed (`ranking.over_others`). A
+    measure that the study did not take is absent, and so is `excess` where it orders the layers of a block as S does.
 
     Returns:
         By measure, over (domain, block, layer).
@@ -68,11 +57,11 @@ def layer_scores(measured: Measured, study: Study, model: str) -> dict[str, pd.S
     for measure in ("frobenius", "relative", "rms"):
         found[measure] = _sums(norms, measure)
     found["excess"] = _excess(found["frobenius"], measured.sizes[measured.sizes["model"] == model])
-    found["contrast"] = _contrast(found["frobenius"])
+    found["contrast"] = _contrast(found["frobenius"], text_domains(study))
     rows = measured.importance[measured.importance["model"] == model]
     effect = rows[(rows["measure"] == "effect") & (rows["regime"] == study.selection.regime)]
     found["effect"] = _sums(effect[effect["seed"].isin(list(study.ranking_seeds))], "value")
-    found["effect-contrast"] = _contrast(found["effect"])
+    found["effect-contrast"] = _contrast(found["effect"], text_domains(study))
     for measure in _OF_BASE:
         of = rows[(rows["measure"] == measure) & (rows["regime"] == "pt")]
         found[measure] = _sums(of, "value", "mean" if measure == "snr" else "sum")
@@ -103,10 +92,8 @@ def _excess(own: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
     return both.assign(score=both["score"] / both["size"])[[*_KEYS, "score"]]
 
 
-def _contrast(own: pd.DataFrame) -> pd.DataFrame:
-    if own["domain"].nunique() < 2:
-        return own.iloc[:0]
-    return contrast(own.dropna(subset="score"), own.iloc[:0], "others")
+def _contrast(own: pd.DataFrame, domains: Domains) -> pd.DataFrame:
+    return contrast(own.dropna(subset="score"), own.iloc[:0], "others", domains)
 
 
 def predictors(found: Sequence[Solo], measured: Measured, study: Study, model: str) -> pd.DataFrame:
@@ -136,8 +123,8 @@ def predictors(found: Sequence[Solo], measured: Measured, study: Study, model: s
 
 def _scored(alone: Sequence[Solo], scores: dict[str, pd.Series], measure: str) -> list[Solo]:
     """The same layers and gains with the scores of a measure, for the domains that have it for all layers."""
-    if measure == "depth":
-        return [replace(solo, scores_L=np.array(solo.layers, dtype=float), folds=()) for solo in alone]
+    if sign := _BY_PLACE.get(measure):
+        return [replace(solo, scores_L=sign * np.array(solo.layers, dtype=float), folds=()) for solo in alone]
     some = []
     for solo in alone if measure in scores else ():
         places = [(solo.domain, solo.block, layer) for layer in solo.layers]

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from ldc.analysis.arms import Comparison, comparisons, domain_of, shuffled, tested_top, whole
-from ldc.analysis.contrasts import UNIT, Pair, Scores, shared
+from ldc.analysis.contrasts import UNIT, Pair, Scores, failed_draws, shared
 from ldc.analysis.findings import BLOCK_NAMES, NUMBERS, Finding
 from ldc.analysis.locus import Halves, locus
 from ldc.analysis.maps import BLOCKS, block_sums, maps
+from ldc.analysis.measure_names import metric_name
 from ldc.analysis.prediction import MapAndGain, prediction
 from ldc.analysis.soloist import Solo
 from ldc.analysis.source_contrast import source_contrast
@@ -124,13 +125,14 @@ def _top(given: Given) -> Finding:
         f"better than {found.better} of {found.draws} draws (p = {found.rank_p:.2g} by rank); "
         f"against the first {many}: {found.first.effect:+.2g} ({found.first.low:+.2g} to {found.first.high:+.2g})"
     )
+    note = "; ".join(filter(None, [note, failed_draws(random)]))
     estimate = replace(found.random, p=found.p)
     return replace(blank, found=estimate, texts=len(random), seeds=len(random[0].seeds), note=note)
 
 
 def _pairs(given: Given, what: Comparison) -> list[Pair]:
     found = [Pair.of(given.scores[t], t, what.left, what.right) for t in given.texts if t in given.scores]
-    return shared([pair for pair in found if pair is not None])
+    return shared([pair for pair in found if pair is not None], what.random)
 
 
 def _specificity(given: Given) -> Finding:
@@ -248,7 +250,7 @@ def _truths(given: Given) -> Finding:
     nested = next((t for t in given.truths if t.model == given.model and t.way == NESTED), None)
     if nested is None:
         return replace(blank, missing="no calibration with taught blocks was run (ldc calibrate STUDY)")
-    chosen = ", ".join(f"{metric} for {count}" for metric, count in nested.chosen)
+    chosen = ", ".join(f"{metric_name(metric)} for {count}" for metric, count in nested.chosen)
     return replace(
         blank,
         found=Estimate(nested.effect, nested.low, nested.high, nested.p),

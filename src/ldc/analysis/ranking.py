@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from ldc.analysis.arms import domain_of, studied
 from ldc.models.roles import Component
 from ldc.study.regimes import Regime
-from ldc.study.schema import SelectionSpec
+from ldc.study.schema import SelectionSpec, Study
 
 COLUMNS = ("model", "domain", "block", "rank", "layer", "score", "seed")
+Domains = Mapping[str, str]
+"""The domain of each text."""
+
+
+def text_domains(study: Study) -> Domains:
+    """The domain of each studied text; those of reference domains are not in it."""
+    return {text: domain_of(study, text) for text in studied(study)}
 
 
 def final_norms(norms: pd.DataFrame) -> pd.DataFrame:
@@ -23,7 +31,7 @@ def final_norms(norms: pd.DataFrame) -> pd.DataFrame:
     return norms[norms["step"] == last]
 
 
-def rank(norms: pd.DataFrame, selection: SelectionSpec) -> pd.DataFrame:
+def rank(norms: pd.DataFrame, selection: SelectionSpec, domains: Domains | None = None) -> pd.DataFrame:
     """Rank within each block, for each seed and for the mean over the ranking seeds (seed null), largest score first.
 
     The score of a block is the sum over its components (S_block for raw S); `contrast` is log(S_block / S_block of the
@@ -33,13 +41,16 @@ def rank(norms: pd.DataFrame, selection: SelectionSpec) -> pd.DataFrame:
     Args:
         norms: rows of any regimes; only the last step of `selection.regime`, and of a reference on shuffled text, is
             used.
+        selection: the score, its reference, the unit, and the seeds that rank.
+        domains: as in `over_others`.
     """
     if norms.empty or (chosen := final_norms(norms[norms["regime"] == selection.regime])).empty:
         return pd.DataFrame({name: pd.Series(dtype="str" if name == "block" else "float64") for name in COLUMNS})
     unit = ["model", "domain", "block", "layer"] + (["component"] if selection.unit == "component" else [])
     if selection.score == "contrast":
         others = final_norms(norms[norms["regime"] == selection.reference])
-        per_seed = contrast(_sums(chosen, unit, "frobenius"), _sums(others, unit, "frobenius"), selection.reference)
+        sums = _sums(chosen, unit, "frobenius"), _sums(others, unit, "frobenius")
+        per_seed = contrast(*sums, selection.reference, domains)
     else:
         per_seed = _sums(chosen, unit, selection.score)
     ranking = per_seed[per_seed["seed"].isin(selection.seeds)] if selection.seeds else per_seed
@@ -65,28 +76,63 @@ def _sums(norms: pd.DataFrame, unit: Sequence[str], score: str) -> pd.DataFrame:
     return norms.groupby([*unit, "seed"], as_index=False)[score].sum().rename(columns={score: "score"})
 
 
-def contrast(own: pd.DataFrame, shuffled: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """log(S / reference S) of every unit, domain and seed; units without both, or that did not move, are left out.
+def over_others(logs: pd.Series, place: pd.DataFrame, texts: pd.Series, domains: Domains | None = None) -> pd.Series:
+    """Log values minus their mean over the texts of other domains at the same place; NaN without such a text.
+
+    It is the one definition of "the other domains" in rankings, nulls, measures and maps. The mean of logarithms is
+    the logarithm of the geometric mean.
+
+    Args:
+        logs: log values; NaN is left out of the means.
+        place: what a value and its reference have in common, such as model, seed, block and layer.
+        texts: the text of each value.
+        domains: the domain of each text. The means are over its texts alone. By default every text is a domain.
+    """
+    known = {str(text): str(text) for text in texts.unique()} if domains is None else domains
+    own = texts.map(lambda text: known.get(str(text), str(text)))
+    keys = [place[name] for name in place.columns]
+    counted = logs.where(texts.isin(list(known)))
+    there = counted.notna().astype(float)
+
+    def elsewhere(values: pd.Series) -> pd.Series:
+        of_all, of_own = (values.groupby(by, dropna=False) for by in (keys, [*keys, own]))
+        return of_all.transform("sum") - of_own.transform("sum")
+
+    count = elsewhere(there).round()
+    return logs - elsewhere(counted.fillna(0.0)) / count.where(count > 0)
+
+
+def contrast(own: pd.DataFrame, shuffled: pd.DataFrame, reference: str, domains: Domains | None = None) -> pd.DataFrame:
+    """log(S / reference S) of every unit, text and seed; units without both, or that did not move, are left out.
 
     Args:
         own: model, domain, unit columns, seed and `score` (S) of the ranked regime.
         shuffled: the same for the regime `reference`, if that is a regime on shuffled text.
-        reference: `others` (the mean over the other domains' maps), a domain (which itself is compared with `others`),
-            or a regime on shuffled text of the same domain.
+        reference: `others` (see `over_others`), a text (which itself is compared with `others`), or a regime on
+            shuffled text of the same text.
+        domains: as in `over_others`.
     """
     keys = [name for name in own.columns if name != "score"]
     place = [name for name in keys if name != "domain"]
-    total = own.groupby(place)["score"].transform("sum") - own["score"]
-    count = own.groupby(place)["score"].transform("size") - 1
-    base = own.assign(reference=total / count.where(count > 0))
+    own = _logs(own)
     if not shuffled.empty:
-        base = own.merge(shuffled.rename(columns={"score": "reference"}), on=keys)
-    elif reference != "others":
-        one = own.loc[own["domain"] == reference, [*place, "score"]].rename(columns={"score": "one"})
-        base = base.merge(one, on=place, how="left")
-        base["reference"] = base["one"].where(base["domain"] != reference, base["reference"])
-    base = base[(base["score"] > 0) & (base["reference"] > 0)]
-    return base.assign(score=np.log(base["score"] / base["reference"]))[[*keys, "score"]]
+        base = own.merge(_logs(shuffled).rename(columns={"score": "reference"}), on=keys)
+        base["score"] -= base["reference"]
+    else:
+        base = own.assign(score=over_others(own["score"], own[place], own["domain"], domains))
+        if reference != "others":
+            one = own.loc[own["domain"] == reference, [*place, "score"]].rename(columns={"score": "reference"})
+            plain = own.merge(one, on=place, how="left")
+            base["score"] = base["score"].where(
+                own["domain"] == reference, (plain["score"] - plain["reference"]).to_numpy()
+            )
+    return base.dropna(subset="score")[[*keys, "score"]]
+
+
+def _logs(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a score above zero, and its logarithm in its place."""
+    rows = rows[rows["score"] > 0].reset_index(drop=True)
+    return rows.assign(score=np.log(rows["score"].astype(float)))
 
 
 @dataclass(frozen=True, slots=True)

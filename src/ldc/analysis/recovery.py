@@ -43,8 +43,8 @@ def calibration_tables(
     """The tables of a calibration, each by its name; those without rows are empty.
 
     `planted` has every rank, `planted_summary` the shares found, `planted_confusion` the half that ranked first,
-    `planted_nothing` the largest excess where nothing was changed, `planted_above` the share of cases above that, and
-    `planted_power` the blocks that the study's own ranking finds with its own seeds.
+    `planted_nothing` the largest excess where nothing was changed, `planted_above` the share of changed blocks
+    above that, and `planted_power` the blocks that the study's own ranking finds with its own seeds.
 
     Args:
         frames: tidied long tables.
@@ -199,8 +199,9 @@ def nothing_table(evidence: Truths, model: str) -> pd.DataFrame:
 
 
 def above_table(evidence: Truths, nothing: pd.DataFrame, model: str) -> pd.DataFrame:
-    """The share of cases (times seeds) with an excess above `bound`, ABOVE; `bound` is the largest excess of all seeds
-    where nothing is changed."""
+    """The share of changed blocks (times seeds) that stand out, ABOVE: their own excess over the median block is above
+    `bound`, the largest excess of any block and seed where nothing is changed. Another block's excess does not count.
+    """
     found = []
     groups: dict[tuple[str, str, float], list[tuple[Case, int]]] = {}
     for case, by_seed in evidence.maps.items():
@@ -210,8 +211,13 @@ def above_table(evidence: Truths, nothing: pd.DataFrame, model: str) -> pd.DataF
     for metric, rows in nothing.groupby("metric", sort=False):
         bound = float(rows["excess"].max())
         for key, places in groups.items():
-            scores = [contrasts[place].get(str(metric)) for place in places]
-            above = [float(v.max() - np.median(v)) > bound for v in scores if v is not None]
+            scores = [(case, contrasts[case, seed].get(str(metric))) for case, seed in places]
+            above = [
+                float(values[evidence.units.index(unit)] - np.median(values)) > bound
+                for case, values in scores
+                if values is not None
+                for unit in case.units
+            ]
             if above:
                 found.append((model, *key, metric, bound, len(above), sum(above) / len(above)))
     return pd.DataFrame(found, columns=ABOVE)

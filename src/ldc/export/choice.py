@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from ldc.analysis.measure_names import score_name
 from ldc.analysis.ranking import select
 from ldc.errors import StoreError, StudyError
 from ldc.export.selection import Base, Selection, ranges, where
@@ -23,12 +24,6 @@ from ldc.study.regimes import ORIGIN_REGIMES, Regime, regime_from_text
 from ldc.study.schema import AdapterSpec, Study
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-_SCORES = {
-    "frobenius": "raw S",
-    "relative": "S / norm(W)",
-    "rms": "S / sqrt(d_in d_out)",
-    "contrast": "log(S / reference)",
-}
 
 
 def choose(
@@ -167,8 +162,8 @@ def _components(
         raise StudyError(f"{name}: {model} has fewer than {count} {study.selection.unit}s of {regime.block} to rank")
     of_seeds = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean over seeds {ranges(seeds)}"
     unit = "" if study.selection.unit == "block" else ", single components"
-    score = _SCORES[study.selection.score]
-    how = f"ranked by {score} of the `{study.selection.regime}` runs, {of_seeds if seed is None else f'seed {seed}'}"
+    score, ranked = score_name(study.selection), study.selection.regime
+    how = f"ranked by {score} of the `{ranked}` runs, {of_seeds if seed is None else f'seed {seed}'}"
     return found, how + unit + ("" if name in study.regimes else "; not a regime of the study")
 
 

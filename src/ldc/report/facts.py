@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from typing import Literal
@@ -10,7 +9,7 @@ from typing import Literal
 import pandas as pd
 
 from ldc.analysis.maps import block_sums
-from ldc.analysis.ranking import final_norms
+from ldc.analysis.nulls import size_nulls
 from ldc.study.regimes import family_of
 
 Block = Literal["attn", "mlp"]
@@ -53,11 +52,25 @@ def layer_map(norms: pd.DataFrame, model: str, regime: str, block: str, domains:
     return means.loc[[d for d in domains if d in means.index]]
 
 
+def top_units(ranking: pd.DataFrame, model: str, domain: str, block: str, k: int) -> list[tuple[int, str, float]]:
+    """The k best (layer, component, score) by the mean over seeds, best first; fewer where fewer are ranked.
+
+    The component is empty if whole blocks are ranked.
+    """
+    rows = ranking[(ranking["model"] == model) & (ranking["domain"] == domain) & ranking["seed"].isna()]
+    names = [str(name).partition(".") for name in rows["block"]]
+    rows = rows.assign(half=[half for half, _, _ in names], component=[name for _, _, name in names])
+    rows = rows[rows["half"] == block]
+    rows = rows.sort_values("rank").drop_duplicates(["layer", "component"]).head(k)
+    return [(int(r.layer), str(r.component), float(r.score)) for r in rows.itertuples()]
+
+
 def top_layers(ranking: pd.DataFrame, model: str, domain: str, block: str, k: int) -> list[tuple[int, float]]:
-    """The k best (layer, score) by the mean over seeds, best first; fewer where fewer are ranked."""
-    rows = ranking[(ranking["model"] == model) & (ranking["domain"] == domain) & (ranking["block"] == block)]
-    rows = rows[rows["seed"].isna()].sort_values("rank").drop_duplicates("layer").head(k)
-    return [(int(layer), float(score)) for layer, score in zip(rows["layer"], rows["score"])]
+    """The layers of the k best units, each once with the score of its best unit, best first."""
+    found: dict[int, float] = {}
+    for layer, _, score in top_units(ranking, model, domain, block, k):
+        found.setdefault(layer, score)
+    return list(found.items())
 
 
 def own_domain(evaluation: pd.DataFrame, model: str) -> pd.DataFrame:
@@ -85,24 +98,55 @@ def seed_counts(evaluation: pd.DataFrame, model: str) -> pd.DataFrame:
     return rows.groupby(["domain", "regime"])["seed"].nunique().unstack("regime").fillna(0).astype(int)
 
 
-def recovery_scores(evaluation: pd.DataFrame, model: str) -> pd.DataFrame:
-    """(PT - arm) / (PT - all) in bits per byte, from means over seeds: domains x regimes; 0 as PT, 1 as `all`.
+def _by_seed(evaluation: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Bits per byte on the run's own domain, mean over a family's members: a row for each (domain, seed), a column for
+    each regime. PT has no seed and is in every row of its domain."""
+    rows = by_family(own_domain(evaluation, model))
+    bare = rows[rows["regime"] == "pt"].groupby("domain")["bits_per_byte"].mean()
+    tuned = rows[rows["regime"] != "pt"].groupby(["domain", "seed", "regime"])["bits_per_byte"].mean()
+    table = tuned.unstack("regime").astype(float)
+    return table.assign(pt=bare.reindex(table.index.get_level_values("domain")).to_numpy(dtype=float))
 
-    NaN where `all` is no better than PT.
+
+def paired_scores(evaluation: pd.DataFrame, model: str, regimes: Iterable[str]) -> pd.DataFrame:
+    """Bits per byte, mean over the seeds that all these regimes have: a row for each domain with such a seed.
+
+    Columns: the regimes, and `seeds`, the number of these seeds; empty if a regime has no run.
+    """
+    table, names = _by_seed(evaluation, model), list(regimes)
+    if not set(names) <= set(table.columns):
+        return pd.DataFrame(columns=[*names, "seeds"])
+    grouped = table[names].dropna().groupby("domain")
+    return grouped.mean().assign(seeds=grouped.size())
+
+
+def _gains(evaluation: pd.DataFrame, model: str) -> dict[str, pd.DataFrame]:
+    """For each regime the gain of `all` over PT and its own, on the seeds that both have: domains x (all, own)."""
+    names = [str(name) for name in _by_seed(evaluation, model).columns]
+    found = {}
+    for name in names if "all" in names else ():
+        table = paired_scores(evaluation, model, dict.fromkeys(("pt", "all", name)))
+        found[name] = pd.DataFrame({"all": table["pt"] - table["all"], "own": table["pt"] - table[name]})
+    return found
+
+
+def recovery_scores(evaluation: pd.DataFrame, model: str) -> pd.DataFrame:
+    """(PT - arm) / (PT - all) in bits per byte: domains x regimes; 0 as PT, 1 as `all`.
+
+    Both gains are means over the seeds that the arm and `all` have in common. NaN where there is no such seed or `all`
+    is no better than PT on these seeds.
     """
     scores = mean_scores(evaluation, model, "bits_per_byte").astype(float)
-    if "pt" not in scores or "all" not in scores:
-        return scores * math.nan
-    gain = (scores["pt"] - scores["all"]).where(lambda g: g > 0)
-    return (-scores).add(scores["pt"], axis=0).div(gain, axis=0)
+    found = {name: g["own"] / g["all"].where(g["all"] > 0) for name, g in _gains(evaluation, model).items()}
+    return pd.DataFrame(found, dtype=float).reindex(index=scores.index, columns=scores.columns)
 
 
 def not_improved(evaluation: pd.DataFrame, model: str) -> list[str]:
-    """Domains in which adapting everything did not beat the pre-trained model, so recovery is undefined."""
-    scores = mean_scores(evaluation, model, "bits_per_byte")
-    if "pt" not in scores or "all" not in scores:
-        return []
-    return [str(d) for d in scores.index[scores["pt"] - scores["all"] <= 0]]
+    """Domains in which adapting everything did not beat the pre-trained model on the seeds of some regime, so that the
+    regime's recovery is undefined."""
+    gains = _gains(evaluation, model).values()
+    flagged = {str(domain) for table in gains for domain in table.index[table["all"] <= 0]}
+    return sorted(flagged)
 
 
 def trainable(evaluation: pd.DataFrame, model: str) -> dict[str, float]:
@@ -127,16 +171,11 @@ def forgetting(evaluation: pd.DataFrame, model: str, domains: Iterable[str]) -> 
     return change.loc[[d for d in order if d in change.index], [d for d in order if d in change.columns]]
 
 
-def block_ratio(norms: pd.DataFrame, model: str, regime: str = "all") -> tuple[float, float] | None:
-    """MLP over attention in S summed over all layers: (measured, as matrix sizes alone predict).
-
-    The prediction is equal movement of every element: S proportional to sqrt(d_in d_out) = S / rms of each component.
-    None where the regime lacks a block or nothing moved.
-    """
-    rows = final_norms(norms[(norms["model"] == model) & (norms["regime"] == regime)])
-    rows = rows[rows["rms"] > 0]
-    measured = rows.groupby("block")["frobenius"].sum()
-    sizes = (rows["frobenius"] / rows["rms"]).groupby(rows["block"]).sum()
-    if not {"attn", "mlp"} <= set(measured.index):
+def size_ratio(sizes: pd.DataFrame, model: str) -> float | None:
+    """S of the MLP over S of attention as matrix sizes alone predict it (`nulls.size_nulls`); None if a block's sizes
+    are unknown."""
+    own = sizes[sizes["model"] == model]
+    if not {"mlp", "attn"} <= set(own["block"]):
         return None
-    return float(measured["mlp"] / measured["attn"]), float(sizes["mlp"] / sizes["attn"])
+    known = size_nulls(own).groupby("block")["size"].sum()
+    return float(known["mlp"] / known["attn"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from ldc.analysis.ranking import text_domains
 from ldc.report import maps
 from ldc.report.facts import BLOCKS
 from ldc.study.schema import Study
@@ -98,7 +99,7 @@ def model_data(study: Study, frames: Frames, model: str) -> dict[str, Any] | Non
     layers = sorted(int(n) for n in norms["layer"].unique())
     regimes = [r for r in study.regimes if (single["regime"] == r).any()]
     nulls = _nulls(study, regimes)
-    table = maps.over_seeds(maps.block_measures(single, nulls))
+    table = maps.over_seeds(maps.block_measures(single, nulls, text_domains(study)))
     content: dict[str, Any] = {}
     for (measure, regime), rows in table.groupby(["measure", "regime"]):
         if regime in regimes:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ldc.analysis.measure_names import NAMES
+from ldc.analysis.nulls import over_size
+from ldc.analysis.ranking import Domains, over_others
 from ldc.report.facts import BLOCKS
 from ldc.study.regimes import family_of
 
@@ -22,45 +25,47 @@ class Measure:
 
 
 MEASURES: Mapping[str, Measure] = {
-    "s": Measure("S", "sum of ‖ΔW‖ over the block’s components; no unit"),
-    "relative": Measure("S / ‖W‖", "sum over the block’s components; relative to the norm of the weights"),
-    "rms": Measure("S / √(d_in d_out)", "sum over the block’s components; RMS of one element"),
+    "s": Measure(NAMES["frobenius"], "sum of ‖ΔW‖ over the block’s components; no unit"),
+    "relative": Measure(NAMES["relative"], "sum over the block’s components; relative to the norm of the weights"),
+    "rms": Measure(NAMES["rms"], "sum over the block’s components; RMS of one element"),
     "excess": Measure(
-        "Excess over size", "log of S divided by the value expected from matrix size, minus its mean over the map", True
+        NAMES["excess"],
+        "log of S divided by the value expected from matrix size, minus its mean over the blocks of the run",
+        True,
     ),
-    "contrast": Measure("Contrast with other domains", "log of S divided by the mean S of the other domains", True),
-    "content": Measure(
-        "Contrast with shuffled text", "log of S divided by S of the same run on shuffled text of the domain", True
+    "contrast": Measure(
+        NAMES["contrast"], "log of S divided by the geometric mean of S of texts of other domains", True
     ),
+    "content": Measure(NAMES["content"], "log of S divided by S of the same run on shuffled text of the domain", True),
 }
 """The measures in the order of the menu; a measure that a study lacks is left out."""
 
 _PLACE = ["regime", "domain", "seed", "step", "block", "layer"]
 
 
-def block_measures(norms: pd.DataFrame, nulls: Mapping[str, str]) -> pd.DataFrame:
+def block_measures(norms: pd.DataFrame, nulls: Mapping[str, str], domains: Domains | None = None) -> pd.DataFrame:
     """Every measure of every block of one model's runs: `_PLACE`, then a column for each of `MEASURES`.
 
     NaN where a measure is undefined: nothing moved, a single domain, no run on shuffled text. The size null is
-    sqrt(d_in d_out) = S / rms, summed over components. `excess` is centred over the blocks, layers and domains of a
-    regime, seed and step.
+    sqrt(d_in d_out) = S / rms, summed over components. `excess` is that of `nulls.over_size`, `contrast` that of
+    `ranking.over_others`.
 
     Args:
         norms: as in `tables.NORMS`, of one model.
         nulls: regime -> the same regime on shuffled text.
+        domains: the domain of each studied text; by default every text is one.
     """
     rows = norms[norms["block"].isin(BLOCKS)]
     size = rows["frobenius"] / rows["rms"].where(rows["rms"] > 0)
     sums = rows.assign(size=size).groupby(_PLACE, as_index=False)[["frobenius", "relative", "rms", "size"]].sum()
     table = sums.rename(columns={"frobenius": "s"})
     moved = table["s"].where(table["s"] > 0)
-    over_size = np.log(moved / table["size"].where(table["size"] > 0))
-    table["excess"] = over_size - over_size.groupby([table[c] for c in ("regime", "seed", "step")]).transform("mean")
-    place = [c for c in _PLACE if c != "domain"]
-    grouped = table.groupby(place)["s"]
-    others, count = grouped.transform("sum") - table["s"], grouped.transform("size") - 1
-    reference = (others / count.where(count > 0)).where(others > 0)
-    table["contrast"] = np.log(moved / reference)
+    logs = np.log(moved)
+    table["excess"] = over_size(
+        logs, np.log(table["size"].where(table["size"] > 0)), table[["regime", "domain", "seed", "step"]]
+    )
+    place = table[[c for c in _PLACE if c != "domain"]]
+    table["contrast"] = over_others(logs, place, table["domain"], domains)
     pairs = [table[table["regime"] == null].assign(regime=regime) for regime, null in nulls.items()]
     shuffled = pd.concat([table.iloc[:0], *pairs])[[*_PLACE, "s"]]
     joined = table[_PLACE].merge(shuffled, on=_PLACE, how="left")["s"].to_numpy(dtype=float)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from ldc.report.facts import NOT_IMPROVED, label
+from ldc.report.facts import NOT_IMPROVED, label, listed
 
 MISSING = "missing"
 
@@ -52,7 +52,7 @@ EVIDENCE: Mapping[str, str] = {
     "changed blocks; chance is one of the metrics",
     "planted_confusion": "which half of a layer (attention or MLP) was changed, and which ranked first",
     "planted_nothing": "nothing changed: the largest excess of a block over the median block, in nats",
-    "planted_above": "share of cases with a larger excess than any block has where nothing is changed (bound)",
+    "planted_above": "share of changed blocks with a larger excess than any block has where nothing is changed (bound)",
     "planted_power": "cases in which the study's ranking score, mean over ranking seeds, ranks the changed block first "
     "of all blocks, and first of its half; intervals with n = independent, the changed blocks; domain all without a "
     "strength: all of a kind together",
@@ -116,15 +116,26 @@ def validation_markdown(
         parts.append(f"## {title}\n\nUnit and direction: {unit}.\n")
         parts.append(grid(list(table.columns), _validation_cells(table, tables["bits_per_byte"], synthetic)))
         parts += [f"{label(d, synthetic)}: {NOT_IMPROVED}.\n" for d in undefined if measure == "recovery"]
-    fewer = [
-        f"- {domain}, {column}: {int(n)} of {seeds} seeds"
-        for domain, row in counts.iterrows()
-        for column, n in row.items()
-        if 0 < n < seeds and column != "PT"
-    ]
-    if fewer:
-        parts.append("Over fewer seeds than planned:\n\n" + "\n".join(fewer) + "\n")
+    if fewer := _fewer(counts, seeds):
+        parts.append(
+            "Means over fewer seeds than the study has; recovery compares each with PT and Both on the same seeds:\n\n"
+            + "\n".join(fewer)
+            + "\n"
+        )
     return "\n".join(parts)
+
+
+def _fewer(counts: pd.DataFrame, seeds: int) -> list[str]:
+    """A line for each column and number of seeds below `seeds`, with its domains. PT has no seeds."""
+    found: dict[tuple[str, int], list[str]] = {}
+    for domain, row in counts.iterrows():
+        for column, n in row.items():
+            if 0 < n < seeds and column != "PT":
+                found.setdefault((str(column), int(n)), []).append(str(domain))
+    return [
+        f"- {column}: {n} of {seeds} seeds ({'all domains' if len(of) == len(counts) else listed(of)})"
+        for (column, n), of in found.items()
+    ]
 
 
 def norm_summary_markdown(model: str, summary: pd.DataFrame, full: str, synthetic: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ldc.domains.embedded import SYNTHETIC_DOMAINS
+from ldc.analysis.measure_names import score_name
 from ldc.plan.runs import RunLine
 from ldc.report import charts, facts, grafts, maps, palette, plots, proof_views, proxy_views, subspace_views, summary
 from ldc.report.figures import component_means
@@ -93,16 +93,6 @@ def _spreads(evaluation: pd.DataFrame, model: str, measure: str) -> dict[tuple[s
     return {(str(d), str(r)): f"{low}–{high}" for (d, r), (low, high) in spreads.items() if low != high}
 
 
-def _gains(proof: Proof, model: str) -> dict[tuple[str, str], str]:
-    """The interval of the gain over PT by domain and regime, if the contrasts have it."""
-    rows = proof.contrasts[(proof.contrasts["model"] == model) & (proof.contrasts["right"] == "pt")]
-    rows = rows.dropna(subset=["low", "high"])
-    return {
-        (str(r.domain), str(r.left)): f"{proof_views.signed(float(r.low))} to {proof_views.signed(float(r.high))}"
-        for r in rows.itertuples()
-    }
-
-
 def _validation(
     study: Study,
     evaluation: pd.DataFrame,
@@ -110,7 +100,6 @@ def _validation(
     measure: str,
     regimes: list[str],
     synthetic: frozenset[str],
-    gains: dict[tuple[str, str], str],
 ) -> dict[str, Any]:
     table = validation_table(evaluation, model, measure, study.domains, regimes)
     undefined = set(facts.not_improved(evaluation, model)) if measure == "recovery" else set()
@@ -128,7 +117,7 @@ def _validation(
                 "best": v == best,
                 "absent": math.isnan(v),
                 "spread": spreads.get((domain, regime), ""),
-                "gain": gains.get((domain, regime), "") if measure == "bits_per_byte" else "",
+                "gain": "",
             }
             for regime, v, known in zip(regimes, values, scored.iloc[position, 1:])
         ]
@@ -143,9 +132,9 @@ def _tables(
     """The three validation tables, and the table of controls (None without controls)."""
     evaluation = facts.by_family(frames.evaluation)
     shown, controls = _columns(study, evaluation)
-    gains, trainable = _gains(proof, model), facts.trainable(evaluation, model)
-    tables = [_validation(study, evaluation, model, m, shown, synthetic, gains) for m in MEASURES]
-    control = _validation(study, evaluation, model, "bits_per_byte", controls, synthetic, gains) if controls else None
+    trainable = facts.trainable(evaluation, model)
+    tables = [_validation(study, evaluation, model, m, shown, synthetic) for m in MEASURES]
+    control = _validation(study, evaluation, model, "bits_per_byte", controls, synthetic) if controls else None
     for row in control["rows"] if control else ():
         for cell in row["cells"]:
             cell["best"] = False
@@ -247,7 +236,7 @@ def _model(
         "name": model,
         "source": study.models[model].source,
         "answer": summary.answer(study, frames, model),
-        "size_note": summary.size_note(frames, model, study.selection.regime),
+        "size_note": summary.size_note(proof.claims, frames.sizes, model),
         "map": _heat_map(study, frames, model, synthetic),
         "choices": _choices(data),
         "tables": tables,
@@ -312,7 +301,7 @@ def render(
         signed={"light": palette.signed_ramp(), "dark": palette.signed_ramp(dark=True)},
         levels=palette.LEVELS,
         ledger=proof_views.ledger(proof.claims, study.models),
-        planted=proof_views.planted(proof, synthetic if calibration else SYNTHETIC_DOMAINS),
+        planted=proof_views.planted(proof, proof_views.synthetic_texts(study, synthetic)),
         calibration=[_known(m, section) for m, section in (calibration or {}).items()],
         overlap=proof_views.overlap(proof.overlap, study.domains),
         models=[_model(study, frames, lines, m, synthetic, proof, data[m]) for m in shown],
@@ -327,6 +316,7 @@ def render(
         caution=summary.CAUTION,
         not_improved=facts.NOT_IMPROVED,
         settings=resolved_yaml(study),
+        ranked_by=score_name(study.selection),
         versions=sorted(versions.items()),
         box=charts,
         bar=plots,

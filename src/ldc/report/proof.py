@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -57,14 +58,17 @@ class Proof:
 def read_proof(out: Path) -> Proof:
     """The evidence in a study's folder: `tables/<name>.parquet`, else `.csv`.
 
-    Known truths are also read from `calibration/<model>/tables`, a place for the output of `ldc calibrate -o`.
+    Known truths are also read from `calibration/<name>/tables`, places for the output of `ldc calibrate -o`. Their
+    column `folder` has the name, because calibrations at other settings are not cases of one kind, and `synthetic`
+    whether the calibration's domain is synthetic text, if its summary says so.
 
     Raises:
         StoreError: a table cannot be read, lacks columns, or holds an unknown verdict.
     """
     tables = {f.name: _table(out / "tables", f.name) for f in fields(Proof)}
     folders = sorted(p for p in (out / "calibration").glob("*/tables") if p.is_dir())
-    parts = [t for t in (tables["planted"], *(_table(f, "planted") for f in folders)) if not t.empty]
+    apart = [_of_calibration(f.parent) for f in folders]
+    parts = [t for t in (tables["planted"], *apart) if not t.empty]
     tables["planted"] = pd.concat(parts, ignore_index=True) if parts else _none("planted")
     unknown = sorted(set(map(str, tables["claims"]["verdict"])) - set(VERDICTS))
     if unknown:
@@ -73,6 +77,19 @@ def read_proof(out: Path) -> Proof:
             f"delete the table and run: ldc report {out}"
         )
     return Proof(**tables)
+
+
+def _of_calibration(folder: Path) -> pd.DataFrame:
+    """The known truths of a calibration, with its `folder` and `synthetic`."""
+    table = _table(folder / "tables", "planted").assign(folder=folder.name)
+    path = folder / "summary.json"
+    if "domain" not in table or not path.is_file():
+        return table
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))["synthetic_domains"]
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); run: ldc report {folder}") from error
+    return table.assign(synthetic=table["domain"].astype("str").isin(names))
 
 
 def _table(folder: Path, name: str) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from ldc.domains.embedded import SYNTHETIC_DOMAINS
 from ldc.report import facts, plots
 from ldc.report.proof import VERDICTS, Proof
 from ldc.report.truth_words import label, title_of
+from ldc.study.schema import Study
 
 CONTRASTS = {
     "top-random": "top layers vs random layers",
@@ -187,19 +188,49 @@ def _predictor(row: Any) -> dict[str, str]:
     }
 
 
-def recovery(planted: pd.DataFrame, synthetic: Collection[str] = SYNTHETIC_DOMAINS) -> pd.DataFrame:
+def synthetic_texts(study: Study, synthetic: Collection[str]) -> frozenset[str]:
+    """The domains of synthetic text that tables of known truths may name: the study's own, and the embedded ones that
+    the study does not have, which a calibration has from the package.
+
+    Args:
+        study: the study.
+        synthetic: its domains of synthetic text. A user's own text under an embedded name is not among them.
+    """
+    return frozenset(synthetic) | (frozenset(SYNTHETIC_DOMAINS) - frozenset(study.domains))
+
+
+def _kinds(planted: pd.DataFrame, synthetic: Collection[str]) -> pd.Series:
+    """The kind of each row in words: with its text, and with the folder of its calibration where a model has several of
+    one kind and text."""
+    kind = planted["kind"].astype("str")
+    if "domain" in planted:
+        domain = planted["domain"].astype("str")
+        known = domain.isin(list(synthetic))
+        if "synthetic" in planted:
+            known = planted["synthetic"].where(planted["synthetic"].notna(), known).astype(bool)
+        words = {key: title_of(*key[:2], key[1:2] if key[2] else ()) for key in set(zip(kind, domain, known))}
+        kind = pd.Series([words[key] for key in zip(kind, domain, known)], index=planted.index, dtype="str")
+    if "folder" not in planted:
+        return kind
+    folder = planted["folder"].fillna("").astype("str")
+    several = folder.groupby([planted["model"].astype("str"), kind]).transform("nunique") > 1
+    return kind.where(~several | (folder == ""), kind + ", calibration " + folder)
+
+
+def recovery(planted: pd.DataFrame, synthetic: Collection[str]) -> pd.DataFrame:
     """Shares of changed blocks found: model, kind, metric, strength, plants, share, low, high, top3, mrr, astray.
 
     `plants` is the number of independent cases: changed blocks, or pairs damaged together. The seeds of a case are
     averaged first, because they are not independent; the interval is Wilson's over cases. `astray` is the share in
     which a block of the other kind ranked first, NaN if the table does not say which block that was. If the table has a
-    domain, it is part of the kind.
+    domain, it is part of the kind, and so is the calibration's folder if a model has several of one kind.
+
+    Args:
+        planted: as `proof.Proof.planted`.
+        synthetic: domains of synthetic text.
     """
     named = planted["named_block"] if "named_block" in planted else pd.Series(math.nan, index=planted.index)
-    kind = planted["kind"].astype("str")
-    if "domain" in planted:
-        words = {key: title_of(*key, synthetic) for key in set(zip(kind, planted["domain"].astype("str")))}
-        kind = pd.Series([words[key] for key in zip(kind, planted["domain"].astype("str"))], index=planted.index)
+    kind = _kinds(planted, synthetic)
     table = planted.assign(
         kind=kind,
         share=planted["hit"].astype(float),
@@ -216,7 +247,7 @@ def recovery(planted: pd.DataFrame, synthetic: Collection[str] = SYNTHETIC_DOMAI
     return found.assign(low=[low for low, _ in ends], high=[high for _, high in ends])
 
 
-def planted(proof: Proof, synthetic: Collection[str] = SYNTHETIC_DOMAINS) -> list[dict[str, Any]]:
+def planted(proof: Proof, synthetic: Collection[str]) -> list[dict[str, Any]]:
     """For each model and kind of change: curves over strength, and the table of recovery, the best metric first."""
     ranked = proof.planted.dropna(subset=["rank"])
     if ranked.empty:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import pandas as pd
+
 from ldc.analysis.findings import Claim
 from ldc.plan.runs import RunLine
 from ldc.report import facts
@@ -49,9 +51,9 @@ def _domain_summary(study: Study, frames: Frames, model: str, domain: str) -> di
     return {
         "top_layers": {
             block: [
-                {"rank": rank, "layer": layer, "score": _plain(score)}
-                for rank, (layer, score) in enumerate(
-                    facts.top_layers(frames.ranking, model, domain, block, _depth(study)), start=1
+                {"rank": rank, "layer": layer, "score": _plain(score)} | ({"component": name} if name else {})
+                for rank, (layer, name, score) in enumerate(
+                    facts.top_units(frames.ranking, model, domain, block, _depth(study)), start=1
                 )
             ]
             for block in facts.BLOCKS
@@ -109,17 +111,17 @@ def summary_text(content: dict[str, Any]) -> str:
 
 
 def _where(frames: Frames, model: str, block: str, domains: list[str]) -> str:
-    by_layer: dict[int, list[str]] = defaultdict(list)
+    by_unit: dict[tuple[int, str], list[str]] = defaultdict(list)
     for domain in domains:
-        top = facts.top_layers(frames.ranking, model, domain, block, 1)
-        if top:
-            by_layer[top[0][0]].append(domain)
-    if not by_layer:
+        for layer, name, _ in facts.top_units(frames.ranking, model, domain, block, 1):
+            by_unit[layer, name].append(domain)
+    if not by_unit:
         return ""
-    if len(by_layer) == 1 and len(domains) > 1 and sum(map(len, by_layer.values())) == len(domains):
-        return f"layer {next(iter(by_layer))} in {_of(len(domains), len(domains))} domains"
-    places = [f"{layer} ({facts.listed(held)})" for layer, held in sorted(by_layer.items())]
-    return f"{'layer' if len(places) == 1 else 'layers'} {facts.listed(places)}"
+    places = {unit: f"{unit[0]}.{unit[1]}".removesuffix(".") for unit in sorted(by_unit)}
+    if len(by_unit) == 1 and len(domains) > 1 and sum(map(len, by_unit.values())) == len(domains):
+        return f"layer {next(iter(places.values()))} in {_of(len(domains), len(domains))} domains"
+    held = [f"{place} ({facts.listed(by_unit[unit])})" for unit, place in places.items()]
+    return f"{'layer' if len(held) == 1 else 'layers'} {facts.listed(held)}"
 
 
 def _of(part: int, whole: int) -> str:
@@ -135,18 +137,17 @@ def _arm_words(regime: str) -> str:
 
 
 def _compared(study: Study, frames: Frames, model: str) -> str:
-    """A sentence on PT, `all` and the targeted regimes, over the domains in which all of these are done."""
-    scores = facts.mean_scores(frames.evaluation, model, "bits_per_byte").reindex(list(study.domains))
-    targeted = [r for r in planned_regimes(study, frames.evaluation) if facts.ensemble_size(r) and r in scores]
-    wanted = ["pt", "all", *targeted]
-    if not targeted or any(r not in scores for r in wanted):
-        return ""
-    complete = scores[wanted].dropna()
-    if complete.empty:
+    """A sentence on PT, `all` and the targeted regimes, over the domains, and in each the seeds, for which
+    all of these are done."""
+    scored = facts.mean_scores(frames.evaluation, model, "bits_per_byte")
+    targeted = [r for r in planned_regimes(study, frames.evaluation) if facts.ensemble_size(r) and r in scored]
+    complete = facts.paired_scores(frames.evaluation, model, ["pt", "all", *targeted])
+    complete = complete.loc[complete.index.intersection(list(study.domains))]
+    if not targeted or complete.empty:
         return ""
     mean = complete.mean()
     arms = facts.listed(f"{_arm_words(r)} {mean[r]:.3f}" for r in sorted(targeted, key=mean.get))
-    means = "" if len(scores) == 1 else f"mean over {_of(len(complete), len(scores))} domains; "
+    means = "" if len(study.domains) == 1 else f"mean over {_of(len(complete), len(study.domains))} domains; "
     direction = f"({means}lower is better)"
     before, after = f"{mean['pt']:.3f}", f"{mean['all']:.3f}"
     if mean["all"] < mean["pt"]:
@@ -175,12 +176,27 @@ def answer(study: Study, frames: Frames, model: str) -> str:
     return " ".join(sentences) or "No ranked run is done yet, so there is nothing to say."
 
 
-def size_note(frames: Frames, model: str, regime: str) -> str:
-    """The ratio of S of the MLP to S of attention, and the ratio expected from matrix size; empty if unknown."""
-    ratio = facts.block_ratio(frames.norms, model, regime)
-    if ratio is None:
+def size_note(claims: pd.DataFrame, sizes: pd.DataFrame, model: str) -> str:
+    """The ratio of S of the MLP to S of attention as the ledger has it, and the ratio expected from matrix size.
+
+    Empty if the ledger has no such ratio.
+
+    Args:
+        claims: the ledger, with columns model, name and effect.
+        sizes: as in `tables.SIZES`; without rows nothing is said about them.
+        model: the model.
+    """
+    found = claims[(claims["model"] == model) & (claims["name"] == "mlp-over-attn-raw")]["effect"].dropna()
+    if found.empty:
         return ""
+    note = (
+        f"Summed over layers, S of the MLP is {math.exp(float(found.iloc[0])):.2f} times S of attention (mean of the "
+        "log over the texts and seeds of the ledger)."
+    )
+    expected = facts.size_ratio(sizes, model)
+    if expected is None:
+        return note
     return (
-        f"Summed over layers, S of the MLP is {ratio[0]:.2f} times S of attention. Matrix sizes alone predict "
-        f"{ratio[1]:.2f}: that is the ratio if every element of every matrix moves by the same amount."
+        f"{note} Matrix sizes alone predict {expected:.2f}: that is the ratio if every element of every matrix moves "
+        "by the same amount."
     )

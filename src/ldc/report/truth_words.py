@@ -5,52 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from ldc.analysis.measure_names import NAMES, metric_name
 from ldc.analysis.truth_metrics import OVER
-from ldc.domains.embedded import SYNTHETIC_DOMAINS
 from ldc.plan.texts import OWN
 from ldc.report.facts import label as domain_label
 from ldc.report.facts import listed
 
 KINDS = {"damage": "damage", "damage2": "two blocks damaged", "taught": "taught"}
-METRICS = {
-    "s": "S",
-    "relative": "S / norm(W)",
-    "rms": "S over size null",
-    "effect": "output effect",
-    "gradient": "gradient norm",
-    "taylor": "saliency |W dL/dW|",
-    "snr": "SNR of weights",
-    "weight": "norm of weights",
-    "shift": "shift of the update",
-    "shift-half": "shift by the root of S",
-    "chance": "chance",
-}
-REFERENCES = {
-    "untouched": "unchanged model",
-    "general": "general text",
-    "shuffled": "shuffled text",
-    "domain": "the domain itself",
-    "several": "mean of these",
-    "others": "all other variants",
-}
-SCORES = {"rms": "S over the root of the number of elements"}
-"""Names of ranking scores that differ from the metric of the same name."""
+label = metric_name
+"""A metric's name."""
 
 
-def label(metric: str) -> str:
-    """A metric's name; an unknown metric keeps its name in the table."""
-    measure, _, reference = metric.partition(OVER)
-    name, _, count = reference.partition("_")
-    if measure not in METRICS or (reference and name not in REFERENCES and not count.isdigit()):
-        return metric
-    if not reference:
-        return METRICS[measure]
-    if count.isdigit():
-        return f"{METRICS[measure]} over {count} other variant{'s' if count != '1' else ''}"
-    return f"{METRICS[measure]} over {REFERENCES[name]}" + (" (z)" if count == "z" else "")
-
-
-def title_of(kind: str, domain: str, synthetic: Collection[str] = SYNTHETIC_DOMAINS) -> str:
+def title_of(kind: str, domain: str, synthetic: Collection[str]) -> str:
     """What was changed and on which text; synthetic text is marked."""
     return f"{KINDS.get(kind, kind)}, {'own samples' if domain == OWN else domain_label(domain, synthetic)}"
 
@@ -71,7 +37,7 @@ def power_sentence(section: Mapping[str, Any]) -> str:
         return ""
     how, row = section["settings"], rows[0]
     seeds = "1 seed" if row["seeds"] == 1 else f"the mean over {row['seeds']} seeds"
-    score = SCORES.get(row["metric"]) or label(row["metric"])
+    score = NAMES["rms"] if row["metric"] == "rms" else label(row["metric"])
     nearest = OVER in row["metric"]
     score = (
         f"the score nearest to this study's ({score})" if nearest else f"the score that this study ranks by ({score})"
