@@ -156,8 +156,8 @@ def _compared(study: Study, frames: Frames, model: str) -> str:
     return f"{change} Alone, {arms}."
 
 
-def answer(study: Study, frames: Frames, model: str) -> str:
-    """One model's answer in plain sentences; a sentence says so if no run is done."""
+def where(study: Study, frames: Frames, model: str) -> str:
+    """In which layers the update is largest; empty if no ranked run is done."""
     domains = list(study.domains)
     scale = {
         "relative": ", relative to its weights,",
@@ -165,14 +165,16 @@ def answer(study: Study, frames: Frames, model: str) -> str:
         "contrast": ", against its reference,",
     }.get(study.selection.score, "")
     sentences = []
-    where = {block: _where(frames, model, block, domains) for block in ("mlp", "attn")}
-    if where["mlp"]:
-        sentences.append(f"The update of the MLP{scale} is largest in {where['mlp']}.")
-    if where["attn"]:
-        sentences.append(f"The update of attention{scale} is largest in {where['attn']}.")
-    if compared := _compared(study, frames, model):
-        sentences.append(compared)
-    return " ".join(sentences) or "No ranked run is done yet, so there is nothing to say."
+    for block, name in (("mlp", "the MLP"), ("attn", "attention")):
+        if layers := _where(frames, model, block, domains):
+            sentences.append(f"The update of {name}{scale} is largest in {layers}.")
+    return " ".join(sentences)
+
+
+def answer(study: Study, frames: Frames, model: str) -> str:
+    """What a study without primary tests says of a model; a sentence says so if no run is done."""
+    sentences = f"{where(study, frames, model)} {_compared(study, frames, model)}".strip()
+    return sentences or "No ranked run is done yet, so there is nothing to say."
 
 
 def size_note(frames: Frames, model: str, regime: str) -> str:
