@@ -18,19 +18,22 @@ import pytest
 from ldc.analysis.statistics import wilson
 from ldc.errors import StoreError
 from ldc.report import Frames, write_report
-from ldc.report.grafts import worth
+from ldc.report.grafts import means
+from ldc.report.grafts import worth as worth_of_layers
+from ldc.report.headline import found, headlines, worth
 from ldc.report.island import island_text, model_data
+from ldc.report.ledger import claims_of, ledger
 from ldc.report.maps import adapted_layers, block_measures, over_seeds
 from ldc.report.page import render
 from ldc.report.palette import LEVELS, signed_ramp
 from ldc.report.plots import curves, intervals, scatter, steps_between
 from ldc.report.proof import COLUMNS, Proof, read_proof
-from ldc.report.proof_views import ledger, overlap, p_text, recovery, signed
+from ldc.report.proof_views import overlap, p_text, recovery, signed
 from ldc.report.proof_views import planted as views_of_planted
 from ldc.report.proof_views import predictors as views_of_predictors
 from ldc.study.schema import Study
 from ldc.tables import tidy_frames
-from proof_frames import claims, contrasts, planted, predictors, proof, soloist
+from proof_frames import claims, contrasts, gate, necessity_means, planted, predictors, proof, soloist
 from report_frames import DOMAINS, LAYERS, make_frames, make_study, nothing, run_lines
 
 HOSTILE = "</script><script>window.hacked=1</script><!--<img src=x onerror=window.hacked=2>\u2028\"'"
@@ -39,7 +42,9 @@ CHROMIUM = next(
 )
 PDFTOTEXT = shutil.which("pdftotext") or ""
 SECTIONS = (
-    "What the study says",
+    "What was found",
+    "Ledger",
+    "Sufficient and necessary layers",
     "Controls",
     "Every layer alone",
     "Which measure predicts the gain",
@@ -283,7 +288,7 @@ def grafted() -> tuple[Study, Frames]:
 
 def test_a_layer_kept_gains_over_pt_and_one_left_out_is_missed_against_the_whole_run() -> None:
     study, frames = grafted()
-    table = worth(study, frames, "alpha").set_index(["domain", "block", "way", "layer"])["mean"]
+    table = worth_of_layers(study, frames, "alpha").set_index(["domain", "block", "way", "layer"])["mean"]
     assert table["cpp", "mlp", "keep", 5] == pytest.approx(0.15)
     assert table["math", "mlp", "knock", 2] == pytest.approx(0.12)
     assert set(table.index.get_level_values("block")) == {"mlp"}
@@ -333,45 +338,121 @@ def test_the_measures_are_listed_by_how_well_they_tell_the_gain() -> None:
     assert "Which measure predicts the gain" in page
 
 
-def test_the_ledger_prints_every_claim_with_its_interval_and_verdict() -> None:
-    found = ledger(claims(), ["alpha", "beta"])
-    assert [entry["model"] for entry in found] == ["alpha"]
-    assert found[0]["said"] == "1 supported, 1 contradicted, 2 undecided"
-    first, _, _, last = found[0]["rows"]
+def test_the_page_begins_with_what_was_found_and_the_map_and_goes_on_to_the_scores_and_the_ledger() -> None:
+    """The order of the page: sentence, map, validation with the gate, ledger, then everything else."""
+    page = page_of(proof())
+    parts = ["What was found", "the MLP's share is 61%", 'class="heat', ">Validation<", "Gain of Both", ">Ledger<"]
+    parts += [">Primary tests ", ">Secondary sentences ", ">Controls<", ">Every layer alone<"]
+    places = [page.index(part) for part in (p.replace("'", "&#39;") for p in parts)]
+    assert places == sorted(places)
+    assert page.index("What was found") < page.index(
+        "Adapting every layer gains 0.021 to 0.062 bits per byte on 2 of 3"
+    )
+
+
+def test_the_first_sentence_tells_decided_tests_with_their_intervals() -> None:
+    rows = claims_of(claims())
+    assert found(rows) == (
+        "The MLP contributes more of the gain than attention (the MLP's share is 61%, 55 to 67%). "
+        "The other primary test is undecided."
+    )
+    flipped = [replace(c, verdict="contradicted", effect=-0.1, low=-0.2, high=-0.05) for c in rows if c.name == "locus"]
+    assert found(flipped) == "Attention contributes more of the gain than the MLP (the MLP's share is 40%, 30 to 45%)."
+    assert found([c for c in rows if c.family == "secondary"]) == ""
+
+
+def test_without_a_decided_test_the_first_sentence_tells_what_was_asked_and_why_it_is_open() -> None:
+    top = [c for c in claims_of(claims()) if c.name == "top"]
+    asked = "Whether the top layers do better than random ones and than the first ones is undecided"
+    assert found(top) == f"{asked} (+0.00400 bits per byte, −0.00200 to +0.0100; the interval includes 0)."
+    nothing_ran = [replace(c, effect=float("nan"), why="the study has no random3-mlp") for c in top]
+    assert found(nothing_ran) == f"{asked} (the study has no random3-mlp)."
+    assert found([*nothing_ran, *nothing_ran]).endswith(" The other primary test is undecided too.")
+
+
+def test_what_tuning_is_worth_counts_and_names_the_texts() -> None:
+    gains = "Adapting every layer gains 0.021 to 0.062 bits per byte on"
+    assert worth(gate(), "alpha", "all") == f"{gains} 2 of 3 texts, not on medical."
+    assert worth(gate().iloc[:2], "alpha", "all") == f"{gains} all 2 texts."
+    assert worth(gate().iloc[:1], "alpha", "mlp") == "The mlp run gains 0.021 bits per byte on cpp."
+    assert worth(gate().iloc[2:], "alpha", "all") == (
+        "Adapting every layer gains on none of 1 text: no interval lies above 0."
+    )
+    assert worth(gate(), "beta", "all") == ""
+    assert list(headlines(claims_of(claims()), gate(), ["alpha", "beta"], "all")) == ["alpha"]
+
+
+def test_the_gate_is_a_column_of_the_scores_and_marks_texts_without_a_gain() -> None:
+    page = page_of(Proof(gate=gate()))
+    assert '<td>+0.0210<small class="gain">+0.0120 to +0.0300</small></td>' in page
+    assert '<td class="absent">−0.0010<small>no gain</small><small class="gain">−0.0040 to +0.0020</small></td>' in page
+    assert "Gain of Both" not in page_of()
+
+
+def test_the_ledger_has_primary_tests_first_and_folds_the_undecided_with_their_reasons() -> None:
+    rows = claims_of(claims())
+    assert ledger(rows, "beta") is None
+    shown = ledger(rows, "alpha")
+    assert shown is not None
+    primary, secondary = shown["families"]
+    assert (primary["title"], primary["said"]) == ("Primary tests", "1 supported, 1 undecided")
+    assert (secondary["title"], secondary["said"]) == (
+        "Secondary sentences",
+        "1 supported, 1 contradicted, 1 undecided",
+    )
+    assert [r["verdict"] for r in secondary["decided"]] == ["supported", "contradicted"]
+    first, (last,) = secondary["decided"][0], secondary["undecided"]
     assert (first["effect"], first["interval"], first["p"]) == ("+0.420 log ratio", "+0.350 to +0.490 (95 %)", "0.002")
-    assert (last["effect"], last["interval"], last["p"], last["seeds"]) == ("", "", "", "1")
+    assert (first["texts"], first["null"]) == ("6", "equal S")
+    assert (last["effect"], last["interval"], last["p"], last["seeds"], last["why"]) == ("", "", "", "1", "")
     page = page_of(proof())
     assert '<span class="verdict contradicted">contradicted</span>' in page
     assert page.split("<script")[0].count("one seed: no interval") == 1
+    folded = re.findall(r'<details class="without"><summary>(.*?)</summary>(.*?)</details>', page, re.DOTALL)
+    assert [summary for summary, _ in folded] == ["1 undecided, with the reasons"] * 2
+    assert "the interval includes 0; and a note" in folded[0][1]
+    assert "The map is domain specific." in folded[1][1]
+    for _, text in folded:
+        page = page.replace(text, "")
+    assert 'class="verdict undecided"' not in page
 
 
-def test_sentences_without_runs_are_folded_and_the_others_stand_in_their_order() -> None:
-    lacking = (
-        claims()
-        .iloc[[2, 2]]
-        .assign(
-            sentence=["First of none.", "Second of none."],
-            why="no domain has runs of top9",
-            n=0,
-            seeds=0,
-            **dict.fromkeys(("effect", "low", "high", "p", "p_adjusted"), np.nan),
-        )
-    )
-    mixed = pd.concat([lacking.iloc[:1], claims(), lacking.iloc[1:]])
-    (found,) = ledger(mixed, ["alpha"])
-    assert [row["sentence"] for row in found["rows"]] == claims()["sentence"].tolist()
-    assert [row["sentence"] for row in found["without"]] == ["First of none.", "Second of none."]
-    assert found["said"] == "1 supported, 1 contradicted, 2 undecided, 2 not tested"
-    page = page_of(Proof(claims=mixed))
-    folded = re.search(r'<details class="without"><summary>(.*?)</summary>(.*?)</details>', page, re.DOTALL)
-    assert folded is not None
-    assert folded[1] == "2 more claims could not be tested in this study"
-    assert folded[2].count("<li>") == folded[2].count("no domain has runs of top9") == 2
-    assert "of none" not in page.replace(folded[0], "")
-    assert "<details" not in page_of(Proof(claims=claims()))
-    bare = page_of(Proof(claims=lacking.iloc[:1]))
-    assert "<summary>1 claim could not be tested in this study</summary>" in bare
-    assert '<table class="ledger"' not in bare
+def test_an_unknown_family_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    claims().assign(family="third").to_parquet(tmp_path / "tables" / "claims.parquet")
+    with pytest.raises(StoreError, match="`third` is not a family"):
+        read_proof(tmp_path)
+
+
+def test_sufficient_and_necessary_layers_are_drawn_with_their_bands() -> None:
+    drawn = means(necessity_means(), "alpha")
+    assert drawn is not None
+    assert [(c.block, [t.way for t in c.traces]) for c in drawn["charts"]] == [
+        ("attn", ["solo", "knock"]),
+        ("mlp", ["solo", "knock"]),
+    ]
+    assert all(t.band for c in drawn["charts"] for t in c.traces)
+    assert "tuned alone: gain over PT, highest in layer 5, 0.0600" in drawn["charts"][0].alt
+    assert "taken out of the full run: loss, highest in layer 0, 0.1200" in drawn["charts"][0].alt
+    assert means(necessity_means(), "beta") is None
+
+
+def test_the_power_of_the_studys_calibration_is_told_beside_what_was_found() -> None:
+    study = make_study(models=("alpha",))
+    given = (study, tidy_frames(make_frames(study)), run_lines(study), {}, frozenset[str](), proof())
+    assert "a taught block is found" not in render(*given)
+    page = render(*given, power=["alpha: a taught block is found in 3 of 8 cases"])
+    assert page.index("What was found") < page.index("a taught block is found in 3 of 8 cases") < page.index("heat")
+
+
+def test_a_regime_that_the_study_does_not_run_on_a_domain_is_not_missing_there() -> None:
+    study = make_study(models=("alpha",), regimes=["all", {"top3-mlp": {"block": "mlp", "top": 3, "domains": ["cpp"]}}])
+    frames = make_frames(study)
+    held = (frames.evaluation["regime"] != "top3-mlp") | (frames.evaluation["domain"] == "cpp")
+    shown = replace(frames, evaluation=frames.evaluation[held])
+    page = render(study, tidy_frames(shown), run_lines(study), {})
+    assert ">–<" in page
+    assert 'class="absent"' not in page
 
 
 def test_what_is_folded_is_printed_with_scripts_and_without() -> None:
@@ -476,13 +557,13 @@ def test_evidence_is_read_from_the_studys_tables_and_from_its_calibrations(
     calibrated.mkdir(parents=True)
     claims().to_parquet(tables / "claims.parquet")
     contrasts().to_csv(tables / "contrasts.csv", index=False)
-    planted().to_parquet(calibrated / "planted.parquet")
+    planted().assign(domain="", partner="", among=12).to_parquet(calibrated / "planted.parquet")
     found = read_proof(tmp_path)
-    assert len(found.claims) == 4
+    assert len(found.claims) == 5
     assert len(found.contrasts) == 9
     assert len(found.planted) == len(planted())
     assert found.soloist.empty
-    assert "What the study says" in page_of(found)
+    assert "What was found" in page_of(found)
     study = make_study(models=("alpha",))
     page = write_report(tmp_path, study, make_frames(study), run_lines(study), {}).read_text()
     assert "Known truths" in page
@@ -491,7 +572,7 @@ def test_evidence_is_read_from_the_studys_tables_and_from_its_calibrations(
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("claims", "name,model\n", "lacks the columns sentence"),
+        ("claims", "name,model\n", "lacks the columns family.*an older version wrote it; run: ldc report"),
         ("soloist", "", "cannot be read"),
         ("planted", "model,kind\n", "lacks the columns layer"),
     ],
@@ -513,7 +594,7 @@ def test_a_verdict_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="`proven` is not a verdict"):
         read_proof(tmp_path)
     assert set(COLUMNS) == {
-        *("claims", "contrasts", "soloist", "soloist_summary", "predictors"),
+        *("claims", "gate", "necessity_means", "contrasts", "soloist", "soloist_summary", "predictors"),
         *("planted", "subspaces", "proxy_summary", "overlap"),
     }
 

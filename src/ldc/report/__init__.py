@@ -77,7 +77,7 @@ def write_report(
     proxy_figure.write_proxy_figures(out, study, found.proxy["proxy"], synthetic)
     proof = read_proof(out)
     shared = overlap_rows(proof.overlap, study.domains)
-    content = summary.summary(study, tidied, runs, versions, synthetic, found.ledger, shared, known)
+    content = summary.summary(study, tidied, runs, versions, synthetic, found.ledger, shared, known, found.gate)
     if proxy := proxy_views.proxy_summary(study, found.proxy):
         content["proxy"] = proxy
     power = power_lines(out, study)

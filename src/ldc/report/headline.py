@@ -77,15 +77,15 @@ def headlines(claims: Sequence[Claim], gate: pd.DataFrame, models: Iterable[str]
     return {model: text for model, text in texts.items() if text}
 
 
-def signed_number(value: float) -> str:
+def _signed(value: float) -> str:
     """Three significant digits with a sign and a true minus; zero has no sign."""
     text = f"{value:+#.3g}" if 1e-4 <= abs(value) < 1e3 else f"{value:+.0f}" if abs(value) >= 1 else f"{value:+.4f}"
     return text.replace("-", "−") if float(text) else text[1:]
 
 
-def between(low: float, high: float) -> str:
+def _between(low: float, high: float) -> str:
     """`low to high`; empty without an interval."""
-    return "" if math.isnan(low) or math.isnan(high) else f"{signed_number(low)} to {signed_number(high)}"
+    return "" if math.isnan(low) or math.isnan(high) else f"{_signed(low)} to {_signed(high)}"
 
 
 def _said(claim: Claim) -> str:
@@ -103,11 +103,11 @@ def _effect(claim: Claim) -> str:
     if claim.question == "locus":
         ends = "" if math.isnan(claim.low) else f", {_share(claim.low, '')} to {_share(claim.high)}"
         return f"the MLP's share is {_share(claim.effect)}{ends}"
-    interval = between(claim.low, claim.high)
-    return f"{signed_number(claim.effect)} {claim.unit}".strip() + (f", {interval}" if interval else "")
+    interval = _between(claim.low, claim.high)
+    return f"{_signed(claim.effect)} {claim.unit}".strip() + (f", {interval}" if interval else "")
 
 
-def _share(effect: float, unit: str = " %") -> str:
+def _share(effect: float, unit: str = "%") -> str:
     """A share of the gain from its distance to one half."""
     return f"{100 * (0.5 + effect):.0f}{unit}"
 

@@ -138,9 +138,9 @@ def _validation(
         best = (min(known) if _BETTER[measure] == "lower" else max(known)) if known else None
         cells = [
             {
-                "text": f"{v:.{digits}f}" if not math.isnan(v) else MISSING if pd.isna(known) else "n/a",
+                "text": f"{v:.{digits}f}" if not math.isnan(v) else _lacking(study, domain, regime, known),
                 "best": v == best,
-                "absent": math.isnan(v),
+                "absent": math.isnan(v) and facts.runs_on(study, regime, domain),
                 "spread": spreads.get((domain, regime), ""),
                 "gain": gains.get((domain, regime), "") if measure == "bits_per_byte" else "",
             }
@@ -149,6 +149,13 @@ def _validation(
         rows.append({"domain": domain, "synthetic": domain in synthetic, "cells": cells, "flag": domain in undefined})
     title, unit = MEASURES[measure]
     return {"title": title, "unit": unit, "columns": list(table.columns[1:]), "rows": rows, "measure": measure}
+
+
+def _lacking(study: Study, domain: str, regime: str, scored: float) -> str:
+    """What a cell without a value says."""
+    if not facts.runs_on(study, regime, domain):
+        return "–"
+    return MISSING if pd.isna(scored) else "n/a"
 
 
 def _tables(
@@ -180,10 +187,10 @@ def _add_gate(table: dict[str, Any], gate: pd.DataFrame, place: int) -> None:
     table["trainable"].insert(place, "")
     for row in table["rows"]:
         of = by_domain.get(row["domain"])
-        cell: dict[str, Any] = {"text": MISSING if of is None else headline.signed_number(float(of["gain"]))}
+        cell: dict[str, Any] = {"text": MISSING if of is None else proof_views.signed(float(of["gain"]), 4)}
         cell |= {"best": False, "absent": of is None or not of["gains"], "spread": "", "gain": ""}
         if of is not None:
-            cell["gain"] = headline.between(float(of["low"]), float(of["high"]))
+            cell["gain"] = proof_views.between(of["low"], of["high"], digits=4)
             cell["spread"] = "" if of["gains"] else "no gain"
         row["cells"].insert(place, cell)
 

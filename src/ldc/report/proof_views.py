@@ -40,7 +40,7 @@ def signed(value: float, digits: int = 3) -> str:
     return text[1:] if float(f"{value:.{digits}f}") == 0 else text
 
 
-def _between(low: object, high: object, level: object = None, digits: int = 3) -> str:
+def between(low: object, high: object, level: object = None, digits: int = 3) -> str:
     """`low to high (95 %)`; empty where there is no interval."""
     if _absent(low) or _absent(high):
         return ""
@@ -75,7 +75,7 @@ def contrasts(table: pd.DataFrame, model: str, domains: Iterable[str]) -> dict[s
                 "domain": str(r.domain),
                 "arms": f"{r.left} vs {r.right}",
                 "effect": signed(float(r.effect), 4) if not _absent(r.effect) else "",
-                "interval": _between(r.low, r.high, digits=4) or "no interval",
+                "interval": between(r.low, r.high, digits=4) or "no interval",
                 "apart": apart,
                 "p": p_text(r.p_adjusted),
                 "documents": "" if _absent(r.documents) else f"{int(r.documents)}",
@@ -107,7 +107,7 @@ def soloist(proof: Proof, model: str, domains: Iterable[str], synthetic: Iterabl
             "domain": d,
             "block": facts.BLOCK_WORDS.get(str(r.block), str(r.block)),
             "tau": "" if _absent(r.tau) else signed(float(r.tau), 2),
-            "interval": _between(r.tau_low, r.tau_high, digits=2) or "no interval",
+            "interval": between(r.tau_low, r.tau_high, digits=2) or "no interval",
             "regret": "" if _absent(r.regret) else f"{float(r.regret):.4f}",
             "place": "" if _absent(r.rank_of_top1) else f"{int(r.rank_of_top1)} of {int(r.layers)}",
             "seeds": "" if _absent(r.seeds) else f"{int(r.seeds)}",
@@ -139,7 +139,7 @@ def _predictor(row: Any) -> dict[str, str]:
     return {
         "measure": MEASURES.get(str(row.measure), str(row.measure)),
         "tau": "" if _absent(row.tau) else signed(float(row.tau), 2),
-        "interval": _between(row.tau_low, row.tau_high, digits=2) or "no interval",
+        "interval": between(row.tau_low, row.tau_high, digits=2) or "no interval",
         "p": p_text(row.p_adjusted),
         "regret": "" if _absent(row.regret) else f"{float(row.regret):.4f}",
         "place": "" if _absent(row.mean_rank) else f"{float(row.mean_rank):.1f}",

@@ -9,9 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import pandas as pd
+
 from ldc.analysis.findings import Claim
+from ldc.analysis.gate import COLUMNS as GATE
 from ldc.plan.runs import RunLine
 from ldc.report import facts
+from ldc.report.headline import headlines
 from ldc.report.tables import planned_regimes
 from ldc.study.schema import Study
 from ldc.tables import Frames
@@ -30,6 +34,12 @@ def _plain(value: float) -> float | None:
 
 def _record(claim: Claim) -> dict[str, Any]:
     return {key: _plain(value) if isinstance(value, float) else value for key, value in asdict(claim).items()}
+
+
+def _plain_row(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row of a table with plain numbers."""
+    kinds: dict[str, Any] = {"documents": int, "seeds": int, "gains": bool, "model": str, "domain": str}
+    return {str(key): kinds[key](value) if key in kinds else _plain(float(value)) for key, value in row.items()}
 
 
 def _depth(study: Study) -> int:
@@ -76,12 +86,16 @@ def summary(
     ledger: Iterable[Claim] = (),
     overlap: Iterable[dict[str, Any]] = (),
     calibration: Mapping[str, Any] | None = None,
+    gate: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """What `summary.json` holds; see `SCHEMA_VERSION`.
 
     `overlap` comes from `proof_views.overlap`, `calibration` from `truth_summary.sections`. A calibration has no
-    `models`; any other study has no `calibration`.
+    `models`; any other study has no `calibration`. `found` says in one text what each model showed, from the
+    primary tests and from `gate` (`analysis.gate.gate`).
     """
+    claims = sorted(ledger, key=lambda c: (c.family != "primary", c.verdict == "undecided"))
+    gained = pd.DataFrame(columns=list(GATE)) if gate is None else gate
     lines = sorted(runs, key=lambda r: (r.model, r.domain, r.regime, r.seed))
     states = Counter(line.status for line in lines)
     return {
@@ -95,8 +109,10 @@ def summary(
             "runs": {"planned": len(lines), **{s: states.get(s, 0) for s in ("done", "failed", "missing")}},
         },
         "synthetic_domains": sorted(d for d in study.domains if d in set(synthetic)),
+        "found": headlines(claims, gained, study.models, study.selection.regime),
         "models": {} if calibration else {m: _model_summary(study, frames, m) for m in study.models},
-        "claims": [_record(claim) for claim in ledger],
+        "gate": [_plain_row(row) for row in gained.to_dict("records")],
+        "claims": [_record(claim) for claim in claims],
         "overlap": list(overlap),
         "missing_runs": [vars(line) for line in lines if line.status != "done"],
         "versions": versions,
@@ -104,8 +120,8 @@ def summary(
 
 
 def summary_text(content: dict[str, Any]) -> str:
-    """The summary as JSON with sorted keys."""
-    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    """The summary as JSON, in the order of the page: what was found, the scores, the ledger, then the rest."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _where(frames: Frames, model: str, block: str, domains: list[str]) -> str:
