@@ -27,8 +27,8 @@ SHOWN = 3
 def found(claims: Iterable[Claim]) -> str:
     """What the primary tests of one model found: the decided ones with effect and interval.
 
-    If none is decided, it says what was asked first, what was found and why that decides nothing. Empty without
-    primary tests.
+    If none is decided, it says what was asked first of those with numbers, what was found and why that decides nothing.
+    Empty without primary tests.
     """
     tests = [c for c in claims if c.family == "primary"]
     decided = [c for c in tests if c.verdict != "undecided"]
@@ -37,7 +37,9 @@ def found(claims: Iterable[Claim]) -> str:
     if decided:
         said = f"{_capital('; '.join(_said(c) for c in decided))}."
         return said + _rest(len(tests) - len(decided), "undecided")
-    first = next((c for c in tests if not math.isnan(c.effect)), tests[0])
+    first = next((c for c in tests if not math.isnan(c.effect)), None)
+    if first is None:
+        return f"No primary test could be made ({tests[0].why.split('; ')[0]})."
     asked = ASKED.get(first.question, f"whether this holds: {_small(first.sentence)}")
     reason = first.why.split("; ")[0]
     if first.question == "locus":
