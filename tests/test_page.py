@@ -308,6 +308,9 @@ def test_a_study_that_ranks_on_other_seeds_says_so() -> None:
     assert "targeted and control runs: seeds 1, 2, which took no part in ranking" in page
     assert "layers are ranked on seed 0," in page
     assert "log(S / S of the reference, others)" in page
+    crossed = make_study(models=("alpha",), seeds=(0, 1, 2), selection={"cross_fit": 2})
+    page = render(crossed, tidy_frames(make_frames(crossed)), run_lines(crossed), {})
+    assert "layers are ranked for each seed by the next 2 seeds, itself not among them" in page
 
 
 # Evidence
@@ -442,7 +445,9 @@ def test_the_power_of_the_studys_calibration_is_told_beside_what_was_found() -> 
     given = (study, tidy_frames(make_frames(study)), run_lines(study), {}, frozenset[str](), proof())
     assert "a taught block is found" not in render(*given)
     page = render(*given, power=["alpha: a taught block is found in 3 of 8 cases"])
-    assert page.index("What was found") < page.index("a taught block is found in 3 of 8 cases") < page.index('class="heat')
+    assert (
+        page.index("What was found") < page.index("a taught block is found in 3 of 8 cases") < page.index('class="heat')
+    )
 
 
 def test_a_regime_that_the_study_does_not_run_on_a_domain_is_not_missing_there() -> None:
