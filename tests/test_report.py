@@ -330,6 +330,13 @@ def test_the_summary_begins_with_what_was_found_and_has_primary_tests_first() ->
     assert content["found"]["alpha"].startswith("The MLP contributes more of the gain than attention")
     assert [c["name"] for c in content["claims"]] == ["locus", "top", "mlp-raw", "mlp-size", "specific"]
     assert content["gate"][2] == {
-        **{"model": "alpha", "domain": "medical", "gain": -0.001, "low": -0.004, "high": 0.002},
-        **{"p": 0.4, "documents": 24, "seeds": 5, "gains": False},
+        "model": "alpha",
+        "domain": "medical",
+        "gain": -0.001,
+        "low": -0.004,
+        "high": 0.002,
+        "p": 0.4,
+        "documents": 24,
+        "seeds": 5,
+        "gains": False,
     }
