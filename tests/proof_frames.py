@@ -40,6 +40,12 @@ def gate(model: str = "alpha") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS["gate"]))
 
 
+def regime_gains(model: str = "alpha") -> pd.DataFrame:
+    """The MLP and the full run gain alike on three texts."""
+    rows = [(model, d, r, 0.0152, 0.0053, 0.0251, 24, 5) for d in ("cpp", "math", "medical") for r in ("mlp", "all")]
+    return pd.DataFrame(rows, columns=list(COLUMNS["regime_gains"]))
+
+
 def necessity_means(model: str = "alpha", layers: int = 6) -> pd.DataFrame:
     """Higher layers gain more alone and are needed less; adapters kept alone were not run."""
     rows = []
@@ -118,6 +124,7 @@ def proof(model: str = "alpha", domains: tuple[str, ...] = ("cpp", "math", "medi
     return Proof(
         claims=claims(model),
         gate=gate(model),
+        regime_gains=regime_gains(model),
         contrasts=contrasts(model, domains),
         soloist=solo,
         soloist_summary=summary,

@@ -356,26 +356,43 @@ def test_the_page_begins_with_what_was_found_and_the_map_and_goes_on_to_the_scor
 def test_the_first_sentence_tells_decided_tests_with_their_intervals() -> None:
     rows = claims_of(claims())
     assert found(rows) == (
-        "The MLP contributes more of the gain than attention (the MLP's share is 61%, 55 to 67%). "
+        "The MLP contributes more of the gain than attention (the MLP's share is 61%, 95% interval 55 to 67%, "
+        "on 6 texts). "
         "The other primary test is undecided."
     )
     flipped = [replace(c, verdict="contradicted", effect=-0.1, low=-0.2, high=-0.05) for c in rows if c.name == "locus"]
-    assert found(flipped) == "Attention contributes more of the gain than the MLP (the MLP's share is 40%, 30 to 45%)."
+    assert found(flipped) == (
+        "Attention contributes more of the gain than the MLP (the MLP's share is 40%, 95% interval 30 to 45%, "
+        "on 6 texts)."
+    )
     assert found([c for c in rows if c.family == "secondary"]) == ""
 
 
 def test_without_a_decided_test_the_first_sentence_tells_what_was_asked_and_why_it_is_open() -> None:
     top = [c for c in claims_of(claims()) if c.name == "top"]
     asked = "Whether the top layers do better than random ones and than the first ones is undecided"
-    assert found(top) == f"{asked} (+0.00400 bits per byte, −0.00200 to +0.0100; the interval includes 0)."
+    assert found(top) == (
+        f"{asked} (+0.00400 bits per byte, 95% interval −0.00200 to +0.0100, on 6 texts; the interval includes 0)."
+    )
     nothing_ran = [replace(c, effect=float("nan"), why="the study has no random3-mlp") for c in top]
     assert found(nothing_ran) == "No primary test could be made (the study has no random3-mlp)."
-    assert found([*nothing_ran, *top]).endswith(" The other primary test is undecided too.")
+    assert found([*nothing_ran, *top]).endswith(" The other primary test could not be made.")
+    assert found([*top, *(replace(c) for c in top)]).endswith(" The other primary test is undecided too.")
+
+
+def test_the_first_sentence_tells_tests_without_runs_from_undecided_ones() -> None:
+    """A study without random draws has not left the question open: it has not asked it."""
+    locus, top = (next(c for c in claims_of(claims()) if c.name == name) for name in ("locus", "top"))
+    unmade = replace(top, effect=float("nan"), why="the study has no random3-mlp")
+    assert found([locus, unmade]).endswith(" The other primary test could not be made.")
+    assert found([locus, unmade, unmade]).endswith(" The other two primary tests could not be made.")
+    told = found([locus, top, unmade, unmade])
+    assert told.endswith(" Of the other primary tests, one is undecided and two could not be made.")
 
 
 def test_what_tuning_is_worth_counts_and_names_the_texts() -> None:
     gains = "Adapting every layer gains 0.021 to 0.062 bits per byte on"
-    assert worth(gate(), "alpha", "all") == f"{gains} 2 of 3 texts, not on medical."
+    assert worth(gate(), "alpha", "all") == f"{gains} 2 of 3 texts; no clear gain on medical."
     assert worth(gate().iloc[:2], "alpha", "all") == f"{gains} all 2 texts."
     assert worth(gate().iloc[:1], "alpha", "mlp") == "The mlp run gains 0.021 bits per byte on cpp."
     assert worth(gate().iloc[2:], "alpha", "all") == (
@@ -388,8 +405,19 @@ def test_what_tuning_is_worth_counts_and_names_the_texts() -> None:
 def test_the_gate_is_a_column_of_the_scores_and_marks_texts_without_a_gain() -> None:
     page = page_of(Proof(gate=gate()))
     assert '<td>+0.0210<small class="gain">+0.0120 to +0.0300</small></td>' in page
-    assert '<td class="absent">−0.0010<small>no gain</small><small class="gain">−0.0040 to +0.0020</small></td>' in page
+    assert (
+        '<td class="absent">−0.0010<small>no clear gain</small><small class="gain">−0.0040 to +0.0020</small></td>'
+        in page
+    )
     assert "Gain of Both" not in page_of()
+
+
+def test_every_regime_of_the_scores_has_its_gain_over_pt_with_the_interval() -> None:
+    """Below the score of each regime, in place of the range over seeds; the full run has its own column."""
+    page = page_of(proof())
+    assert page.count('<small>+0.0152</small><small class="gain">+0.0053 to +0.0251</small>') == 3
+    assert "gain over PT and its 95 % interval" in page
+    assert "gain over PT and its 95 % interval" not in page_of()
 
 
 def test_the_ledger_has_primary_tests_first_and_folds_the_undecided_with_their_reasons() -> None:
@@ -471,7 +499,7 @@ def test_contrasts_say_their_unit_direction_and_where_there_is_no_interval() -> 
     assert "bits per byte; positive: the first run is better. Bars: 95 % interval" in page
     assert page.count(">no interval<") >= 3
     assert '<small class="gain">' in page
-    assert "interval of the gain over PT" in page
+    assert "gain over PT and its 95 % interval" in page
 
 
 def test_an_interval_that_holds_zero_looks_open() -> None:
@@ -599,7 +627,7 @@ def test_a_verdict_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="`proven` is not a verdict"):
         read_proof(tmp_path)
     assert set(COLUMNS) == {
-        *("claims", "gate", "necessity_means", "contrasts", "soloist", "soloist_summary", "predictors"),
+        *("claims", "gate", "regime_gains", "necessity_means", "contrasts", "soloist", "soloist_summary", "predictors"),
         *("planted", "subspaces", "proxy_summary", "overlap"),
     }
 

@@ -36,7 +36,7 @@ def found(claims: Iterable[Claim]) -> str:
         return ""
     if decided:
         said = f"{_capital('; '.join(_said(c) for c in decided))}."
-        return said + _rest(len(tests) - len(decided), "undecided")
+        return said + _rest([c for c in tests if c.verdict == "undecided"])
     first = next((c for c in tests if not math.isnan(c.effect)), None)
     if first is None:
         return f"No primary test could be made ({tests[0].why.split('; ')[0]})."
@@ -45,7 +45,9 @@ def found(claims: Iterable[Claim]) -> str:
     if first.question == "locus":
         reason = reason.replace("includes 0", "includes one half")
     parts = [p for p in (_effect(first), reason) if p]
-    return f"{_capital(asked)} is undecided ({'; '.join(parts)})." + _rest(len(tests) - 1, "undecided too")
+    return f"{_capital(asked)} is undecided ({'; '.join(parts)})." + _rest(
+        [c for c in tests if c is not first], "undecided too"
+    )
 
 
 def worth(gate: pd.DataFrame, model: str, regime: str) -> str:
@@ -69,7 +71,7 @@ def worth(gate: pd.DataFrame, model: str, regime: str) -> str:
     by = f"{low} to {high}" if low != high else low
     where = f"all {_texts(len(rows))}" if not rest else f"{len(up)} of {_texts(len(rows))}"
     named = [*rest[:SHOWN], *([f"{len(rest) - SHOWN} more"] if len(rest) > SHOWN else [])]
-    lacking = f", not on {listed(named)}" if rest else ""
+    lacking = f"; no clear gain on {listed(named)}" if rest else ""
     return f"{subject} gains {by} bits per byte on {where if len(rows) > 1 else up[0]}{lacking}."
 
 
@@ -99,14 +101,16 @@ def _said(claim: Claim) -> str:
 
 
 def _effect(claim: Claim) -> str:
-    """Effect and interval; of the locus as shares of the gain. Empty if nothing was measured."""
+    """Effect, interval and number of texts; of the locus as shares of the gain. Empty if nothing was measured."""
     if math.isnan(claim.effect):
         return ""
     if claim.question == "locus":
-        ends = "" if math.isnan(claim.low) else f", {_share(claim.low, '')} to {_share(claim.high)}"
-        return f"the MLP's share is {_share(claim.effect)}{ends}"
-    interval = _between(claim.low, claim.high)
-    return f"{_signed(claim.effect)} {claim.unit}".strip() + (f", {interval}" if interval else "")
+        effect = f"the MLP's share is {_share(claim.effect)}"
+        ends = "" if math.isnan(claim.low) else f"{_share(claim.low, '')} to {_share(claim.high)}"
+    else:
+        effect, ends = f"{_signed(claim.effect)} {claim.unit}".strip(), _between(claim.low, claim.high)
+    interval = f"{100 * claim.level:g}% interval {ends}" if ends else ""
+    return ", ".join(part for part in (effect, interval, f"on {_texts(claim.texts)}" if claim.texts else "") if part)
 
 
 def _share(effect: float, unit: str = "%") -> str:
@@ -119,11 +123,22 @@ def _short(value: float) -> str:
     return f"{value:#.2g}" if value >= 1e-4 else f"{value:.5f}"
 
 
-def _rest(count: int, what: str) -> str:
-    if not count:
+def _rest(others: Sequence[Claim], undecided: str = "undecided") -> str:
+    """How many of the other primary tests are undecided, and how many could not be made for want of runs."""
+    unmade = sum(math.isnan(c.effect) for c in others)
+    parts = []
+    for count, singular, plural in (
+        (len(others) - unmade, f"is {undecided}", f"are {undecided}"),
+        (unmade, "could not be made", "could not be made"),
+    ):
+        if count:
+            parts.append((NUMBERS[count] if count < len(NUMBERS) else str(count), singular if count == 1 else plural))
+    if not parts:
         return ""
-    many = NUMBERS[count] if count < len(NUMBERS) else str(count)
-    return f" The other primary test is {what}." if count == 1 else f" The other {many} primary tests are {what}."
+    if len(parts) == 1:
+        ((many, what),) = parts
+        return f" The other {'' if len(others) == 1 else many + ' '}primary test{'s' * (len(others) > 1)} {what}."
+    return f" Of the other primary tests, {listed(f'{many} {what}' for many, what in parts)}."
 
 
 def _texts(count: int) -> str:

@@ -107,16 +107,6 @@ def _spreads(evaluation: pd.DataFrame, model: str, measure: str) -> dict[tuple[s
     return {(str(d), str(r)): f"{low}–{high}" for (d, r), (low, high) in spreads.items() if low != high}
 
 
-def _gains(proof: Proof, model: str) -> dict[tuple[str, str], str]:
-    """The interval of the gain over PT by domain and regime, if the contrasts have it."""
-    rows = proof.contrasts[(proof.contrasts["model"] == model) & (proof.contrasts["right"] == "pt")]
-    rows = rows.dropna(subset=["low", "high"])
-    return {
-        (str(r.domain), str(r.left)): f"{proof_views.signed(float(r.low))} to {proof_views.signed(float(r.high))}"
-        for r in rows.itertuples()
-    }
-
-
 def _validation(
     study: Study,
     evaluation: pd.DataFrame,
@@ -124,7 +114,6 @@ def _validation(
     measure: str,
     regimes: list[str],
     synthetic: frozenset[str],
-    gains: dict[tuple[str, str], str],
 ) -> dict[str, Any]:
     table = validation_table(evaluation, model, measure, study.domains, regimes)
     undefined = set(facts.not_improved(evaluation, model)) if measure == "recovery" else set()
@@ -142,7 +131,7 @@ def _validation(
                 "best": v == best,
                 "absent": math.isnan(v) and facts.runs_on(study, regime, domain),
                 "spread": spreads.get((domain, regime), ""),
-                "gain": gains.get((domain, regime), "") if measure == "bits_per_byte" else "",
+                "gain": "",
             }
             for regime, v, known in zip(regimes, values, scored.iloc[position, 1:])
         ]
@@ -164,18 +153,31 @@ def _tables(
     """The three validation tables, and the table of controls (None without controls)."""
     evaluation = facts.by_family(frames.evaluation)
     shown, controls = _columns(study, evaluation)
-    gains, trainable = _gains(proof, model), facts.trainable(evaluation, model)
-    tables = [_validation(study, evaluation, model, m, shown, synthetic, gains) for m in MEASURES]
-    control = _validation(study, evaluation, model, "bits_per_byte", controls, synthetic, gains) if controls else None
+    trainable, gains = facts.trainable(evaluation, model), proof.regime_gains
+    gains = gains[(gains["model"] == model) & (gains["regime"] != study.selection.regime)]
+    tables = [_validation(study, evaluation, model, m, shown, synthetic) for m in MEASURES]
+    control = _validation(study, evaluation, model, "bits_per_byte", controls, synthetic) if controls else None
     for row in control["rows"] if control else ():
         for cell in row["cells"]:
             cell["best"] = False
     for table, regimes in ((tables[0], shown), (control, controls)):
         if table is not None:
+            _add_gains(table, gains, regimes)
             table["trainable"] = [_count(trainable[r]) if r in trainable else MISSING for r in regimes]
     if study.selection.regime in shown:
         _add_gate(tables[0], proof.gate[proof.gate["model"] == model], shown.index(study.selection.regime) + 1)
     return tables, control
+
+
+def _add_gains(table: dict[str, Any], gains: pd.DataFrame, regimes: list[str]) -> None:
+    """Put each regime's gain over PT, with its interval, below its score, in place of the range over seeds."""
+    known = {(str(row["domain"]), str(row["regime"])): row for row in gains.to_dict("records")}
+    for row in table["rows"]:
+        for regime, cell in zip(regimes, row["cells"]):
+            of = known.get((row["domain"], regime))
+            if of is not None:
+                cell["spread"] = proof_views.signed(float(of["gain"]), 4)
+                cell["gain"] = proof_views.between(of["low"], of["high"], digits=4)
 
 
 def _add_gate(table: dict[str, Any], gate: pd.DataFrame, place: int) -> None:
@@ -191,7 +193,7 @@ def _add_gate(table: dict[str, Any], gate: pd.DataFrame, place: int) -> None:
         cell |= {"best": False, "absent": of is None or not of["gains"], "spread": "", "gain": ""}
         if of is not None:
             cell["gain"] = proof_views.between(of["low"], of["high"], digits=4)
-            cell["spread"] = "" if of["gains"] else "no gain"
+            cell["spread"] = "" if of["gains"] else "no clear gain"
         row["cells"].insert(place, cell)
 
 

@@ -20,6 +20,7 @@ COLUMNS = {
         "why"
     ),
     "gate": _names("model domain gain low high p documents seeds gains"),
+    "regime_gains": _names("model domain regime gain low high documents seeds"),
     "contrasts": _names("model domain contrast left right effect low high level documents seeds p p_adjusted unit"),
     "soloist": _names("model domain block layer score gain low high seeds"),
     "soloist_summary": _names("model domain block tau tau_low tau_high regret rank_of_top1 layers seeds"),
@@ -54,6 +55,7 @@ class Proof:
 
     claims: pd.DataFrame = field(default_factory=lambda: _none("claims"))
     gate: pd.DataFrame = field(default_factory=lambda: _none("gate"))
+    regime_gains: pd.DataFrame = field(default_factory=lambda: _none("regime_gains"))
     contrasts: pd.DataFrame = field(default_factory=lambda: _none("contrasts"))
     soloist: pd.DataFrame = field(default_factory=lambda: _none("soloist"))
     soloist_summary: pd.DataFrame = field(default_factory=lambda: _none("soloist_summary"))
