@@ -161,6 +161,6 @@ def demo_row() -> Row:
             "measured": today(),
             "baseline_is": "the four minutes that it may take",
             "pairs": 1,
-            "what": "`ldc demo` in a process of its own: two models, six domains, seven regimes, report; once",
+            "what": "`ldc demo` in a process of its own: one model, six domains, six regimes, five seeds, report; once",
         },
     )

@@ -18,19 +18,22 @@ import pytest
 from ldc.analysis.statistics import wilson
 from ldc.errors import StoreError
 from ldc.report import Frames, write_report
-from ldc.report.grafts import worth
+from ldc.report.grafts import means
+from ldc.report.grafts import worth as worth_of_layers
+from ldc.report.headline import found, headlines, worth
 from ldc.report.island import island_text, model_data
+from ldc.report.ledger import claims_of, ledger
 from ldc.report.maps import adapted_layers, block_measures, over_seeds
 from ldc.report.page import render
 from ldc.report.palette import LEVELS, signed_ramp
 from ldc.report.plots import curves, intervals, scatter, steps_between
 from ldc.report.proof import COLUMNS, Proof, read_proof
-from ldc.report.proof_views import ledger, overlap, p_text, recovery, signed
+from ldc.report.proof_views import overlap, p_text, recovery, signed
 from ldc.report.proof_views import planted as views_of_planted
 from ldc.report.proof_views import predictors as views_of_predictors
 from ldc.study.schema import Study
 from ldc.tables import tidy_frames
-from proof_frames import claims, contrasts, planted, predictors, proof, soloist
+from proof_frames import claims, contrasts, gate, necessity_means, planted, predictors, proof, soloist
 from report_frames import DOMAINS, LAYERS, make_frames, make_study, nothing, run_lines
 
 HOSTILE = "</script><script>window.hacked=1</script><!--<img src=x onerror=window.hacked=2>\u2028\"'"
@@ -39,7 +42,9 @@ CHROMIUM = next(
 )
 PDFTOTEXT = shutil.which("pdftotext") or ""
 SECTIONS = (
-    "What the study says",
+    "What was found",
+    "Ledger",
+    "Sufficient and necessary layers",
     "Controls",
     "Every layer alone",
     "Which measure predicts the gain",
@@ -149,8 +154,8 @@ def test_the_measures_of_a_map_are_what_a_hand_computes() -> None:
     assert cell["rms"] == pytest.approx(2.0)
     assert cell["contrast"] == pytest.approx(np.log(2.0))
     assert cell["content"] == pytest.approx(np.log(4.0))
-    # Over size: log 2 and log 1/2 in this run; their mean is 0.
-    assert cell["excess"] == pytest.approx(np.log(2.0))
+    # Over size: log 2 and log 1/2 for cpp, log 1 and log 1/4 for math; their mean is log(1/4) / 4.
+    assert cell["excess"] == pytest.approx(np.log(2.0) + np.log(4.0) / 4)
     assert table.loc["all", 0, "cpp", "mlp"][["excess", "contrast", "content"]].isna().all()
     assert np.isnan(table.loc["all-shuffled", 5, "cpp", "mlp"]["content"])
 
@@ -283,7 +288,7 @@ def grafted() -> tuple[Study, Frames]:
 
 def test_a_layer_kept_gains_over_pt_and_one_left_out_is_missed_against_the_whole_run() -> None:
     study, frames = grafted()
-    table = worth(study, frames, "alpha").set_index(["domain", "block", "way", "layer"])["mean"]
+    table = worth_of_layers(study, frames, "alpha").set_index(["domain", "block", "way", "layer"])["mean"]
     assert table["cpp", "mlp", "keep", 5] == pytest.approx(0.15)
     assert table["math", "mlp", "knock", 2] == pytest.approx(0.12)
     assert set(table.index.get_level_values("block")) == {"mlp"}
@@ -293,7 +298,7 @@ def test_a_layer_kept_gains_over_pt_and_one_left_out_is_missed_against_the_whole
         in page
     )
     by_component = study.model_copy(update={"selection": study.selection.model_copy(update={"unit": "component"})})
-    assert worth(by_component, frames, "alpha").empty
+    assert worth_of_layers(by_component, frames, "alpha").empty
     assert "One layer kept" not in page_of()
 
 
@@ -302,7 +307,10 @@ def test_a_study_that_ranks_on_other_seeds_says_so() -> None:
     page = render(study, tidy_frames(make_frames(study)), run_lines(study), {})
     assert "targeted and control runs: seeds 1, 2, which took no part in ranking" in page
     assert "layers are ranked on seed 0," in page
-    assert "run by S over other domains." in page
+    assert "log(S / S of the reference, others)" in page
+    crossed = make_study(models=("alpha",), seeds=(0, 1, 2), selection={"cross_fit": 2})
+    page = render(crossed, tidy_frames(make_frames(crossed)), run_lines(crossed), {})
+    assert "layers are ranked for each seed by the next 2 seeds, itself not among them" in page
 
 
 # Evidence
@@ -333,45 +341,151 @@ def test_the_measures_are_listed_by_how_well_they_tell_the_gain() -> None:
     assert "Which measure predicts the gain" in page
 
 
-def test_the_ledger_prints_every_claim_with_its_interval_and_verdict() -> None:
-    found = ledger(claims(), ["alpha", "beta"])
-    assert [entry["model"] for entry in found] == ["alpha"]
-    assert found[0]["said"] == "1 supported, 1 contradicted, 2 undecided"
-    first, _, _, last = found[0]["rows"]
+def test_the_page_begins_with_what_was_found_and_the_map_and_goes_on_to_the_scores_and_the_ledger() -> None:
+    """The order of the page: sentence, map, validation with the gate, ledger, then everything else."""
+    page = page_of(proof())
+    parts = ["What was found", "the MLP's share is 61%", 'class="heat', ">Validation<", "Gain of Both", ">Ledger<"]
+    parts += [">Primary tests ", ">Secondary sentences ", ">Controls<", ">Every layer alone<"]
+    places = [page.index(part) for part in (p.replace("'", "&#39;") for p in parts)]
+    assert places == sorted(places)
+    assert page.index("What was found") < page.index(
+        "Adapting every layer gains 0.021 to 0.062 bits per byte on 2 of 3"
+    )
+
+
+def test_the_first_sentence_tells_decided_tests_with_their_intervals() -> None:
+    rows = claims_of(claims())
+    assert found(rows) == (
+        "The MLP contributes more of the gain than attention (the MLP's share is 61%, 95% interval 55 to 67%, "
+        "on 6 texts). "
+        "The other primary test is undecided."
+    )
+    flipped = [replace(c, verdict="contradicted", effect=-0.1, low=-0.2, high=-0.05) for c in rows if c.name == "locus"]
+    assert found(flipped) == (
+        "Attention contributes more of the gain than the MLP (the MLP's share is 40%, 95% interval 30 to 45%, "
+        "on 6 texts)."
+    )
+    assert found([c for c in rows if c.family == "secondary"]) == ""
+
+
+def test_without_a_decided_test_the_first_sentence_tells_what_was_asked_and_why_it_is_open() -> None:
+    top = [c for c in claims_of(claims()) if c.name == "top"]
+    asked = "Whether the top layers do better than random ones and than the first ones is undecided"
+    assert found(top) == (
+        f"{asked} (+0.00400 bits per byte, 95% interval −0.00200 to +0.0100, on 6 texts; the interval includes 0)."
+    )
+    nothing_ran = [replace(c, effect=float("nan"), why="the study has no random3-mlp") for c in top]
+    assert found(nothing_ran) == "No primary test could be made (the study has no random3-mlp)."
+    assert found([*nothing_ran, *top]).endswith(" The other primary test could not be made.")
+    assert found([*top, *(replace(c) for c in top)]).endswith(" The other primary test is undecided too.")
+
+
+def test_the_first_sentence_tells_tests_without_runs_from_undecided_ones() -> None:
+    """A study without random draws has not left the question open: it has not asked it."""
+    locus, top = (next(c for c in claims_of(claims()) if c.name == name) for name in ("locus", "top"))
+    unmade = replace(top, effect=float("nan"), why="the study has no random3-mlp")
+    assert found([locus, unmade]).endswith(" The other primary test could not be made.")
+    assert found([locus, unmade, unmade]).endswith(" The other two primary tests could not be made.")
+    told = found([locus, top, unmade, unmade])
+    assert told.endswith(" Of the other primary tests, one is undecided and two could not be made.")
+
+
+def test_what_tuning_is_worth_counts_and_names_the_texts() -> None:
+    gains = "Adapting every layer gains 0.021 to 0.062 bits per byte on"
+    assert worth(gate(), "alpha", "all") == f"{gains} 2 of 3 texts; no clear gain on medical."
+    assert worth(gate().iloc[:2], "alpha", "all") == f"{gains} all 2 texts."
+    assert worth(gate().iloc[:1], "alpha", "mlp") == "The mlp run gains 0.021 bits per byte on cpp."
+    assert worth(gate().iloc[2:], "alpha", "all") == (
+        "Adapting every layer gains on none of 1 text: no interval lies above 0."
+    )
+    assert worth(gate(), "beta", "all") == ""
+    assert list(headlines(claims_of(claims()), gate(), ["alpha", "beta"], "all")) == ["alpha"]
+
+
+def test_the_gate_is_a_column_of_the_scores_and_marks_texts_without_a_gain() -> None:
+    page = page_of(Proof(gate=gate()))
+    assert '<td>+0.0210<small class="gain">+0.0120 to +0.0300</small></td>' in page
+    assert (
+        '<td class="absent">−0.0010<small>no clear gain</small><small class="gain">−0.0040 to +0.0020</small></td>'
+        in page
+    )
+    assert "Gain of Both" not in page_of()
+
+
+def test_every_regime_of_the_scores_has_its_gain_over_pt_with_the_interval() -> None:
+    """Below the score of each regime, in place of the range over seeds; the full run has its own column."""
+    page = page_of(proof())
+    assert page.count('<small>+0.0152</small><small class="gain">+0.0053 to +0.0251</small>') == 3
+    assert "gain over PT and its 95 % interval" in page
+    assert "gain over PT and its 95 % interval" not in page_of()
+
+
+def test_the_ledger_has_primary_tests_first_and_folds_the_undecided_with_their_reasons() -> None:
+    rows = claims_of(claims())
+    assert ledger(rows, "beta") is None
+    shown = ledger(rows, "alpha")
+    assert shown is not None
+    primary, secondary = shown["families"]
+    assert (primary["title"], primary["said"]) == ("Primary tests", "1 supported, 1 undecided")
+    assert (secondary["title"], secondary["said"]) == (
+        "Secondary sentences",
+        "1 supported, 1 contradicted, 1 undecided",
+    )
+    assert [r["verdict"] for r in secondary["decided"]] == ["supported", "contradicted"]
+    first, (last,) = secondary["decided"][0], secondary["undecided"]
     assert (first["effect"], first["interval"], first["p"]) == ("+0.420 log ratio", "+0.350 to +0.490 (95 %)", "0.002")
-    assert (last["effect"], last["interval"], last["p"], last["seeds"]) == ("", "", "", "1")
+    assert (first["texts"], first["null"]) == ("6", "equal S")
+    assert (last["effect"], last["interval"], last["p"], last["seeds"], last["why"]) == ("", "", "", "1", "")
     page = page_of(proof())
     assert '<span class="verdict contradicted">contradicted</span>' in page
     assert page.split("<script")[0].count("one seed: no interval") == 1
+    folded = re.findall(r'<details class="without"><summary>(.*?)</summary>(.*?)</details>', page, re.DOTALL)
+    assert [summary for summary, _ in folded] == ["1 undecided, with the reasons"] * 2
+    assert "the interval includes 0; and a note" in folded[0][1]
+    assert "The map is domain specific." in folded[1][1]
+    for _, text in folded:
+        page = page.replace(text, "")
+    assert 'class="verdict undecided"' not in page
 
 
-def test_sentences_without_runs_are_folded_and_the_others_stand_in_their_order() -> None:
-    lacking = (
-        claims()
-        .iloc[[2, 2]]
-        .assign(
-            sentence=["First of none.", "Second of none."],
-            why="no domain has runs of top9",
-            n=0,
-            seeds=0,
-            **dict.fromkeys(("effect", "low", "high", "p", "p_adjusted"), np.nan),
-        )
+def test_an_unknown_family_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    claims().assign(family="third").to_parquet(tmp_path / "tables" / "claims.parquet")
+    with pytest.raises(StoreError, match="`third` is not a family"):
+        read_proof(tmp_path)
+
+
+def test_sufficient_and_necessary_layers_are_drawn_with_their_bands() -> None:
+    drawn = means(necessity_means(), "alpha")
+    assert drawn is not None
+    assert [(c.block, [t.way for t in c.traces]) for c in drawn["charts"]] == [
+        ("attn", ["solo", "knock"]),
+        ("mlp", ["solo", "knock"]),
+    ]
+    assert all(t.band for c in drawn["charts"] for t in c.traces)
+    assert "tuned alone: gain over PT, highest in layer 5, 0.0600" in drawn["charts"][0].alt
+    assert "taken out of the full run: loss, highest in layer 0, 0.1200" in drawn["charts"][0].alt
+    assert means(necessity_means(), "beta") is None
+
+
+def test_the_power_of_the_studys_calibration_is_told_beside_what_was_found() -> None:
+    study = make_study(models=("alpha",))
+    given = (study, tidy_frames(make_frames(study)), run_lines(study), {}, frozenset[str](), proof())
+    assert "a taught block is found" not in render(*given)
+    page = render(*given, power=["alpha: a taught block is found in 3 of 8 cases"])
+    assert (
+        page.index("What was found") < page.index("a taught block is found in 3 of 8 cases") < page.index('class="heat')
     )
-    mixed = pd.concat([lacking.iloc[:1], claims(), lacking.iloc[1:]])
-    (found,) = ledger(mixed, ["alpha"])
-    assert [row["sentence"] for row in found["rows"]] == claims()["sentence"].tolist()
-    assert [row["sentence"] for row in found["without"]] == ["First of none.", "Second of none."]
-    assert found["said"] == "1 supported, 1 contradicted, 2 undecided, 2 not tested"
-    page = page_of(Proof(claims=mixed))
-    folded = re.search(r'<details class="without"><summary>(.*?)</summary>(.*?)</details>', page, re.DOTALL)
-    assert folded is not None
-    assert folded[1] == "2 more claims could not be tested in this study"
-    assert folded[2].count("<li>") == folded[2].count("no domain has runs of top9") == 2
-    assert "of none" not in page.replace(folded[0], "")
-    assert "<details" not in page_of(Proof(claims=claims()))
-    bare = page_of(Proof(claims=lacking.iloc[:1]))
-    assert "<summary>1 claim could not be tested in this study</summary>" in bare
-    assert '<table class="ledger"' not in bare
+
+
+def test_a_regime_that_the_study_does_not_run_on_a_domain_is_not_missing_there() -> None:
+    study = make_study(models=("alpha",), regimes=["all", {"top3-mlp": {"block": "mlp", "top": 3, "domains": ["cpp"]}}])
+    frames = make_frames(study)
+    held = (frames.evaluation["regime"] != "top3-mlp") | (frames.evaluation["domain"] == "cpp")
+    shown = replace(frames, evaluation=frames.evaluation[held])
+    page = render(study, tidy_frames(shown), run_lines(study), {})
+    assert ">–<" in page
+    assert 'class="absent"' not in page.split(">Validation<")[1].split("Norms of")[0]
 
 
 def test_what_is_folded_is_printed_with_scripts_and_without() -> None:
@@ -385,7 +499,7 @@ def test_contrasts_say_their_unit_direction_and_where_there_is_no_interval() -> 
     assert "bits per byte; positive: the first run is better. Bars: 95 % interval" in page
     assert page.count(">no interval<") >= 3
     assert '<small class="gain">' in page
-    assert "interval of the gain over PT" in page
+    assert "gain over PT and its 95 % interval" in page
 
 
 def test_an_interval_that_holds_zero_looks_open() -> None:
@@ -395,14 +509,14 @@ def test_an_interval_that_holds_zero_looks_open() -> None:
 
 
 def test_recovery_is_what_a_hand_counts() -> None:
-    table = recovery(planted(), ()).set_index(["metric", "strength"])
+    table = recovery(planted()).set_index(["metric", "strength"])
     raw = table.loc[("raw S", 0.03)]
     assert (raw["plants"], raw["share"], raw["top3"]) == (12, 0.25, 0.25)
     assert raw["mrr"] == pytest.approx((3 + 9 / 4) / 12)
     assert table.loc[("contrast", 0.03), "share"] == 1.0
     assert table["astray"].isna().all()
     twice = pd.concat([planted(), planted().assign(seed=1, hit=False, named_block="attn")])
-    halved = recovery(twice.assign(named_block="attn", domain="math"), ("math",)).set_index(["metric", "strength"])
+    halved = recovery(twice.assign(named_block="attn", domain="math")).set_index(["metric", "strength"])
     assert halved.loc[("contrast", 0.03), ["plants", "share", "astray"]].tolist() == [12, 0.5, 0.5]
     assert set(halved["kind"]) == {"damage, math (synthetic text)"}
 
@@ -412,11 +526,11 @@ def test_the_best_variant_of_each_measure_and_raw_s_are_shown_first() -> None:
     names = {"contrast": "s-over-others", "raw S": "s", "chance": "effect"}
     table = first.assign(metric=first["metric"].map(names))
     worse = table[table["metric"] == "s"].assign(metric="s-over-untouched", rank=9, hit=False)
-    (found,) = views_of_planted(Proof(planted=pd.concat([table, worse])), ())
+    (found,) = views_of_planted(Proof(planted=pd.concat([table, worse])))
     assert found["looks"] == ["S over all other variants", "output effect", "S"]
     assert {row["metric"] for row in found["more"]} == {"S over unchanged model"}
     assert found["drawn"] is not None
-    (single,) = views_of_planted(Proof(planted=table[table["strength"] == 0.1]), ())
+    (single,) = views_of_planted(Proof(planted=table[table["strength"] == 0.1]))
     assert single["drawn"] is None
 
 
@@ -426,14 +540,14 @@ def test_two_blocks_damaged_together_are_one_case_of_the_interval() -> None:
     partner = {f"{a}.{x}": f"{b}.{y}" for (a, x), (b, y) in zip(units, units[::-1])}
     named = apart["layer"].astype(str) + "." + apart["block"]
     together = apart.assign(kind="damage2", partner=named.map(partner))
-    one, two = (recovery(t, ()).set_index(["metric", "strength"]).loc[("contrast", 0.1)] for t in (apart, together))
+    one, two = (recovery(t).set_index(["metric", "strength"]).loc[("contrast", 0.1)] for t in (apart, together))
     assert (one["plants"], two["plants"]) == (12, 6)
     assert (two["low"], two["high"]) == wilson(1.0, 6)
 
 
 def test_the_shift_has_a_section_of_its_own_and_is_no_best_metric() -> None:
     table = planted().replace({"metric": {"contrast": "shift-half", "raw S": "s"}})
-    (found,) = views_of_planted(Proof(planted=table), ())
+    (found,) = views_of_planted(Proof(planted=table))
     assert {row["metric"] for row in found["instrument"]} == {"shift by the root of S"}
     shown = {row["metric"] for row in [*found["rows"], *found["more"]]}
     assert shown == {"S", "chance"}
@@ -476,13 +590,13 @@ def test_evidence_is_read_from_the_studys_tables_and_from_its_calibrations(
     calibrated.mkdir(parents=True)
     claims().to_parquet(tables / "claims.parquet")
     contrasts().to_csv(tables / "contrasts.csv", index=False)
-    planted().to_parquet(calibrated / "planted.parquet")
+    planted().assign(domain="", partner="", among=12).to_parquet(calibrated / "planted.parquet")
     found = read_proof(tmp_path)
-    assert len(found.claims) == 4
+    assert len(found.claims) == 5
     assert len(found.contrasts) == 9
     assert len(found.planted) == len(planted())
     assert found.soloist.empty
-    assert "What the study says" in page_of(found)
+    assert "What was found" in page_of(found)
     study = make_study(models=("alpha",))
     page = write_report(tmp_path, study, make_frames(study), run_lines(study), {}).read_text()
     assert "Known truths" in page
@@ -491,7 +605,7 @@ def test_evidence_is_read_from_the_studys_tables_and_from_its_calibrations(
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("claims", "name,model\n", "lacks the columns sentence"),
+        ("claims", "name,model\n", "lacks the columns family.*an older version wrote it; run: ldc report"),
         ("soloist", "", "cannot be read"),
         ("planted", "model,kind\n", "lacks the columns layer"),
     ],
@@ -513,7 +627,7 @@ def test_a_verdict_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="`proven` is not a verdict"):
         read_proof(tmp_path)
     assert set(COLUMNS) == {
-        *("claims", "contrasts", "soloist", "soloist_summary", "predictors"),
+        *("claims", "gate", "regime_gains", "necessity_means", "contrasts", "soloist", "soloist_summary", "predictors"),
         *("planted", "subspaces", "proxy_summary", "overlap"),
     }
 
@@ -555,7 +669,7 @@ def test_views_are_drawn_in_a_browser_and_hostile_names_stay_text(tmp_path: Path
     assert 'role="grid"' in plain
     assert "S in the all run at step 10, the last; means over 2 seeds" in plain
     view = browse(path, "#view?regime=mlp&measure=contrast&block=mlp&domain=math&marks=top3-mlp&step=10")
-    assert "S over other domains in the mlp run at step 10" in view
+    assert "Contrast with other domains in the mlp run at step 10" in view
     assert "Dots: the layers that top3-mlp adapts." in view
     assert re.search(r'<figure class="map" data-block="attn" hidden="">', view)
     assert "math: S of each MLP layer over training steps. Highest-ranked: layers 4, 3, 5." in browse(

@@ -14,12 +14,14 @@ from rich.console import Console
 from ldc.report import Frames, RunLine, write_report
 from ldc.report.charts import round_steps
 from ldc.report.facts import NOT_IMPROVED, forgetting, recovery_scores, top_layers
+from ldc.report.ledger import claims_of
 from ldc.report.page import render
 from ldc.report.palette import LEVELS, level, ramp
-from ldc.report.summary import answer
+from ldc.report.summary import answer, summary, summary_text
 from ldc.report.tables import norm_summary, validation_table, write_tables
 from ldc.report.terminal import print_summary
 from ldc.tables import EVALUATION, LOSSES, NORMS, RANKING, empty, tidy_frames
+from proof_frames import claims, gate
 from report_frames import BEST, DOMAINS, LAYERS, MODELS, REGIMES, make_frames, make_study, nothing, planned, run_lines
 
 ORIGIN_LAYOUT = ["Domain", "PT", "MLP", "Attn", "Both", "Top-1 MLP", "Top-1 Attn", "Top-3 MLP", "Top-3 Attn"]
@@ -295,3 +297,50 @@ def test_the_ramp_is_even_in_lightness_and_dark_is_its_reverse() -> None:
     assert light == sorted(light, reverse=True)
     assert dark == sorted(dark)
     assert [level(v, 0.0, 1.0) for v in (-1.0, 0.0, 1.0, 2.0)] == [0, 0, LEVELS - 1, LEVELS - 1]
+
+
+def test_the_terminal_says_what_was_found_then_the_scores_with_the_gate_then_the_primary_tests() -> None:
+    study = make_study(models=("alpha",))
+    file = io.StringIO()
+    print_summary(
+        Console(width=80, file=file),
+        Path("out"),
+        study,
+        tidy_frames(make_frames(study)),
+        run_lines(study),
+        ledger=claims_of(claims()),
+        gate=gate(),
+    )
+    text = file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    parts = ["The MLP contributes more of the gain than", "top 4, 3, 5", "gain (95 %)"]
+    parts += [
+        "+0.0210 [+0.0120, +0.0300]",
+        "  supported    The MLP contributes",
+        "  undecided    The top-3 layers do better",
+    ]
+    parts += ["3 secondary sentences: 1 supported, 1 contradicted, 1 undecided; see the page", "report.html"]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    assert "MLP blocks move more than attention" not in text
+
+
+def test_the_summary_begins_with_what_was_found_and_has_primary_tests_first() -> None:
+    study = make_study(models=("alpha",))
+    frames = tidy_frames(make_frames(study))
+    content = json.loads(summary_text(summary(study, frames, [], {}, (), claims_of(claims()), gate=gate())))
+    keys = list(content)
+    assert keys.index("found") < keys.index("models") < keys.index("gate") < keys.index("claims")
+    assert content["found"]["alpha"].startswith("The MLP contributes more of the gain than attention")
+    assert [c["name"] for c in content["claims"]] == ["locus", "top", "mlp-raw", "mlp-size", "specific"]
+    assert content["gate"][2] == {
+        "model": "alpha",
+        "domain": "medical",
+        "gain": -0.001,
+        "low": -0.004,
+        "high": 0.002,
+        "p": 0.4,
+        "documents": 24,
+        "seeds": 5,
+        "gains": False,
+    }

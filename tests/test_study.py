@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from ldc.analysis.arms import independent, shuffled, whole
 from ldc.errors import EnvironmentFault, ExitCode, StudyError
 from ldc.study.example import demo_study, example_text, write_example
 from ldc.study.reading import read_study, resolved_yaml, study_from_dict, study_from_text
@@ -211,12 +213,19 @@ def test_the_example_tells_the_defaults_truly(section: str) -> None:
             assert getattr(shown, name) == field.default, name
 
 
-def test_the_embedded_study_is_the_origins_on_two_models_and_six_domains() -> None:
+def test_the_embedded_study_has_the_seeds_and_the_runs_that_decide() -> None:
+    """A verdict needs three validating seeds; the locus needs both halves; the maps need those of shuffled text."""
     study = demo_study().study
-    assert set(study.models) == {"tiny-llama", "tiny-gemma"}
     assert set(study.domains) == {"cpp", "python", "math", "science", "finance", "medical"}
-    assert tuple(study.regimes) == ORIGIN_REGIMES
     assert {m.source for m in study.models.values()} | {d.source for d in study.domains.values()} == {"embedded"}
+    assert tuple(study.regimes) == ("attn", "mlp", "all", "all-shuffled", "top3-mlp", "first3-mlp")
+    assert len(study.validation_seeds) >= 3
+    assert independent(study)
+    assert {whole(study, block) for block in ("attn", "mlp", "all")} == {"attn", "mlp", "all"}
+    assert shuffled(study) == "all-shuffled"
+    text = resources.files("ldc.study").joinpath("demo.yaml").read_text(encoding="utf-8")
+    other = read(text.replace("# tiny-gemma", "tiny-gemma"))
+    assert set(other.models) == {"tiny-llama", "tiny-gemma"}
 
 
 def test_the_example_is_not_written_over_a_file(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ldc.analysis.statistics import bits_per_byte_cells, crossed, paired_bootstr
 from ldc.study.schema import Study
 
 COLUMNS = ("model", "domain", "gain", "low", "high", "p", "documents", "seeds", "gains")
+REGIME_COLUMNS = ("model", "domain", "regime", "gain", "low", "high", "documents", "seeds")
 LEAST_SEEDS = 3
 """Fewer seeds give no verdict."""
 
@@ -31,6 +32,24 @@ def gate(scores: Scored, study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def regime_gains(scores: Scored, study: Study) -> pd.DataFrame:
+    """What every regime of the validation table gains over the bare model on each text: `REGIME_COLUMNS`.
+
+    Bits per byte, on the validation seeds; a family of runs counts as the mean of its members. Intervals as in `gate`;
+    they are not corrected for their number, and give no verdict.
+    """
+    regimes = [n for n, r in study.regimes.items() if not (r.solo or r.grafted or r.text == "shuffled")]
+    rows = []
+    for model in study.models:
+        for text, of in scores[model].items():
+            for regime in regimes:
+                numbers = _gain(of, regime)
+                if numbers is not None:
+                    gain, low, high, _, documents, seeds, _ = numbers
+                    rows.append((model, text, regime, gain, low, high, documents, seeds))
+    return pd.DataFrame(rows, columns=list(REGIME_COLUMNS))
+
+
 def gaining(found: pd.DataFrame, model: str, texts: Sequence[str]) -> list[str]:
     """The texts of a model without those on which the full run does not gain; a text that was not run is kept."""
     closed = set(found.loc[(found["model"] == model) & ~found["gains"].astype(bool), "domain"])
@@ -38,10 +57,12 @@ def gaining(found: pd.DataFrame, model: str, texts: Sequence[str]) -> list[str]:
 
 
 def _gain(of: Scores, regime: str) -> tuple[object, ...] | None:
-    if regime not in of.seeds or "pt" not in of.seeds or len(of.bytes_D) < 2:
+    """Gain, interval, p, documents, seeds and whether the interval lies above 0; None without runs or documents."""
+    members = of.members(regime)
+    seeds = sorted(frozenset.intersection(*(of.seeds[m] for m in members))) if members else []
+    if not seeds or "pt" not in of.seeds or len(of.bytes_D) < 2:
         return None
-    seeds = sorted(of.seeds[regime])
-    tuned_SD = of.cube([regime], seeds)[0]
+    tuned_SD = of.cube(members, seeds).mean(axis=0)
     bare_SD = np.broadcast_to(of.cube(["pt"], sorted(of.seeds["pt"])[:1])[0], tuned_SD.shape)
     found = crossed([bits_per_byte_cells(tuned_SD, bare_SD, of.bytes_D)])
     low, high = found.low, found.high

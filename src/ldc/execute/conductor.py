@@ -57,7 +57,7 @@ class Outcome:
     shared: int = 0
 
     def show(self, console: Console) -> None:
-        """Print the map, the validation table, the ledger and the paths."""
+        """Print what was found, the maps, the validation tables, the primary tests and the paths."""
         from ldc.report.evidence import evidence
         from ldc.report.proxy_views import plain_records
         from ldc.report.terminal import print_summary
@@ -75,6 +75,7 @@ class Outcome:
             synthetic=state.synthetic(),
             ledger=found.ledger,
             proxy=plain_records(found.proxy["proxy_summary"]),
+            gate=found.gate,
         )
 
 

@@ -77,12 +77,13 @@ def write_report(
     proxy_figure.write_proxy_figures(out, study, found.proxy["proxy"], synthetic)
     proof = read_proof(out)
     shared = overlap_rows(proof.overlap, study.domains)
-    content = summary.summary(study, tidied, runs, versions, synthetic, found.ledger, shared, known)
+    content = summary.summary(study, tidied, runs, versions, synthetic, found.ledger, shared, known, found.gate)
     if proxy := proxy_views.proxy_summary(study, found.proxy):
         content["proxy"] = proxy
-    if power := power_lines(out, study):
+    power = power_lines(out, study)
+    if power:
         content["power"] = power
     write_text(out / "summary.json", summary.summary_text(content))
     path = out / "report.html"
-    write_text(path, page.render(study, tidied, runs, versions, synthetic, proof, known))
+    write_text(path, page.render(study, tidied, runs, versions, synthetic, proof, known, power))
     return path

@@ -13,7 +13,7 @@ from ldc.analysis.claims import Found, claims
 from ldc.analysis.contrasts import contrasts, scored
 from ldc.analysis.decomposition import decomposition
 from ldc.analysis.findings import Claim
-from ldc.analysis.gate import gaining, gate
+from ldc.analysis.gate import gaining, gate, regime_gains
 from ldc.analysis.lora_and_full import proxy_tables
 from ldc.analysis.maps import map_similarity, stability
 from ldc.analysis.necessity import layers_of, necessity, necessity_means
@@ -35,6 +35,7 @@ class Evidence:
     """One frame for each table of the same name below `tables/`, and the ledger; any may be empty."""
 
     gate: pd.DataFrame = field(default_factory=pd.DataFrame)
+    regime_gains: pd.DataFrame = field(default_factory=pd.DataFrame)
     contrasts: pd.DataFrame = field(default_factory=pd.DataFrame)
     stability: pd.DataFrame = field(default_factory=pd.DataFrame)
     excess: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -87,6 +88,7 @@ def evidence(
     measured = Measured(frames.norms, frames.importance, frames.sizes)
     return Evidence(
         gate=gained,
+        regime_gains=regime_gains(scores, study),
         contrasts=contrasts(scores, study),
         stability=stability(frames.norms, study),
         excess=excess(frames.norms, frames.sizes, study),

@@ -11,6 +11,7 @@ import pandas as pd
 from ldc.analysis.maps import block_sums
 from ldc.analysis.nulls import size_nulls
 from ldc.study.regimes import family_of
+from ldc.study.schema import Study
 
 Block = Literal["attn", "mlp"]
 BLOCKS: tuple[Block, Block] = ("attn", "mlp")
@@ -41,6 +42,12 @@ def listed(words: Iterable[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     items = list(words)
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
+
+
+def runs_on(study: Study, regime: str, domain: str) -> bool:
+    """Whether the study asks for this regime on this domain; true for PT and for regimes that it does not have."""
+    wanted = study.regimes[regime].domains if regime in study.regimes else None
+    return wanted is None or bool({domain, study.domains[domain].domain} & set(wanted))
 
 
 def layer_map(norms: pd.DataFrame, model: str, regime: str, block: str, domains: Iterable[str]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The effect of one layer: its adapters kept alone or left out of the ranked run, and the layer trained alone."""
+"""What one layer is worth: tuned alone, its adapters kept alone from the ranked run, or taken out of that run."""
 
 from __future__ import annotations
 
@@ -47,6 +47,45 @@ def worth(study: Study, frames: Frames, model: str) -> pd.DataFrame:
     table = pd.DataFrame(found, columns=["domain", "block", "way", "layer", "value"])
     grouped = table.groupby(["domain", "block", "way", "layer"], as_index=False)["value"]
     return grouped.agg(mean="mean", low="min", high="max")
+
+
+MEANS: Mapping[str, tuple[str, str]] = {
+    "solo": ("alone", "tuned alone: gain over PT"),
+    "keep": ("kept", "kept alone from the full run: gain over PT"),
+    "knock": ("removed", "taken out of the full run: loss"),
+}
+"""For each line style the column of `necessity_means` and the label of the line."""
+
+
+def means(table: pd.DataFrame, model: str) -> dict[str, Any] | None:
+    """Sufficiency against necessity: a chart for each half, mean over texts, with 95 % bands; None without rows.
+
+    Args:
+        table: `analysis.necessity.necessity_means`.
+        model: whose rows.
+    """
+    own = table[table["model"] == model]
+    known = {way: column for way, (column, _) in MEANS.items() if own[column].notna().any()}
+    if own.empty or not known:
+        return None
+    columns = [f"{column}{end}" for column in known.values() for end in ("", "_low", "_high")]
+    values = own[columns].astype(float)
+    reach = (float(values.min().min()), float(values.max().max()))
+    labels = {way: MEANS[way][1] for way in known}
+    drawn = []
+    for block in facts.BLOCKS:
+        rows = own[own["block"] == block]
+        lines: dict[str, pd.DataFrame] = {}
+        for way, column in known.items():
+            line = rows[rows[column].notna()]
+            ends = {name: line[f"{column}_{name}"].astype(float) for name in ("low", "high")}
+            if len(line):
+                lines[way] = line[["layer"]].assign(
+                    mean=line[column].astype(float), **{k: v.fillna(line[column]) for k, v in ends.items()}
+                )
+        if lines:
+            drawn.append(plots.profile(facts.BLOCK_WORDS[block], block, lines, labels, reach))
+    return {"charts": drawn, "lines": labels, "texts": int(own["texts"].min()), "seeds": int(own["seeds"].min())}
 
 
 def charts(study: Study, frames: Frames, model: str, synthetic: frozenset[str]) -> list[plots.Profile]:

@@ -19,7 +19,12 @@ MEASURES: Mapping[str, tuple[str, str]] = {
 
 
 EVIDENCE: Mapping[str, str] = {
-    "claims": "the claims: sentence, effect, interval (null with one seed), n, seeds, p, Holm's p, verdict and reason",
+    "claims": "the claims: family (primary or secondary), question, sentence, null, effect, interval (null with one "
+    "seed), texts that the mean is over, seeds, p, Holm's p over the family, verdict and reason",
+    "gate": "gain of the ranked regime over PT on each text, in bits per byte; low, high: over seeds and documents "
+    "(over documents alone with fewer than three seeds); gains: the interval lies above 0",
+    "regime_gains": "the same of every regime in the validation table, on the validation seeds; a family counts as the "
+    "mean of its members; the intervals are not corrected for their number",
     "contrasts": "differences between two regimes in bits per byte, on the validation seeds; positive: left is better; "
     "low, high: over seeds and documents (null with one seed); document_low, document_high: over documents alone; "
     "rank_p: one-sided, from the rank among random draws; p: against the mean of the draws",

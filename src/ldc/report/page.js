@@ -315,7 +315,8 @@
     };
     for (const figure of $$(".map", element)) article.figures[figure.dataset.block] = figure;
     Object.values(article.figures).forEach((figure) => walk(article, figure));
-    form.hidden = false;
+    form.hidden = form.parentElement.hidden = false;
+    form.parentElement.open = location.hash.startsWith("#view");
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("input", (event) => {
       const { name, value } = event.target;

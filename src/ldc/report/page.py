@@ -10,7 +10,7 @@ import base64
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,25 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ldc.analysis.findings import Claim
 from ldc.analysis.measure_names import score_name
 from ldc.plan.runs import RunLine
-from ldc.report import charts, facts, grafts, maps, palette, plots, proof_views, proxy_views, subspace_views, summary
+from ldc.report import (
+    charts,
+    facts,
+    grafts,
+    headline,
+    maps,
+    palette,
+    plots,
+    proof_views,
+    proxy_views,
+    subspace_views,
+    summary,
+)
 from ldc.report.figures import component_means
 from ldc.report.island import island_text, model_data
+from ldc.report.ledger import claims_of, ledger
 from ldc.report.markdown import MEASURES, MISSING, seeds_phrase
 from ldc.report.proof import Proof
 from ldc.report.tables import ORIGIN_COLUMNS, norm_summary, planned_regimes, regime_order, validation_table
@@ -113,9 +127,9 @@ def _validation(
         best = (min(known) if _BETTER[measure] == "lower" else max(known)) if known else None
         cells = [
             {
-                "text": f"{v:.{digits}f}" if not math.isnan(v) else MISSING if pd.isna(known) else "n/a",
+                "text": f"{v:.{digits}f}" if not math.isnan(v) else _lacking(study, domain, regime, known),
                 "best": v == best,
-                "absent": math.isnan(v),
+                "absent": math.isnan(v) and facts.runs_on(study, regime, domain),
                 "spread": spreads.get((domain, regime), ""),
                 "gain": "",
             }
@@ -126,13 +140,21 @@ def _validation(
     return {"title": title, "unit": unit, "columns": list(table.columns[1:]), "rows": rows, "measure": measure}
 
 
+def _lacking(study: Study, domain: str, regime: str, scored: float) -> str:
+    """What a cell without a value says."""
+    if not facts.runs_on(study, regime, domain):
+        return "–"
+    return MISSING if pd.isna(scored) else "n/a"
+
+
 def _tables(
     study: Study, frames: Frames, model: str, synthetic: frozenset[str], proof: Proof
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """The three validation tables, and the table of controls (None without controls)."""
     evaluation = facts.by_family(frames.evaluation)
     shown, controls = _columns(study, evaluation)
-    trainable = facts.trainable(evaluation, model)
+    trainable, gains = facts.trainable(evaluation, model), proof.regime_gains
+    gains = gains[(gains["model"] == model) & (gains["regime"] != study.selection.regime)]
     tables = [_validation(study, evaluation, model, m, shown, synthetic) for m in MEASURES]
     control = _validation(study, evaluation, model, "bits_per_byte", controls, synthetic) if controls else None
     for row in control["rows"] if control else ():
@@ -140,8 +162,39 @@ def _tables(
             cell["best"] = False
     for table, regimes in ((tables[0], shown), (control, controls)):
         if table is not None:
+            _add_gains(table, gains, regimes)
             table["trainable"] = [_count(trainable[r]) if r in trainable else MISSING for r in regimes]
+    if study.selection.regime in shown:
+        _add_gate(tables[0], proof.gate[proof.gate["model"] == model], shown.index(study.selection.regime) + 1)
     return tables, control
+
+
+def _add_gains(table: dict[str, Any], gains: pd.DataFrame, regimes: list[str]) -> None:
+    """Put each regime's gain over PT, with its interval, below its score, in place of the range over seeds."""
+    known = {(str(row["domain"]), str(row["regime"])): row for row in gains.to_dict("records")}
+    for row in table["rows"]:
+        for regime, cell in zip(regimes, row["cells"]):
+            of = known.get((row["domain"], regime))
+            if of is not None:
+                cell["spread"] = proof_views.signed(float(of["gain"]), 4)
+                cell["gain"] = proof_views.between(of["low"], of["high"], digits=4)
+
+
+def _add_gate(table: dict[str, Any], gate: pd.DataFrame, place: int) -> None:
+    """Put the gain of the full run over PT, with its interval, after the column of the full run."""
+    if gate.empty:
+        return
+    by_domain = {str(row["domain"]): row for row in gate.to_dict("records")}
+    table["columns"].insert(place, f"Gain of {table['columns'][place - 1]}")
+    table["trainable"].insert(place, "")
+    for row in table["rows"]:
+        of = by_domain.get(row["domain"])
+        cell: dict[str, Any] = {"text": MISSING if of is None else proof_views.signed(float(of["gain"]), 4)}
+        cell |= {"best": False, "absent": of is None or not of["gains"], "spread": "", "gain": ""}
+        if of is not None:
+            cell["gain"] = proof_views.between(of["low"], of["high"], digits=4)
+            cell["spread"] = "" if of["gains"] else "no clear gain"
+        row["cells"].insert(place, cell)
 
 
 def _norm_rows(study: Study, frames: Frames, model: str, synthetic: frozenset[str]) -> list[dict[str, Any]]:
@@ -229,6 +282,7 @@ def _model(
     model: str,
     synthetic: frozenset[str],
     proof: Proof,
+    claims: list[Claim],
     data: dict[str, Any] | None,
 ) -> dict[str, Any]:
     tables, controls = _tables(study, frames, model, synthetic, proof)
@@ -236,6 +290,8 @@ def _model(
         "name": model,
         "source": study.models[model].source,
         "answer": summary.answer(study, frames, model),
+        "where": summary.where(study, frames, model),
+        "ledger": ledger(claims, model),
         "size_note": summary.size_note(proof.claims, frames.sizes, model),
         "map": _heat_map(study, frames, model, synthetic),
         "choices": _choices(data),
@@ -247,6 +303,7 @@ def _model(
         "subspaces": subspace_views.subspaces(proof.subspaces, model),
         "proxy": proxy_views.page_view(proof.proxy_summary, model, study.selection.regime),
         "predictors": proof_views.predictors(proof.predictors, model),
+        "necessity": grafts.means(proof.necessity_means, model),
         "grafts": grafts.charts(study, frames, model, synthetic),
         "norm_rows": _norm_rows(study, frames, model, synthetic),
         "charts": _charts(study, frames, model, synthetic),
@@ -276,12 +333,15 @@ def render(
     synthetic: frozenset[str] = frozenset(),
     proof: Proof | None = None,
     calibration: Mapping[str, Any] | None = None,
+    power: Sequence[str] = (),
 ) -> str:
     """The page as HTML. The same input gives the same bytes; parts without numbers are left out.
 
-    With `calibration` (from `truth_summary.sections`) it is the page of known truths, without maps and scores.
+    With `calibration` (from `truth_summary.sections`) it is the page of known truths, without maps and scores. `power`
+    has the sentences of a study's own calibrations (`power.power_lines`).
     """
     proof = proof or Proof()
+    claims = claims_of(proof.claims)
     lines = sorted(runs, key=lambda r: (r.model, r.domain, r.regime, r.seed))
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -300,11 +360,12 @@ def render(
         over=palette.over,
         signed={"light": palette.signed_ramp(), "dark": palette.signed_ramp(dark=True)},
         levels=palette.LEVELS,
-        ledger=proof_views.ledger(proof.claims, study.models),
+        headlines=headline.headlines(claims, proof.gate, study.models, study.selection.regime),
+        power=power,
         planted=proof_views.planted(proof, proof_views.synthetic_texts(study, synthetic)),
         calibration=[_known(m, section) for m, section in (calibration or {}).items()],
         overlap=proof_views.overlap(proof.overlap, study.domains),
-        models=[_model(study, frames, lines, m, synthetic, proof, data[m]) for m in shown],
+        models=[_model(study, frames, lines, m, synthetic, proof, claims, data[m]) for m in shown],
         counts=Counter(line.status for line in lines),
         planned=len(lines),
         undone=sorted((line for line in lines if line.status != "done"), key=lambda r: r.status),

@@ -16,10 +16,19 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 COLUMNS = {
-    "claims": _names("name model sentence contrast effect unit low high level texts seeds p p_adjusted verdict why family question null"),
+    "claims": _names(
+        "name family question model sentence contrast null effect unit low high level texts seeds p p_adjusted verdict "
+        "why"
+    ),
+    "gate": _names("model domain gain low high p documents seeds gains"),
+    "regime_gains": _names("model domain regime gain low high documents seeds"),
     "contrasts": _names("model domain contrast left right effect low high level documents seeds p p_adjusted unit"),
     "soloist": _names("model domain block layer score gain low high seeds"),
     "soloist_summary": _names("model domain block tau tau_low tau_high regret rank_of_top1 layers seeds"),
+    "necessity_means": _names(
+        "model block layer alone alone_low alone_high kept kept_low kept_high removed removed_low removed_high texts "
+        "seeds"
+    ),
     "predictors": _names("model block measure tau tau_low tau_high p p_adjusted regret mean_rank domains layers seeds"),
     "planted": _names("model kind layer block strength seed metric rank hit"),
     "subspaces": _names(
@@ -34,6 +43,7 @@ COLUMNS = {
 }
 """The columns that the page needs of each table; other columns are ignored."""
 VERDICTS = ("supported", "contradicted", "undecided")
+FAMILIES = ("primary", "secondary")
 
 
 def _none(name: str) -> pd.DataFrame:
@@ -45,9 +55,12 @@ class Proof:
     """The tables of `COLUMNS`; a missing table is empty, and its part of the page is left out."""
 
     claims: pd.DataFrame = field(default_factory=lambda: _none("claims"))
+    gate: pd.DataFrame = field(default_factory=lambda: _none("gate"))
+    regime_gains: pd.DataFrame = field(default_factory=lambda: _none("regime_gains"))
     contrasts: pd.DataFrame = field(default_factory=lambda: _none("contrasts"))
     soloist: pd.DataFrame = field(default_factory=lambda: _none("soloist"))
     soloist_summary: pd.DataFrame = field(default_factory=lambda: _none("soloist_summary"))
+    necessity_means: pd.DataFrame = field(default_factory=lambda: _none("necessity_means"))
     predictors: pd.DataFrame = field(default_factory=lambda: _none("predictors"))
     planted: pd.DataFrame = field(default_factory=lambda: _none("planted"))
     subspaces: pd.DataFrame = field(default_factory=lambda: _none("subspaces"))
@@ -63,19 +76,20 @@ def read_proof(out: Path) -> Proof:
     whether the calibration's domain is synthetic text, if its summary says so.
 
     Raises:
-        StoreError: a table cannot be read, lacks columns, or holds an unknown verdict.
+        StoreError: a table cannot be read, lacks columns, or holds an unknown verdict or family.
     """
     tables = {f.name: _table(out / "tables", f.name) for f in fields(Proof)}
     folders = sorted(p for p in (out / "calibration").glob("*/tables") if p.is_dir())
     apart = [_of_calibration(f.parent) for f in folders]
     parts = [t for t in (tables["planted"], *apart) if not t.empty]
     tables["planted"] = pd.concat(parts, ignore_index=True) if parts else _none("planted")
-    unknown = sorted(set(map(str, tables["claims"]["verdict"])) - set(VERDICTS))
-    if unknown:
-        raise StoreError(
-            f"{out / 'tables' / 'claims'}: `{unknown[0]}` is not a verdict (known: {', '.join(VERDICTS)}); "
-            f"delete the table and run: ldc report {out}"
-        )
+    for column, known in (("verdict", VERDICTS), ("family", FAMILIES)):
+        unknown = sorted(set(map(str, tables["claims"][column])) - set(known))
+        if unknown:
+            raise StoreError(
+                f"{out / 'tables' / 'claims'}: `{unknown[0]}` is not a {column} (known: {', '.join(known)}); "
+                f"delete the table and run: ldc report {out}"
+            )
     return Proof(**tables)
 
 
@@ -102,5 +116,7 @@ def _table(folder: Path, name: str) -> pd.DataFrame:
         raise StoreError(f"{path}: cannot be read ({error}); delete it, and build the tables again") from error
     absent = [c for c in COLUMNS[name] if c not in table.columns]
     if absent:
-        raise StoreError(f"{path}: lacks the columns {', '.join(absent)}; delete it, and build the tables again")
+        raise StoreError(
+            f"{path}: lacks the columns {', '.join(absent)}; an older version wrote it; run: ldc report {folder.parent}"
+        )
     return table

@@ -1,4 +1,4 @@
-"""The page's view of the evidence: claims, contrasts, every layer alone, known truths. Frames in, records out."""
+"""The page's view of the evidence: contrasts, every layer alone, known truths. Frames in, records out."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from ldc.analysis.findings import ONE_SEED
 from ldc.analysis.predictors import MEASURES
 from ldc.analysis.recovery import independent_cases
 from ldc.analysis.statistics import wilson
 from ldc.analysis.truth_metrics import OVER, needs_original
 from ldc.domains.embedded import SYNTHETIC_DOMAINS
 from ldc.report import facts, plots
-from ldc.report.proof import VERDICTS, Proof
+from ldc.report.proof import Proof
 from ldc.report.truth_words import label, title_of
 from ldc.study.schema import Study
 
@@ -42,7 +41,7 @@ def signed(value: float, digits: int = 3) -> str:
     return text[1:] if float(f"{value:.{digits}f}") == 0 else text
 
 
-def _between(low: object, high: object, level: object = None, digits: int = 3) -> str:
+def between(low: object, high: object, level: object = None, digits: int = 3) -> str:
     """`low to high (95 %)`; empty where there is no interval."""
     if _absent(low) or _absent(high):
         return ""
@@ -56,44 +55,6 @@ def p_text(value: object) -> str:
         return ""
     p = float(value)  # type: ignore[arg-type]
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-
-
-def _claim(row: Any) -> dict[str, str]:
-    unit = "" if _absent(row.unit) else str(row.unit)
-    digits = 4 if unit == "bits per byte" else 3
-    return {
-        "sentence": str(row.sentence),
-        "verdict": str(row.verdict),
-        "why": "" if _absent(row.why) else str(row.why),
-        "contrast": "" if _absent(row.contrast) else str(row.contrast),
-        "effect": "" if _absent(row.effect) else f"{signed(float(row.effect), digits)} {unit}".strip(),
-        "interval": _between(row.low, row.high, row.level, digits),
-        "n": "" if _absent(row.texts) else f"{int(row.texts)}",
-        "seeds": "" if _absent(row.seeds) else f"{int(row.seeds)}",
-        "p": p_text(row.p if _absent(row.p_adjusted) else row.p_adjusted),
-    }
-
-
-def ledger(claims: pd.DataFrame, models: Iterable[str]) -> list[dict[str, Any]]:
-    """Each model's claims in the order of the table, with their numbers; a model without claims is left out.
-
-    `rows` are the tested claims, `without` those without runs, which the page folds. With one seed `one_seed` is true,
-    and the reason "one seed: no interval" is left out of the rows, because the page says it once above the table.
-    """
-    found = []
-    for model in models:
-        own = claims[claims["model"] == model]
-        bare = own["effect"].isna() & ~(own["seeds"] > 0) & (own["verdict"] == "undecided")
-        rows = [_claim(row) for row in own[~bare].itertuples()]
-        without = [_claim(row) for row in own[bare].itertuples()]
-        counts = {v: sum(row["verdict"] == v for row in rows) for v in VERDICTS} | {"not tested": len(without)}
-        said = ", ".join(f"{n} {v}" for v, n in counts.items() if n)
-        one_seed = any(row["why"].startswith(ONE_SEED) for row in rows)
-        for row in rows:
-            row["why"] = row["why"].removeprefix(ONE_SEED).removeprefix("; ")
-        if rows or without:
-            found.append({"model": model, "rows": rows, "without": without, "said": said, "one_seed": one_seed})
-    return found
 
 
 def contrasts(table: pd.DataFrame, model: str, domains: Iterable[str]) -> dict[str, Any] | None:
@@ -115,7 +76,7 @@ def contrasts(table: pd.DataFrame, model: str, domains: Iterable[str]) -> dict[s
                 "domain": str(r.domain),
                 "arms": f"{r.left} vs {r.right}",
                 "effect": signed(float(r.effect), 4) if not _absent(r.effect) else "",
-                "interval": _between(r.low, r.high, digits=4) or "no interval",
+                "interval": between(r.low, r.high, digits=4) or "no interval",
                 "apart": apart,
                 "p": p_text(r.p_adjusted),
                 "documents": "" if _absent(r.documents) else f"{int(r.documents)}",
@@ -147,7 +108,7 @@ def soloist(proof: Proof, model: str, domains: Iterable[str], synthetic: Iterabl
             "domain": d,
             "block": facts.BLOCK_WORDS.get(str(r.block), str(r.block)),
             "tau": "" if _absent(r.tau) else signed(float(r.tau), 2),
-            "interval": _between(r.tau_low, r.tau_high, digits=2) or "no interval",
+            "interval": between(r.tau_low, r.tau_high, digits=2) or "no interval",
             "regret": "" if _absent(r.regret) else f"{float(r.regret):.4f}",
             "place": "" if _absent(r.rank_of_top1) else f"{int(r.rank_of_top1)} of {int(r.layers)}",
             "seeds": "" if _absent(r.seeds) else f"{int(r.seeds)}",
@@ -179,7 +140,7 @@ def _predictor(row: Any) -> dict[str, str]:
     return {
         "measure": MEASURES.get(str(row.measure), str(row.measure)),
         "tau": "" if _absent(row.tau) else signed(float(row.tau), 2),
-        "interval": _between(row.tau_low, row.tau_high, digits=2) or "no interval",
+        "interval": between(row.tau_low, row.tau_high, digits=2) or "no interval",
         "p": p_text(row.p_adjusted),
         "regret": "" if _absent(row.regret) else f"{float(row.regret):.4f}",
         "place": "" if _absent(row.mean_rank) else f"{float(row.mean_rank):.1f}",

@@ -12,8 +12,10 @@ from typing import Any
 import pandas as pd
 
 from ldc.analysis.findings import Claim
+from ldc.analysis.gate import COLUMNS as GATE
 from ldc.plan.runs import RunLine
 from ldc.report import facts
+from ldc.report.headline import headlines
 from ldc.report.tables import planned_regimes
 from ldc.study.schema import Study
 from ldc.tables import Frames
@@ -32,6 +34,12 @@ def _plain(value: float) -> float | None:
 
 def _record(claim: Claim) -> dict[str, Any]:
     return {key: _plain(value) if isinstance(value, float) else value for key, value in asdict(claim).items()}
+
+
+def _plain_row(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row of a table with plain numbers."""
+    kinds: dict[str, Any] = {"documents": int, "seeds": int, "gains": bool, "model": str, "domain": str}
+    return {str(key): kinds[key](value) if key in kinds else _plain(float(value)) for key, value in row.items()}
 
 
 def _depth(study: Study) -> int:
@@ -78,12 +86,16 @@ def summary(
     ledger: Iterable[Claim] = (),
     overlap: Iterable[dict[str, Any]] = (),
     calibration: Mapping[str, Any] | None = None,
+    gate: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """What `summary.json` holds; see `SCHEMA_VERSION`.
 
     `overlap` comes from `proof_views.overlap`, `calibration` from `truth_summary.sections`. A calibration has no
-    `models`; any other study has no `calibration`.
+    `models`; any other study has no `calibration`. `found` says in one text what each model showed, from the
+    primary tests and from `gate` (`analysis.gate.gate`).
     """
+    claims = sorted(ledger, key=lambda c: (c.family != "primary", c.verdict == "undecided"))
+    gained = pd.DataFrame(columns=list(GATE)) if gate is None else gate
     lines = sorted(runs, key=lambda r: (r.model, r.domain, r.regime, r.seed))
     states = Counter(line.status for line in lines)
     return {
@@ -97,8 +109,10 @@ def summary(
             "runs": {"planned": len(lines), **{s: states.get(s, 0) for s in ("done", "failed", "missing")}},
         },
         "synthetic_domains": sorted(d for d in study.domains if d in set(synthetic)),
+        "found": headlines(claims, gained, study.models, study.selection.regime),
         "models": {} if calibration else {m: _model_summary(study, frames, m) for m in study.models},
-        "claims": [_record(claim) for claim in ledger],
+        "gate": [_plain_row(row) for row in gained.to_dict("records")],
+        "claims": [_record(claim) for claim in claims],
         "overlap": list(overlap),
         "missing_runs": [vars(line) for line in lines if line.status != "done"],
         "versions": versions,
@@ -106,8 +120,8 @@ def summary(
 
 
 def summary_text(content: dict[str, Any]) -> str:
-    """The summary as JSON with sorted keys."""
-    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    """The summary as JSON, in the order of the page: what was found, the scores, the ledger, then the rest."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _where(frames: Frames, model: str, block: str, domains: list[str]) -> str:
@@ -157,8 +171,8 @@ def _compared(study: Study, frames: Frames, model: str) -> str:
     return f"{change} Alone, {arms}."
 
 
-def answer(study: Study, frames: Frames, model: str) -> str:
-    """One model's answer in plain sentences; a sentence says so if no run is done."""
+def where(study: Study, frames: Frames, model: str) -> str:
+    """In which layers the update is largest; empty if no ranked run is done."""
     domains = list(study.domains)
     scale = {
         "relative": ", relative to its weights,",
@@ -166,14 +180,16 @@ def answer(study: Study, frames: Frames, model: str) -> str:
         "contrast": ", against its reference,",
     }.get(study.selection.score, "")
     sentences = []
-    where = {block: _where(frames, model, block, domains) for block in ("mlp", "attn")}
-    if where["mlp"]:
-        sentences.append(f"The update of the MLP{scale} is largest in {where['mlp']}.")
-    if where["attn"]:
-        sentences.append(f"The update of attention{scale} is largest in {where['attn']}.")
-    if compared := _compared(study, frames, model):
-        sentences.append(compared)
-    return " ".join(sentences) or "No ranked run is done yet, so there is nothing to say."
+    for block, name in (("mlp", "the MLP"), ("attn", "attention")):
+        if layers := _where(frames, model, block, domains):
+            sentences.append(f"The update of {name}{scale} is largest in {layers}.")
+    return " ".join(sentences)
+
+
+def answer(study: Study, frames: Frames, model: str) -> str:
+    """What a study without primary tests says of a model; a sentence says so if no run is done."""
+    sentences = f"{where(study, frames, model)} {_compared(study, frames, model)}".strip()
+    return sentences or "No ranked run is done yet, so there is nothing to say."
 
 
 def size_note(claims: pd.DataFrame, sizes: pd.DataFrame, model: str) -> str:

@@ -1,10 +1,11 @@
-"""The findings on a terminal: heat strips, the validation table, where the files are."""
+"""The findings on a terminal: what was found, heat strips, the validation table, the primary tests, the files."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ldc.analysis.findings import ONE_SEED, Claim
+from ldc.analysis.gate import COLUMNS as GATE
 from ldc.plan.runs import RunLine
 from ldc.report import facts
+from ldc.report.headline import headlines
+from ldc.report.ledger import families, said
 from ldc.report.markdown import MISSING, seeds_phrase
 from ldc.report.power import power_lines
+from ldc.report.proof_views import signed
 from ldc.report.proxy_views import agreement_tables
 from ldc.report.tables import planned_regimes, validation_table
 from ldc.study.schema import Study
@@ -29,6 +34,7 @@ SHADES = "▁▂▃▄▅▆▇█"
 PLAIN_SHADES = ".:-=+*%@"
 _COLOURS = ("#5b7aa5", "#4f86a8", "#4491a8", "#4b9ca0", "#65a58e", "#8aaa78", "#b3a95f", "#d9a441")
 _NAME_WIDTH = 12
+_GAIN_WIDTH = 30
 
 
 def _short(name: str, width: int = _NAME_WIDTH) -> str:
@@ -81,7 +87,13 @@ def _print_map(console: Console, study: Study, frames: Frames, model: str, synth
     console.print(Text(f"  S_block over layers, {regime} run{joined}: {scale}", style="dim"), no_wrap=True)
 
 
-def _validation(console: Console, table: pd.DataFrame, columns: list[str], synthetic: Iterable[str]) -> Table:
+_GAIN = "gain (95 %)"
+
+
+def _validation(
+    console: Console, table: pd.DataFrame, columns: list[str], lacking: Lacking, gains: Mapping[str, Text]
+) -> Table:
+    """Bits per byte of some columns; `gains` has the further column of what the full run gains, by domain."""
     shown = Table(
         box=box.ASCII if console.options.ascii_only else box.SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False
     )
@@ -91,28 +103,67 @@ def _validation(console: Console, table: pd.DataFrame, columns: list[str], synth
         cut = f"{head}-\n{tail}" if len(head) < 7 else f"{head}\n-{tail}"
         name = column if len(column) <= 7 or " " in column or not dash else cut
         shown.add_column(name, justify="right", width=7, overflow="fold")
+    if gains:
+        shown.add_column(_GAIN, justify="right", width=_GAIN_WIDTH, no_wrap=True)
     numbers = table.iloc[:, 1:].to_numpy(dtype=float)
-    for position, domain in enumerate(table["Domain"]):
+    for position, (domain, name) in enumerate(zip(table["Domain"], lacking.names)):
         best = min((v for v in numbers[position] if not math.isnan(v)), default=math.nan)
         cells = []
         for column in columns:
             value = float(table.at[position, column])
-            text = MISSING if math.isnan(value) else f"{value:.3f}"
-            cells.append(Text(text, style="bold" if value == best else "yellow" if math.isnan(value) else ""))
-        shown.add_row(_short(domain + ("*" if domain in synthetic else "")), *cells)
+            text = lacking.told[domain, column] if math.isnan(value) else f"{value:.3f}"
+            cells.append(Text(text, style="bold" if value == best else "yellow" if text == MISSING else ""))
+        shown.add_row(name, *cells, *([gains.get(domain, Text(""))] if gains else []))
     return shown
 
 
-def _print_validation(console: Console, study: Study, frames: Frames, model: str, synthetic: Iterable[str]) -> None:
-    """Print bits per byte, split into as many tables as the width needs."""
+@dataclass(frozen=True)
+class Lacking:
+    """The names of the rows, and what a cell without a value says, by domain and column."""
+
+    names: tuple[str, ...]
+    told: Mapping[tuple[str, str], str]
+
+
+def _gains(gate: pd.DataFrame, model: str) -> dict[str, Text]:
+    """What the full run gains over PT on each text, with its interval; yellow where the interval holds 0."""
+    found = {}
+    for row in gate[gate["model"] == model].to_dict("records"):
+        gain, low, high = (signed(float(row[name]), 4) for name in ("gain", "low", "high"))
+        text = gain if math.isnan(float(row["low"])) else f"{gain} [{low}, {high}]"
+        found[str(row["domain"])] = Text(text.replace("−", "-"), style="" if row["gains"] else "yellow")
+    return found
+
+
+def _print_validation(
+    console: Console, study: Study, frames: Frames, model: str, synthetic: Iterable[str], gate: pd.DataFrame
+) -> None:
+    """Print bits per byte, in as many tables as the width needs, and the gain of the full run with its interval.
+
+    The first table ends with the gain, if it is known.
+    """
     regimes = planned_regimes(study, frames.evaluation)
     table = validation_table(frames.evaluation, model, "bits_per_byte", study.domains, regimes)
     columns = list(table.columns[1:])
+    told = {
+        (domain, column): MISSING if facts.runs_on(study, regime, domain) else "-"
+        for domain in study.domains
+        for regime, column in zip(regimes, columns)
+    }
+    names = tuple(_short(d + ("*" if d in synthetic else "")) for d in study.domains)
     many = max(1, (console.width - _NAME_WIDTH - 3) // 8)
-    heading = f"  bits per byte (lower is better), {seeds_phrase(len(study.seeds))}"
+    gains = _gains(gate, model)
+    first = many
+    if gains:
+        first = max(1, (console.width - _NAME_WIDTH - 4 - _GAIN_WIDTH) // 8)
+        if study.selection.regime in regimes:
+            first = min(first, max(1, regimes.index(study.selection.regime) + 1))
+    over = f"; gain of {study.selection.regime} over PT" if gains else ""
+    heading = f"  bits per byte (lower is better), {seeds_phrase(len(study.seeds))}{over}"
     console.print(Text(heading, style="dim"), no_wrap=True)
-    for start in range(0, len(columns), many):
-        part = _validation(console, table, columns[start : start + many], synthetic)
+    starts = [0, *range(first, len(columns), many)]
+    for start, end in zip(starts, [*starts[1:], len(columns)]):
+        part = _validation(console, table, columns[start:end], Lacking(names, told), gains if start == 0 else {})
         console.print(Padding(part, (0, 0, 1, 2), expand=False))
 
 
@@ -120,26 +171,27 @@ _VERDICTS = {"supported": "green", "contradicted": "red", "undecided": "dim"}
 
 
 def _print_ledger(console: Console, claims: Sequence[Claim]) -> None:
-    """Print each tested claim with its verdict and numbers, then the names of the claims without runs.
+    """Print each primary test with its verdict and numbers, the decided ones first, and counts of the other claims.
 
-    "One seed: no interval" is printed once above the claims, and not for each claim.
+    "One seed: no interval" is printed once above the tests, and not for each.
     """
-    without = [claim.name for claim in claims if math.isnan(claim.effect) and not claim.seeds]
-    known = [claim for claim in claims if claim.name not in without]
-    if any(claim.why.startswith(ONE_SEED) for claim in known):
+    if any(claim.why.startswith(ONE_SEED) for claim in claims):
         console.print(Padding(Text(ONE_SEED, style="dim"), (0, 0, 0, 2)), highlight=False)
-    ledger = Table.grid(padding=(0, 1))
-    ledger.add_column(width=14)
-    ledger.add_column()
-    for claim in known:
-        ledger.add_row(Text(f"  {claim.verdict}", style=_VERDICTS[claim.verdict]), Text(claim.sentence))
-        ledger.add_row("", Text(claim_detail(claim), style="dim"))
-    if known:
-        console.print(ledger)
-    if without:
-        many = f"{len(without)} {'more ' if known else ''}claim{'' if len(without) == 1 else 's'}"
-        lacking = f"{many} not tested ({', '.join(without)}); the page and summary.json say why"
-        console.print(Padding(Text(lacking, style="dim"), (0, 0, 0, 2)), highlight=False)
+    found = families(claims)
+    rows = Table.grid(padding=(0, 1))
+    rows.add_column(width=14)
+    rows.add_column()
+    for claim in [claim for part in found.get("primary", ()) for claim in part]:
+        rows.add_row(Text(f"  {claim.verdict}", style=_VERDICTS[claim.verdict]), Text(claim.sentence))
+        rows.add_row("", Text(claim_detail(claim), style="dim"))
+    if rows.row_count:
+        console.print(rows)
+    if "secondary" in found:
+        others = [claim for part in found["secondary"] for claim in part]
+        many = f"{len(others)} secondary sentence{'' if len(others) == 1 else 's'}"
+        console.print(
+            Padding(Text(f"{many}: {said(others)}; see the page", style="dim"), (0, 0, 0, 2)), highlight=False
+        )
 
 
 def _print_proxy(console: Console, rows: Sequence[Mapping[str, Any]], model: str) -> None:
@@ -186,8 +238,9 @@ def print_summary(
     synthetic: Iterable[str] = (),
     ledger: Sequence[Claim] = (),
     proxy: Sequence[Mapping[str, Any]] = (),
+    gate: pd.DataFrame | None = None,
 ) -> None:
-    """Print the map, the validation table and the ledger of every model, the runs not done, and the files written.
+    """Print for every model what was found, the map, the validation table and the primary tests, then the files.
 
     Args:
         console: where to print; the strips need at least 60 columns.
@@ -198,14 +251,18 @@ def print_summary(
         synthetic: domains of synthetic text; marked with an asterisk.
         ledger: the claims with their verdicts.
         proxy: the rows of `proxy_summary`, as plain records.
+        gate: what the full run gains on each text (`analysis.gate.gate`).
     """
-    lines = list(runs)
+    lines, gained = list(runs), pd.DataFrame(columns=list(GATE)) if gate is None else gate
+    sentences = headlines(ledger, gained, study.models, study.selection.regime)
     for model in study.models:
         console.print()
         console.print(Text(_short(model, console.width), style="bold"), no_wrap=True)
+        if sentence := sentences.get(model):
+            console.print(Padding(Text(sentence), (0, 0, 1, 2)), highlight=False)
         _print_map(console, study, frames, model, synthetic)
         console.print()
-        _print_validation(console, study, frames, model, synthetic)
+        _print_validation(console, study, frames, model, synthetic, gained)
         _print_proxy(console, proxy, model)
         _print_ledger(console, [claim for claim in ledger if claim.model == model])
     for line in power_lines(out, study):
