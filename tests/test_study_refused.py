@@ -112,7 +112,8 @@ REFUSED = {
         VALID + "regimes:\n  - mlp\n  - top1mlp",
         "6: regimes[1]: no regime is called `top1mlp`; did you mean `top1-mlp`? "
         "(known: attn, mlp, all, top<k>-mlp, top<k>-attn; controls: bottom<k>-mlp, random<k>-, first<k>-, last<k>-, "
-        "spaced<k>-, foreign<k>-, solo-mlp, keep-mlp, knock-mlp, mlp-equal, all-shuffled, all-equal-steps, and so with attn; "
+        "spaced<k>-, foreign<k>-, solo-mlp, keep-mlp, knock-mlp, mlp-equal, all-shuffled, all-equal-steps, "
+        "and so with attn; "
         "your own: {block: mlp, layers: 0-5})",
     ),
     "regime twice": (VALID + "regimes: [mlp, mlp]", "4: regimes[1]: the regime mlp occurs twice"),
