@@ -37,8 +37,6 @@ EFFECTS = Truth(ratio=0.3, own=0.2, ranked=0.05, gain=0.03)
 GATED = pytest.mark.xfail(
     reason="the simulated full run does not gain, so the gate leaves its texts out: to be rewritten"
 )
-    reason="the simulated full run does not gain, so the gate leaves its texts out: to be rewritten"
-)
 
 
 def simulated(truth: Truth = EFFECTS, **more: object) -> tuple[Study, Frames]:
