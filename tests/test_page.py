@@ -154,8 +154,8 @@ def test_the_measures_of_a_map_are_what_a_hand_computes() -> None:
     assert cell["rms"] == pytest.approx(2.0)
     assert cell["contrast"] == pytest.approx(np.log(2.0))
     assert cell["content"] == pytest.approx(np.log(4.0))
-    # Over size: log 2 and log 1/2 for cpp, log 1 and log 1/4 for math; their mean is log(1/4) / 4.
-    assert cell["excess"] == pytest.approx(np.log(2.0) + np.log(4.0) / 4)
+    # Over size: log 2 and log 1/2 in this run; their mean is 0.
+    assert cell["excess"] == pytest.approx(np.log(2.0))
     assert table.loc["all", 0, "cpp", "mlp"][["excess", "contrast", "content"]].isna().all()
     assert np.isnan(table.loc["all-shuffled", 5, "cpp", "mlp"]["content"])
 
@@ -307,7 +307,7 @@ def test_a_study_that_ranks_on_other_seeds_says_so() -> None:
     page = render(study, tidy_frames(make_frames(study)), run_lines(study), {})
     assert "targeted and control runs: seeds 1, 2, which took no part in ranking" in page
     assert "layers are ranked on seed 0," in page
-    assert "log(S / S of the reference, others)" in page
+    assert "run by S over other domains." in page
     crossed = make_study(models=("alpha",), seeds=(0, 1, 2), selection={"cross_fit": 2})
     page = render(crossed, tidy_frames(make_frames(crossed)), run_lines(crossed), {})
     assert "layers are ranked for each seed by the next 2 seeds, itself not among them" in page
@@ -509,14 +509,14 @@ def test_an_interval_that_holds_zero_looks_open() -> None:
 
 
 def test_recovery_is_what_a_hand_counts() -> None:
-    table = recovery(planted()).set_index(["metric", "strength"])
+    table = recovery(planted(), ()).set_index(["metric", "strength"])
     raw = table.loc[("raw S", 0.03)]
     assert (raw["plants"], raw["share"], raw["top3"]) == (12, 0.25, 0.25)
     assert raw["mrr"] == pytest.approx((3 + 9 / 4) / 12)
     assert table.loc[("contrast", 0.03), "share"] == 1.0
     assert table["astray"].isna().all()
     twice = pd.concat([planted(), planted().assign(seed=1, hit=False, named_block="attn")])
-    halved = recovery(twice.assign(named_block="attn", domain="math")).set_index(["metric", "strength"])
+    halved = recovery(twice.assign(named_block="attn", domain="math"), ("math",)).set_index(["metric", "strength"])
     assert halved.loc[("contrast", 0.03), ["plants", "share", "astray"]].tolist() == [12, 0.5, 0.5]
     assert set(halved["kind"]) == {"damage, math (synthetic text)"}
 
@@ -526,11 +526,11 @@ def test_the_best_variant_of_each_measure_and_raw_s_are_shown_first() -> None:
     names = {"contrast": "s-over-others", "raw S": "s", "chance": "effect"}
     table = first.assign(metric=first["metric"].map(names))
     worse = table[table["metric"] == "s"].assign(metric="s-over-untouched", rank=9, hit=False)
-    (found,) = views_of_planted(Proof(planted=pd.concat([table, worse])))
+    (found,) = views_of_planted(Proof(planted=pd.concat([table, worse])), ())
     assert found["looks"] == ["S over all other variants", "output effect", "S"]
     assert {row["metric"] for row in found["more"]} == {"S over unchanged model"}
     assert found["drawn"] is not None
-    (single,) = views_of_planted(Proof(planted=table[table["strength"] == 0.1]))
+    (single,) = views_of_planted(Proof(planted=table[table["strength"] == 0.1]), ())
     assert single["drawn"] is None
 
 
@@ -540,14 +540,14 @@ def test_two_blocks_damaged_together_are_one_case_of_the_interval() -> None:
     partner = {f"{a}.{x}": f"{b}.{y}" for (a, x), (b, y) in zip(units, units[::-1])}
     named = apart["layer"].astype(str) + "." + apart["block"]
     together = apart.assign(kind="damage2", partner=named.map(partner))
-    one, two = (recovery(t).set_index(["metric", "strength"]).loc[("contrast", 0.1)] for t in (apart, together))
+    one, two = (recovery(t, ()).set_index(["metric", "strength"]).loc[("contrast", 0.1)] for t in (apart, together))
     assert (one["plants"], two["plants"]) == (12, 6)
     assert (two["low"], two["high"]) == wilson(1.0, 6)
 
 
 def test_the_shift_has_a_section_of_its_own_and_is_no_best_metric() -> None:
     table = planted().replace({"metric": {"contrast": "shift-half", "raw S": "s"}})
-    (found,) = views_of_planted(Proof(planted=table))
+    (found,) = views_of_planted(Proof(planted=table), ())
     assert {row["metric"] for row in found["instrument"]} == {"shift by the root of S"}
     shown = {row["metric"] for row in [*found["rows"], *found["more"]]}
     assert shown == {"S", "chance"}
@@ -669,7 +669,7 @@ def test_views_are_drawn_in_a_browser_and_hostile_names_stay_text(tmp_path: Path
     assert 'role="grid"' in plain
     assert "S in the all run at step 10, the last; means over 2 seeds" in plain
     view = browse(path, "#view?regime=mlp&measure=contrast&block=mlp&domain=math&marks=top3-mlp&step=10")
-    assert "Contrast with other domains in the mlp run at step 10" in view
+    assert "S over other domains in the mlp run at step 10" in view
     assert "Dots: the layers that top3-mlp adapts." in view
     assert re.search(r'<figure class="map" data-block="attn" hidden="">', view)
     assert "math: S of each MLP layer over training steps. Highest-ranked: layers 4, 3, 5." in browse(
