@@ -22,13 +22,14 @@ WIDTH = 64
 
 @dataclass(frozen=True)
 class Truth:
-    """What holds in a simulated study; everything is zero in one of pure noise.
+    """What holds in a simulated study; in one of pure noise all runs gain alike, and nothing else holds.
 
     Attributes:
         ratio: log of S of the MLP over S of attention. All matrices have the same size.
         own: standard deviation of the part of log S that is a domain's own.
         ranked: bits per byte by which the top of the ranking is better than other layers.
         gain: bits per byte that a layer gains alone for each standard deviation of its log S.
+        tuned: bits per byte that every run gains over the bare model.
         layers_differ: standard deviation in bits per byte between sets of layers, whatever their S.
         run, document, cell: standard deviations in bits per byte of a run, of a document under an arm, of both.
     """
@@ -37,6 +38,7 @@ class Truth:
     own: float = 0.0
     ranked: float = 0.0
     gain: float = 0.0
+    tuned: float = 0.2
     layers_differ: float = 0.0
     run: float = 0.01
     document: float = 0.03
@@ -144,7 +146,7 @@ class Simulation:
             for arm, (seeds, layers) in self._arms(domain).items():
                 if layers not in everywhere:
                     everywhere[layers] = self.rng.normal(0, t.layers_differ)
-                effect = everywhere[layers] + (self.rng.normal(0, t.layers_differ) if layers else 0.0)
+                effect = -t.tuned + everywhere[layers] + (self.rng.normal(0, t.layers_differ) if layers else 0.0)
                 effect -= t.ranked * (arm == "top3-mlp")
                 if arm.startswith("solo"):
                     effect -= t.gain * (logs[int(arm[-2:])] - logs.mean()) / logs.std()

@@ -486,7 +486,7 @@ def poisoned(victims: set[str]) -> Callable[..., Any]:
             if step == 2 and member.name in victims:
                 bank.adapters.gradients(k)[0][2].view(-1)[0] = math.nan
 
-    return lambda bank, windows, spec, advance: train(bank, windows, spec, advance, disturb)
+    return lambda bank, windows, spec, advance, **more: train(bank, windows, spec, advance, disturb, **more)
 
 
 def test_a_ranked_run_that_fails_costs_its_own_domain_only(

@@ -8,8 +8,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ldc.analysis.claims import Claim, claims
+from ldc.analysis.claims import Found, claims
 from ldc.analysis.contrasts import scored
+from ldc.analysis.findings import Claim
+from ldc.analysis.gate import gate
 from ldc.analysis.soloist import solos
 from ldc.tables import tidy_frames
 from simulated_study import MODEL, Simulation, Truth
@@ -18,11 +20,12 @@ STUDIES = 150
 
 
 def ledger(simulation: Simulation) -> list[Claim]:
-    """The claims of a simulated study."""
+    """The secondary claims of a simulated study; the primary ones have simulations of their own (benchmarks)."""
     study, frames = simulation.study, tidy_frames(simulation.frames())
     scores = scored(frames.documents, study)
     alone = solos(scores, frames.ranking, study, MODEL)
-    return claims(scores, frames.norms, frames.sizes, {MODEL: alone}, study)
+    found = Found(frames.sizes, gate(scores, study), {MODEL: alone}, {})
+    return [c for c in claims(scores, frames.norms, found, study) if c.family == "secondary"]
 
 
 def rates(truth: Truth, studies: int = STUDIES) -> tuple[dict[str, float], Counter[str], float]:

@@ -268,9 +268,9 @@ def test_a_new_domain_is_scored_with_the_adapters_that_are_there(
     trained: list[str] = []
     train = tune.train
 
-    def counted(bank: Any, *rest: Any) -> Any:
+    def counted(bank: Any, *rest: Any, **more: Any) -> Any:
         trained.extend(member.name for member in bank.members)
-        return train(bank, *rest)
+        return train(bank, *rest, **more)
 
     monkeypatch.setattr(tune, "train", counted)
     study.add_domain("brooks")

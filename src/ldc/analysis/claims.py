@@ -15,7 +15,6 @@ from ldc.analysis.arms import (
     equal_steps,
     independent,
     shuffled,
-    solo_layers,
     studied,
     tops,
 )
@@ -302,7 +301,7 @@ def _predicts(found: Sequence[Solo], study: Study) -> list[Finding]:
         )
         if of:
             findings.append(_tau(blank, of))
-        elif any(r.solo and r.block == block for r in study.regimes.values()) or solo_layers(study, block, set()):
+        elif any(r.solo and r.block == block for r in study.regimes.values()):
             findings.append(replace(blank, missing=f"no text has runs of every {name} layer alone (solo-{block})"))
     return findings
 

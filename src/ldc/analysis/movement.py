@@ -76,7 +76,7 @@ def movement(norms: pd.DataFrame, sizes: pd.DataFrame, study: Study, model: str,
             findings.append(replace(blank, missing=missing or f"no {regime} run of all texts is done"))
         else:
             findings.append(replace(blank, found=t_interval(values), texts=len(own), seeds=len(values)))
-    signs = {f.name.removeprefix("mlp-over-attn-"): f.found for f in findings if f.found.tested and f.name != "raw"}
+    signs = {f.name.removeprefix("mlp-over-attn-"): f.found for f in findings if f.found.tested}
     less = [name for name, e in signs.items() if e.high < 0]
     more = [name for name, e in signs.items() if e.low > 0]
     if less and more:

@@ -49,7 +49,7 @@ def train(
     spec: TrainingSpec,
     advance: Callable[[int, int], None] = lambda _steps, _tokens: None,
     disturb: Callable[[int, Bank], None] = lambda _step, _bank: None,
-    moved: Callable[[Bank, Sequence[int]], None] = lambda _bank, _active: None,
+    moved: Callable[[Bank, Sequence[int]], None] | None = None,
 ) -> list[Course]:
     """Train every member of the bank for its own number of steps; a Course for each, in the bank's order.
 
@@ -83,7 +83,8 @@ def train(
                     f"diverged at step {step}: loss {nll_M[k]:.3g}, gradient norm {report.gradient_norm:.3g}; "
                     f"lower training.learning_rate (it was {report.learning_rate:.3g} here)"
                 )
-        moved(bank, [k for k in active if courses[k].failure is None])
+        if moved is not None:
+            moved(bank, [k for k in active if courses[k].failure is None])
         due = [k for k in active if step in snapshots[k] and courses[k].failure is None]
         _snapshot(bank, step, due, courses)
         bank.adapters.clear_gradients()

@@ -59,13 +59,15 @@ class Outcome:
     def show(self, console: Console) -> None:
         """Print what was found, the maps, the validation tables, the primary tests and the paths."""
         from ldc.report.evidence import evidence
+        from ldc.report.power import known_truths
         from ldc.report.proxy_views import plain_records
         from ldc.report.terminal import print_summary
         from ldc.tables import tidy_frames
 
         state = StudyState.of(self.report.parent)
         frames = tidy_frames(state.frames())
-        found = evidence(state.study, frames)
+        out = self.report.parent
+        found = evidence(state.study, frames, known=known_truths(out, state.study))
         print_summary(
             console,
             self.report.parent,

@@ -73,7 +73,7 @@ def write_report(
         truth_figures.write_truth_figures(out, study, found.calibration, synthetic)
     else:
         figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic)
-    necessity_figure.write_necessity_figures(out, study, found.necessity_means)
+        necessity_figure.write_necessity_figures(out, study, found.necessity_means)
     proxy_figure.write_proxy_figures(out, study, found.proxy["proxy"], synthetic)
     proof = read_proof(out)
     shared = overlap_rows(proof.overlap, study.domains)

@@ -13,6 +13,7 @@ from ldc.analysis.claims import Found, claims
 from ldc.analysis.contrasts import contrasts, scored
 from ldc.analysis.decomposition import decomposition
 from ldc.analysis.findings import Claim
+from ldc.analysis.gate import COLUMNS as GATE
 from ldc.analysis.gate import gaining, gate, regime_gains
 from ldc.analysis.lora_and_full import proxy_tables
 from ldc.analysis.maps import map_similarity, stability
@@ -34,7 +35,7 @@ from ldc.tables import Frames
 class Evidence:
     """One frame for each table of the same name below `tables/`, and the ledger; any may be empty."""
 
-    gate: pd.DataFrame = field(default_factory=pd.DataFrame)
+    gate: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(GATE)))
     regime_gains: pd.DataFrame = field(default_factory=pd.DataFrame)
     contrasts: pd.DataFrame = field(default_factory=pd.DataFrame)
     stability: pd.DataFrame = field(default_factory=pd.DataFrame)

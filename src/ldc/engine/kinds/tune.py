@@ -48,7 +48,7 @@ def work(
         if first.capped:
             cap_ranks(bank)
         training = space.study.training.model_copy(update={"learning_rate": first.rate})
-        after = partial(equalise, space.weight_norms) if first.equal_steps else _leave
+        after = partial(equalise, space.weight_norms) if first.equal_steps else None
         courses = train(bank, space.feed.steps(texts), training, lambda _steps, tokens: tell(tokens), moved=after)
         documents = score_members(space, bank, by_name, tell)
         own = [by_name[member.name] for member in bank.members]
@@ -92,10 +92,6 @@ def equalise(weight_norms: Mapping[str, float], bank: Bank, active: Sequence[int
             for b_OR, size in found:
                 b_OR.mul_(mean / size)
     bank.adapters.refresh()
-
-
-def _leave(_bank: Bank, _active: Sequence[int]) -> None:
-    """Change nothing."""
 
 
 def _spec(run: Run) -> Tune:
