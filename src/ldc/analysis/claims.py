@@ -278,10 +278,9 @@ def _repeats(
     blank = replace(blank, texts=len(both[0].domains), seeds=seeds)
     if seeds < 2:
         return replace(blank, missing="one seed: no interval")
-    shares = {c.source: c.variance for c in decompose(y_MSL)}
-    shape = shares["layer"] + shares["interaction"]
-    of_shape = shares["interaction"] / shape if shape > 0 else 0.0
-    note = f"layer x domain has {of_shape:.0%} of the variance of the maps' shape (layer and layer x domain)"
+    shape = {c.part: c.variance for c in decompose(y_MSL) if c.part == "residual" or c.part.startswith("layer")}
+    of_shape = shape["layer x domain"] / sum(shape.values()) if sum(shape.values()) > 0 else 0.0
+    note = f"layer x domain has {of_shape:.0%} of the variance of the maps' shape (how much a run moves is left out)"
     return replace(blank, found=specificity(y_MSL), note=note)
 
 

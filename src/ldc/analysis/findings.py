@@ -9,8 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from ldc.analysis.gate import LEAST_SEEDS
-from ldc.analysis.statistics import LEVEL, Estimate, holm
+from ldc.analysis.statistics import FEWEST_SEEDS, LEVEL, Estimate, holm
 
 Verdict = Literal["supported", "contradicted", "undecided"]
 Family = Literal["primary", "secondary"]
@@ -116,9 +115,9 @@ def _judged(finding: Finding, family: Family, model: str, p_adjusted: float, siz
     verdict: Verdict = "undecided"
     if finding.missing:
         why = finding.missing
-    elif finding.seeds < LEAST_SEEDS:
+    elif finding.seeds < FEWEST_SEEDS:
         few = NUMBERS[finding.seeds] if finding.seeds < len(NUMBERS) else str(finding.seeds)
-        why = ONE_SEED if finding.seeds == 1 else f"{few} validating seeds: a verdict needs {LEAST_SEEDS}"
+        why = ONE_SEED if finding.seeds == 1 else f"{few} validating seeds: a verdict needs {FEWEST_SEEDS}"
     elif not e.tested or math.isnan(p_adjusted):
         why = "too few seeds, domains or documents for an interval"
     elif not (e.low > 0 or e.high < 0):

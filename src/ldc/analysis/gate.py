@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 
 from ldc.analysis.contrasts import Scored, Scores
-from ldc.analysis.statistics import bits_per_byte_cells, crossed, paired_bootstrap
+from ldc.analysis.statistics import FEWEST_SEEDS, bits_per_byte_cells, crossed, paired_bootstrap
 from ldc.study.schema import Study
 
 COLUMNS = ("model", "domain", "gain", "low", "high", "p", "documents", "seeds", "gains")
 REGIME_COLUMNS = ("model", "domain", "regime", "gain", "low", "high", "documents", "seeds")
-LEAST_SEEDS = 3
-"""Fewer seeds give no verdict."""
 
 
 def gate(scores: Scored, study: Study) -> pd.DataFrame:
@@ -66,6 +64,6 @@ def _gain(of: Scores, regime: str) -> tuple[object, ...] | None:
     bare_SD = np.broadcast_to(of.cube(["pt"], sorted(of.seeds["pt"])[:1])[0], tuned_SD.shape)
     found = crossed([bits_per_byte_cells(tuned_SD, bare_SD, of.bytes_D)])
     low, high = found.low, found.high
-    if len(seeds) < LEAST_SEEDS:
+    if len(seeds) < FEWEST_SEEDS:
         low, high = paired_bootstrap(tuned_SD, bare_SD, of.bytes_D)
     return (found.effect, low, high, found.p, tuned_SD.shape[1], len(seeds), bool(low > 0))

@@ -198,8 +198,8 @@ def _prediction(given: Given) -> Finding:
     blank = Finding(
         "prediction",
         "A domain's own map predicts which layers gain on it better than other domains' maps do",
-        "Kendall's tau of map and gain of a layer tuned alone, given depth: same domain less other domains, mean over "
-        "halves; p one-sided, exact over relabelings of the domains",
+        "Kendall's tau of the own parts of map and gain of a layer tuned alone, given depth: same domain less other "
+        "domains, mean over halves; p one-sided, exact over relabelings of the domains",
         "tau",
         null="the map of another domain predicts as well",
         question="prediction",
