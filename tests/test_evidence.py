@@ -71,6 +71,8 @@ def test_true_sentences_are_supported_and_false_ones_are_not(with_effects: tuple
     assert top.low < 0.05 < top.high
     assert (top.unit, top.texts, top.seeds) == ("bits per byte", 3, 3)
     assert "better than 19 of 19 draws (p = 0.05 by rank)" in top.why
+    assert "may differ for other reasons than the ranking" in claim(found, "top3-mlp-over-bottom").why
+    assert "other reasons" not in top.why + claim(found, "top3-mlp-over-foreign").why
 
 
 def test_the_opposite_is_contradicted() -> None:

@@ -55,6 +55,7 @@ def test_of_pure_noise_about_one_in_twenty_tests_is_below_five_percent() -> None
 @pytest.mark.slow
 def test_layers_that_differ_for_other_reasons_than_s_support_no_claim_about_the_ranking() -> None:
     _, said, _ = rates(Truth(layers_differ=0.02))
-    about = {name: count / STUDIES for name, count in said.items() if "top3" in name or "map" in name}
+    tested = ("random", "foreign", "map")  # a single control is another set of layers, which does differ here
+    about = {name: count / STUDIES for name, count in said.items() if any(word in name for word in tested)}
     wrong = [share for name, share in about.items() if name.endswith("supported")]
     assert all(share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / STUDIES) for share in wrong), about

@@ -8,10 +8,20 @@ import numpy as np
 import pytest
 from benchmarks.simulate import Design, Truth, for_prediction, maps
 
-from ldc.analysis.prediction import MapAndGain, _taus, partial_kendall, prediction
-from ldc.analysis.statistics import own_part
+from ldc.analysis.prediction import ROUNDING, Array, MapAndGain, _taus, prediction
+from ldc.analysis.statistics import kendall, own_part
 
 NAMES = [f"d{k}" for k in range(6)]
+
+
+def partial_kendall(x_L: Array, y_L: Array, z_L: Array) -> float:
+    """Kendall's partial tau of x and y given z; 0 where it is not defined, as for a constant.
+
+    Source: Kendall (1942), Partial rank correlation.
+    """
+    xy, xz, yz = kendall(x_L, y_L), kendall(x_L, z_L), kendall(y_L, z_L)
+    scale = math.sqrt(max(0.0, (1 - xz * xz) * (1 - yz * yz)))
+    return (xy - xz * yz) / scale if scale > ROUNDING else 0.0
 
 
 def test_partial_tau_is_that_worked_out_by_hand() -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from ldc.analysis import arms
-from ldc.analysis.arms import domain_of, domains, independent, whole
+from ldc.analysis.arms import domain_of, independent, whole
 from ldc.analysis.contrasts import scored
 from ldc.analysis.movement import movement
 from ldc.analysis.soloist import solos
@@ -54,7 +54,7 @@ def test_the_sources_of_a_domain_are_texts_with_its_fields() -> None:
     assert exams.only == {"kind": "exam"}
     assert exams.test_share == 0.2
     assert {domain_of(of, text) for text in list(of.domains)[:3]} == {"math"}
-    assert domains(of) == {"math": ["math.books", "math.exams", "math.own"], "law": ["law"]}
+    assert domain_of(of, "law") == "law"
     assert study_from_text(resolved_yaml(of), "again") == of
 
 

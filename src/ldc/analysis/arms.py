@@ -130,11 +130,3 @@ def independent(study: Study) -> bool:
 def domain_of(study: Study, text: str) -> str:
     """The domain that a text is a source of; its own name if it is the only one."""
     return study.domains[text].domain or text
-
-
-def domains(study: Study) -> dict[str, list[str]]:
-    """The studied texts of each domain, its sources, in the study's order."""
-    found: dict[str, list[str]] = {}
-    for text in studied(study):
-        found.setdefault(domain_of(study, text), []).append(text)
-    return found

@@ -55,6 +55,8 @@ CONTROLS = {
     "spaced": ("than {k} evenly spaced ones", "evenly spaced layers do as well"),
 }
 """The end of the sentence, and the null, of the controls of which there is one run."""
+ONE_SET = "true of these two sets of layers, which may differ for other reasons than the ranking; random draws test it"
+"""The note on a control of which there is one run: any two sets of layers differ."""
 QUESTIONS = {
     ("alone", "removed"): (
         "sufficient-necessary",
@@ -180,6 +182,8 @@ def _against(scores: Mapping[str, Scores], what: Comparison, held: Places, study
         return replace(blank, missing=told)
     if same:
         notes.append(f"{same} of the {arms} sets of layers compared with {what.left} are the same as its own")
+    if what.count and not (what.random or what.foreign):
+        notes.append(ONE_SET)
     return replace(
         blank,
         contrast=f"{what.left} against {right}, mean over {_texts(len(pairs))}",

@@ -5,7 +5,6 @@ Shapes: M domains, T texts, S seeds, L layers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -13,7 +12,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from ldc.analysis.statistics import Estimate, jackknife_over, kendall, own_part, permutation_p
+from ldc.analysis.statistics import Estimate, jackknife_over, own_part, permutation_p
 
 Array = NDArray[np.float64]
 MOST_DOMAINS = 7
@@ -50,16 +49,6 @@ class Prediction:
     matched: float
     mismatched: float
     relabelings: int
-
-
-def partial_kendall(x_L: Array, y_L: Array, z_L: Array) -> float:
-    """Kendall's partial tau of x and y given z; 0 where it is not defined, as for a constant.
-
-    Source: Kendall (1942), Partial rank correlation.
-    """
-    xy, xz, yz = kendall(x_L, y_L), kendall(x_L, z_L), kendall(y_L, z_L)
-    scale = math.sqrt(max(0.0, (1 - xz * xz) * (1 - yz * yz)))
-    return (xy - xz * yz) / scale if scale > ROUNDING else 0.0
 
 
 def prediction(halves: Sequence[MapAndGain], domains: Sequence[str], seed: int = 0) -> Prediction:
@@ -105,7 +94,9 @@ def prediction(halves: Sequence[MapAndGain], domains: Sequence[str], seed: int =
 def _taus(half: MapAndGain) -> Array:
     """Partial tau given depth of the own parts of the map of t and the gain of u, for each seed: [S, T, T].
 
-    The same as `partial_kendall` of each pair, of the signs of all pairs of layers at once.
+    From the signs of all pairs of layers at once; 0 where it is not defined, as for a constant.
+
+    Source: Kendall (1942), Partial rank correlation.
     """
     layers = half.map_TSL.shape[2]
     map_STP, gain_STP = (_signs(own_part(x).transpose(1, 0, 2)) for x in (half.map_TSL, half.gain_TSL))
