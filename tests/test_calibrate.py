@@ -493,6 +493,13 @@ def test_the_calibration_of_a_study_keeps_what_its_maps_depend_on(tmp_path: Path
         calibration_of_study(read_study(study.write().path))
 
 
+def test_the_calibration_of_a_study_leaves_out_the_top_k_regime_that_the_study_tests(tmp_path: Path) -> None:
+    study = mini_study(tmp_path, ("birds", "brooks"), ("all", "mlp", "top1-mlp"))
+    study.settings["tests"] = {"top": "top1-mlp", "specificity": "raw"}
+    found = calibration_of_study(read_study(study.write().path)).study
+    assert (found.tests.top, found.tests.specificity) == (None, "raw")
+
+
 def test_options_on_how_maps_are_trained_are_refused_with_a_study(finished: MiniStudy, capsys: Capture) -> None:
     for option in (["--steps", "3"], ["--learning-rate", "1e-3"], ["--quick"]):
         assert main(["calibrate", str(finished.path), "-o", "nowhere", *option]) == 2

@@ -153,6 +153,7 @@ def calibration_of_study(file: StudyFile, changes: Mapping[str, Any] | None = No
     data = study.model_dump(mode="json", exclude_none=True)
     wanted = (study.selection.regime, study.selection.reference)
     data["regimes"] = {name: regime for name, regime in data["regimes"].items() if name in wanted} or data["regimes"]
+    data.get("tests", {}).pop("top", None)  # its regime is not part of the calibration
     data["calibration"] = spec.model_dump(mode="json", exclude_none=True) | dict(changes or {})
     return StudyFile(study_from_dict(data, str(file.path or "study")), file.base, file.path)
 
