@@ -67,6 +67,11 @@ class Results:
         """Other measures of each component: output effect of ranked runs; saliency, SNR and norm of the base."""
         return self._frames.importance
 
+    @property
+    def effects(self) -> pd.DataFrame:
+        """What probes, ablations and gates measured at each block on each text; see `legs` for it with intervals."""
+        return self._frames.effects
+
     @cached_property
     def evidence(self) -> Evidence:
         """The statistics: a frame for each table, under its name, and `ledger`, the claims with their verdicts."""

@@ -19,6 +19,7 @@ from ldc.models.roles import Component
 from ldc.plan.arms import arms
 from ldc.plan.calibration import CaseRun, calibration_runs
 from ldc.plan.kinds import RunId
+from ldc.plan.legs import forward_runs, gate_runs, leg_ids
 from ldc.plan.runs import PT, Inputs, Run, RunLine, fixed_runs, later_runs
 from ldc.store.adapter import WEIGHTS, read_stacks
 from ldc.store.evaluation import evaluation_table
@@ -27,6 +28,7 @@ from ldc.study.reading import read_study
 from ldc.study.schema import Study
 from ldc.tables import (
     DOCUMENTS,
+    EFFECTS,
     EVALUATION,
     IMPORTANCE,
     LOSSES,
@@ -65,7 +67,7 @@ class StudyState:
         """The runs that need no other run; for a calibration, its references."""
         if self.study.calibration is not None:
             return [found.run for found in self.cases(model) if not found.run.needs]
-        return fixed_runs(self.study, self.inputs, model)
+        return [*fixed_runs(self.study, self.inputs, model), *forward_runs(self.study, self.inputs, model)]
 
     def later(self, model: str) -> list[Run]:
         """The runs whose required runs are done: targeted and control runs; for a calibration, its variants.
@@ -89,8 +91,8 @@ class StudyState:
                     found = select(ranking, arm.ranked_on or domain, arm.regime, components)
                     if found is not None:
                         chosen[domain, arm.name, seed] = found
-        runs = later_runs(self.study, self.inputs, model, chosen)
-        return [run for run in runs if run.kind.name != "graft" or all(self._has(needed) for needed in run.needs)]
+        runs = later_runs(self.study, self.inputs, model, chosen) + gate_runs(self.study, self.inputs, model)
+        return [run for run in runs if not run.kind.uses_adapter or all(self._has(needed) for needed in run.needs)]
 
     def cases(self, model: str) -> list[CaseRun]:
         """The known truths of a calibration, each with the run that maps it; empty for any other study."""
@@ -130,7 +132,7 @@ class StudyState:
                 **{arm.name: arm.seeds for arm in arms(self.study, model, components, domain)},
             }.items()
             for seed in seeds
-        ]
+        ] + leg_ids(self.study, self.inputs, model)
 
     def _has(self, run: RunId) -> bool:
         """Whether a run is done, whatever inputs it was planned with."""
@@ -152,6 +154,7 @@ class StudyState:
             sizes=self._sizes(),
             importance=_or_empty(self.store.table(measured, "importance"), IMPORTANCE),
             shares=_or_empty(self.store.table(runs, "shares"), SHARES),
+            effects=_or_empty(self.store.table(runs, "effects"), EFFECTS),
         )
 
     def adapters(self, model: str) -> Adapters:

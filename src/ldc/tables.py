@@ -148,7 +148,16 @@ SHARES = _table(
 )
 """Of a full update: the share of S^2 that its best approximation of a rank holds (Eckart and Young)."""
 
-RUN_TABLES = {table.name: table for table in (NORMS, LOSSES, DOCUMENTS, IMPORTANCE, SHARES)}
+EFFECTS = _table(
+    "effects",
+    "model domain regime seed eval_domain measure layer block value se half_a half_b documents tokens",
+    "model domain regime seed eval_domain measure layer block",
+)
+"""What a leg beside adaptation measures at a block, or at the stream behind a layer (block `stream`; layer -1 for the
+embeddings), on a text: the value, its standard error over documents, and the values over the documents in even and in
+odd places, for reliability. Units differ by measure (`ldc.analysis.legs`)."""
+
+RUN_TABLES = {table.name: table for table in (NORMS, LOSSES, DOCUMENTS, IMPORTANCE, SHARES, EFFECTS)}
 """What a run may leave, by the name of its file."""
 
 
@@ -184,6 +193,7 @@ class Frames:
     sizes: pd.DataFrame = field(default_factory=lambda: empty(SIZES))
     importance: pd.DataFrame = field(default_factory=lambda: empty(IMPORTANCE))
     shares: pd.DataFrame = field(default_factory=lambda: empty(SHARES))
+    effects: pd.DataFrame = field(default_factory=lambda: empty(EFFECTS))
 
 
 FRAMES: Mapping[str, Table] = {
@@ -195,6 +205,7 @@ FRAMES: Mapping[str, Table] = {
     "sizes": SIZES,
     "importance": IMPORTANCE,
     "shares": SHARES,
+    "effects": EFFECTS,
 }
 """The table of each frame of `Frames`."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,6 +56,26 @@ def held_out(documents: Sequence[Document], encoder: Encoder, count: int, charac
         tokens.append(sum(scored))
         sizes.append(_bytes(document.text, encoder.skipped(document), encoded.ends, scored))
     return HeldOut(tuple(sources), tuple(windows), tuple(tokens), tuple(sizes))
+
+
+def shuffled(text: HeldOut, name: str) -> HeldOut:
+    """The same documents with the scored tokens of each window in random order: the same words, and nothing to learn
+    from what follows what. Bytes stay those of the document.
+
+    Args:
+        name: of the text; the order is drawn from it and the window's number alone.
+    """
+    windows = []
+    for number, window in enumerate(text.windows):
+        places = [at for at, use in enumerate(window.scored) if use]
+        order = list(places)
+        digest = hashlib.blake2b(f"{name}:shuffled:{number}".encode(), digest_size=8).hexdigest()
+        random.Random(digest).shuffle(order)
+        tokens = list(window.tokens)
+        for at, other in zip(places, order, strict=True):
+            tokens[at] = window.tokens[other]
+        windows.append(Window(window.document, tuple(tokens), window.scored))
+    return HeldOut(text.sources, tuple(windows), text.tokens, text.bytes)
 
 
 def evenly(documents: Sequence[Document], count: int) -> list[Document]:

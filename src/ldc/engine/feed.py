@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 import torch
 
-from ldc.domains.document import Document, DomainText
+from ldc.domains.document import Document, DomainText, Split
 from ldc.domains.encoding import Encoder
 from ldc.domains.packing import Row, rows, tokens_of
 from ldc.domains.windows import HeldOut, held_out
+from ldc.domains.windows import shuffled as in_random_order
 from ldc.engine.batches import Batch
 from ldc.errors import DataError
 from ldc.plan.measuring import measured_batches
@@ -114,6 +115,25 @@ class Feed:
                 raise DataError(f"domain {domain}: no token of its test split can be scored; is it only prompts?")
             self._held_out[domain] = found
         return self._held_out[domain]
+
+    def read(self, domain: str, split: Split, documents: int, shuffled: bool = False) -> HeldOut:
+        """The first part of evenly spread documents of a split in windows, as held-out text is scored.
+
+        Args:
+            domain: a text of the study.
+            split: train, validation or test.
+            documents: at most so many.
+            shuffled: whether the tokens of each window stand in random order.
+
+        Raises:
+            DataError: there is nothing to read.
+        """
+        spec = self.study.evaluation
+        text = self.domains[domain].split(split)
+        found = held_out(text, self.encoders[domain], documents, spec.characters, spec.window)
+        if not found.windows:
+            raise DataError(f"domain {domain}: no token of its {split} split can be read; is it only prompts?")
+        return in_random_order(found, f"{domain}:{split}") if shuffled else found
 
     def _mixture(self, but: str) -> list[Document]:
         """General text: a document of each of its domains in turn, until the shortest of them ends."""

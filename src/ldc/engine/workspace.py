@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 
@@ -13,6 +14,7 @@ from ldc.engine.damage import damaged
 from ldc.engine.feed import Feed
 from ldc.engine.importance import signal_to_noise_ratios
 from ldc.engine.samples import Samples
+from ldc.engine.sites import Sites, find_sites
 from ldc.models.load import LoadedModel
 from ldc.models.quantised import plain_weight
 from ldc.models.roles import Component
@@ -42,6 +44,15 @@ class Workspace:
         self.components = loaded.layout.components
         self.weight_norms: dict[str, float] = weight_norms(base, self.components)
         self._snr: dict[str, float] = {}
+
+    @cached_property
+    def sites(self) -> Sites:
+        """Where the halves of every layer write to the stream.
+
+        Raises:
+            ModelError: they do not add up to what the layers do.
+        """
+        return find_sites(self.base)
 
     @property
     def knows_signal_to_noise(self) -> bool:

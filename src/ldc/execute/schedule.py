@@ -148,5 +148,5 @@ class Schedule:
     def _tokens(self, run: Run) -> int:
         """Tokens that a run goes through, training and scoring, at most."""
         training = self.file.study.training
-        trained = 0 if run.kind.name in ("bare", "graft") else training.total_steps * training.tokens_per_step
+        trained = 0 if "losses" not in run.kind.tables else training.total_steps * training.tokens_per_step
         return trained + len(run.scores) * scored_tokens(self.file.study)

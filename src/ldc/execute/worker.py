@@ -16,6 +16,7 @@ from ldc.plan.variants import own_model
 from ldc.progress import Progress
 from ldc.provenance import versions
 from ldc.state import StudyState
+from ldc.tables import DOCUMENTS
 
 if TYPE_CHECKING:
     from ldc.domains.document import DomainText
@@ -188,7 +189,7 @@ class Worker:
 
         store, run = self.state.store, result.run
         wanted = [other for other in names if not store.is_settled(other)]
-        documents = result.tables["evaluation"]
+        documents = result.tables.get("evaluation", DOCUMENTS.rows([]))
         card = card_of(run, documents, self.state.study, *self._base)
         if bank.rescored and result.failure is None:
             for other in wanted:

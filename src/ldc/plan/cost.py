@@ -10,7 +10,8 @@ from ldc.models.shapes import ModelShape
 from ldc.models.sources import ModelSource, plan_shape
 from ldc.plan.arms import arms, check_regimes
 from ldc.plan.calibration import calibration_runs, sampling_flops
-from ldc.plan.kinds import forward_flops
+from ldc.plan.kinds import CHARACTERS_PER_TOKEN, forward_flops, held_out_tokens
+from ldc.plan.legs import leg_runs
 from ldc.plan.machine import Machine, find_machine
 from ldc.plan.measuring import measuring_flops
 from ldc.plan.memory import BYTES, PRECISIONS, Memory, bank_size, memory_of, stage_one_bank
@@ -19,7 +20,6 @@ from ldc.study.reading import StudyFile
 from ldc.study.regimes import family_of
 from ldc.study.schema import Study
 
-CHARACTERS_PER_TOKEN = 3.0
 SHARE_OF_MATMUL_RATE = 0.30
 """What the embedded and the corpora study reached of the rate measured here, on two cores (docs/log.md).
 On a GPU it is an assumption that nothing has been measured against yet."""
@@ -134,7 +134,7 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         disk += sum(row.runs * TABLES_BYTES_PER_RUN for row in rows)
         kept = [run for _, run in runs if run.kind.stores_adapter and getattr(run.spec, "keeps", True)]
         disk += sum(4 * _trainable(run) for run in kept)
-        trained += sum(run.kind.flops(shape, study, run.spec) > 0 for _, run in runs)
+        trained += sum("losses" in run.kind.tables for _, run in runs)
         read += sum(len(run.scores) for _, run in runs)
     return Estimate(
         study=study.name,
@@ -158,7 +158,7 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
 
 def scored_tokens(study: Study) -> int:
     """Tokens of one domain's held-out text, at most."""
-    return int(study.evaluation.documents * study.evaluation.characters / CHARACTERS_PER_TOKEN)
+    return held_out_tokens(study, study.evaluation.documents)
 
 
 def _model_cost(study: Study, name: str, shape: ModelShape, runs: Sequence[Run], machine: Machine) -> ModelCost:
@@ -226,6 +226,7 @@ def planned(study: Study, model: str, shape: ModelShape) -> list[tuple[str, Run]
         for seed in arm.seeds
     }
     runs = [*fixed_runs(study, inputs, model), *later_runs(study, inputs, model, chosen)]
+    runs += leg_runs(study, inputs, model)
     return [(family_of(run.id.regime), run) for run in runs]
 
 

@@ -136,6 +136,11 @@ def later_runs(
     return runs
 
 
+def run_of_arm(study: Study, inputs: Inputs, model: str, domain: str, arm: Arm, seed: int) -> Run:
+    """The run of an arm whose layers are fixed."""
+    return _run_of(study, inputs, model, domain, arm, seed, None)
+
+
 def one_of_each(runs: Iterable[Run]) -> dict[str, Run]:
     """One run of each key: among equal runs the one that measures the most, else the first."""
     found: dict[str, Run] = {}

@@ -14,9 +14,11 @@ from ldc.study.regimes import Regime
 from ldc.study.schema import (
     AdapterSpec,
     CalibrationSpec,
+    CausationSpec,
     DomainSpec,
     EvaluationSpec,
     ModelSpec,
+    RepresentationSpec,
     SelectionSpec,
     Study,
     TrainingSpec,
@@ -28,6 +30,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "evaluation": EvaluationSpec,
     "selection": SelectionSpec,
     "calibration": CalibrationSpec,
+    "representation": RepresentationSpec,
+    "causation": CausationSpec,
 }
 NAMED: dict[str, type[BaseModel]] = {"models": ModelSpec, "domains": DomainSpec, "regimes": Regime}
 SYNONYMS = {

@@ -10,7 +10,7 @@ from ldc.errors import StoreError
 from ldc.study.reading import read_study
 from ldc.study.schema import Study
 
-SETTINGS = ("adapter", "training", "evaluation", "selection", "tests", "calibration")
+SETTINGS = ("adapter", "training", "evaluation", "selection", "tests", "calibration", "representation", "causation")
 AXES = ("models", "domains", "regimes")
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ldc.study.domain_spec import DomainSpec, with_sources_apart
+from ldc.study.leg_specs import EVERY, LEG_REGIMES, CausationSpec, Leg, RepresentationSpec
 from ldc.study.record import SLUG_PATTERN, Number, Positive, Record, Share, Slug, Text, Whole, fault, short_form
 from ldc.study.regimes import ORIGIN_REGIMES, Regime, regime_from_text
 from ldc.study.selection_spec import CalibrationSpec, PrimarySpec, SelectionSpec
@@ -16,10 +17,12 @@ __all__ = [
     "SLUG_PATTERN",
     "AdapterSpec",
     "CalibrationSpec",
+    "CausationSpec",
     "DomainSpec",
     "EvaluationSpec",
     "ModelSpec",
     "PrimarySpec",
+    "RepresentationSpec",
     "SelectionSpec",
     "Study",
     "TrainingSpec",
@@ -185,6 +188,13 @@ class Study(Record):
     """Evaluation settings."""
     selection: SelectionSpec = SelectionSpec()
     """How targeted regimes choose their layers."""
+    legs: Annotated[tuple[Leg, ...], Field(min_length=1)] = ("adaptation",)
+    """The kinds of evidence: `adaptation` trains adapters, `representation` reads what the model computes, `causation`
+    changes what it computes. A study has the first; the others are added to it."""
+    representation: RepresentationSpec = RepresentationSpec()
+    """Settings of the leg `representation`."""
+    causation: CausationSpec = CausationSpec()
+    """Settings of the leg `causation`."""
     tests: PrimarySpec = PrimarySpec()
     """The primary tests, one for each question, named before the runs."""
     calibration: CalibrationSpec | None = None
@@ -283,6 +293,33 @@ class Study(Record):
         if regime is None or regime.choice is not None or regime.full or regime.text == "shuffled":
             raise fault("a calibration maps with a regime of fixed layers", "selection", "regime")
         return self
+
+    @model_validator(mode="after")
+    def _legs_fit(self) -> Study:
+        if "adaptation" not in self.legs:
+            raise fault("every study has the leg adaptation; add it", "legs")
+        if len(set(self.legs)) != len(self.legs):
+            raise fault("a leg occurs twice", "legs")
+        if len(self.legs) == 1:
+            return self
+        if taken := [name for name in LEG_REGIMES if name in self.regimes]:
+            raise fault(f"`{taken[0]}` is the name of a leg's runs; rename the regime", "regimes", taken[0])
+        if EVERY in self.domains:
+            raise fault(f"`{EVERY}` is the name of runs that read all domains; rename the domain", "domains", EVERY)
+        if len({spec.domain or name for name, spec in self.domains.items()}) < 2:
+            raise fault(
+                "a leg beside adaptation compares a domain with other text; add a second domain, or a general text as "
+                "`general: {source: data/general.txt, reference: true}`",
+                "domains",
+            )
+        if unknown := [seed for seed in self.causation.seeds if seed not in self.seeds]:
+            raise fault(f"{unknown[0]} is not among the study's seeds", "causation", "seeds")
+        return self
+
+    @property
+    def gated_seeds(self) -> tuple[int, ...]:
+        """The seeds whose trained adapters the leg `causation` gates."""
+        return self.causation.seeds or self.seeds
 
     @property
     def taught_domains(self) -> tuple[str, ...]:
