@@ -19,10 +19,12 @@ from ldc.study.reading import read_study, resolved_yaml, study_from_dict, study_
 from ldc.study.regimes import ORIGIN_REGIMES, Regime
 from ldc.study.schema import (
     AdapterSpec,
+    CausationSpec,
     DomainSpec,
     EvaluationSpec,
     ModelSpec,
     PrimarySpec,
+    RepresentationSpec,
     SelectionSpec,
     Slug,
     Study,
@@ -169,6 +171,8 @@ def test_the_example_is_valid_and_mentions_every_setting() -> None:
         EvaluationSpec,
         SelectionSpec,
         PrimarySpec,
+        RepresentationSpec,
+        CausationSpec,
     ):
         for name in record.model_fields:
             assert re.search(rf"\b{name}: ", text + " ") or re.search(rf"^{name}:$", text, re.M), name
@@ -303,3 +307,37 @@ def test_no_text_raises_anything_but_a_study_error(text: str) -> None:
         read(text)
     with pytest.raises(StudyError):
         read(VALID.replace("3", "-3") + text)
+
+
+TWO_DOMAINS = MODELS + "domains: {math: embedded, python: embedded}\n" + TRAINING
+ALL_LEGS = "legs: [adaptation, representation, causation]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (VALID + "legs: [representation]\n", "every study has the leg adaptation"),
+        (TWO_DOMAINS + "legs: [adaptation, adaptation]\n", "a leg occurs twice"),
+        (VALID + ALL_LEGS, "add a second domain, or a general text"),
+        (TWO_DOMAINS + ALL_LEGS + "regimes: [all, {probe: {block: mlp}}]\n", "`probe` is the name of a leg's runs"),
+        (TWO_DOMAINS + ALL_LEGS + "causation: {seeds: [3]}\n", "3 is not among the study's seeds"),
+        (TWO_DOMAINS + ALL_LEGS + "causation: {points: 1}\n", "points"),
+        (TWO_DOMAINS + ALL_LEGS + "representation: {documents: 0}\n", "documents"),
+        (TWO_DOMAINS + "legs: [adaption]\n", "legs"),
+    ],
+)
+def test_legs_that_cannot_be_measured_are_refused(text: str, message: str) -> None:
+    assert message in "\n".join(refusal(text))
+
+
+def test_one_domain_and_a_general_text_are_enough_for_all_legs() -> None:
+    study = read(
+        MODELS + "domains: {math: embedded, python: {source: embedded, reference: true}}\n" + TRAINING + ALL_LEGS
+    )
+    assert study.legs == ("adaptation", "representation", "causation")
+    assert study.gated_seeds == (0,)
+
+
+def test_a_fault_of_a_regime_in_a_list_is_told_with_its_place() -> None:
+    lines = refusal(VALID + "regimes: [all, {few: {block: mlp, seeds: [9]}}]\n")
+    assert any("9 is not among the study's seeds" in line and "few" in line for line in lines)

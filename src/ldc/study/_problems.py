@@ -79,7 +79,8 @@ def _keys(detail: Mapping[str, Any], data: object) -> Keys:
     """The keys of a fault as the file has them: without pydantic's steps into unions, and with list items by name."""
     at = (detail.get("ctx") or {}).get("at", ())
     keys: list[str | int] = []
-    for step in (*detail["loc"], *at):
+    steps = (*detail["loc"], *at)
+    for step in steps:
         if step == "[key]":
             continue
         if isinstance(data, Mapping) and step in data:
@@ -89,7 +90,7 @@ def _keys(detail: Mapping[str, Any], data: object) -> Keys:
             if place is None or place >= len(data):
                 break
             step, data = place, data[place]
-            if isinstance(data, Mapping) and len(data) == 1 and detail["loc"][0] == "regimes":
+            if isinstance(data, Mapping) and len(data) == 1 and steps[0] == "regimes":
                 keys.append(step)
                 step, data = next(iter(data.items()))
         else:
