@@ -24,7 +24,7 @@ LEVELS = (
     ("store",),
     ("analysis",),
     ("state",),
-    ("report", "export"),
+    ("report", "export", "conversion"),
     ("execute",),
     ("results", "models.tiny"),
     ("console",),

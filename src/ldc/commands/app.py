@@ -11,6 +11,7 @@ from ldc.commands.diff import diff
 from ldc.commands.doctor import doctor
 from ldc.commands.export import export
 from ldc.commands.fetch import fetch
+from ldc.commands.imports import import_model
 from ldc.commands.norms import norms
 from ldc.commands.proxy import proxy
 from ldc.commands.studies import demo, init, report, run, status
@@ -51,3 +52,4 @@ def _ldc(
 
 for command in (init, run, demo, status, report, norms, diff, export, calibrate, proxy, fetch, doctor):
     app.command()(command)
+app.command("import")(import_model)

@@ -57,6 +57,11 @@ def resolve_folder(name: str, spec: ModelSpec, base: Path) -> Path:
                 f"models.{name}: {folder} is a folder, which has no revisions; remove revision: {spec.revision}"
             )
         return folder.resolve()
+    if folder.is_file() and folder.suffix.lower() == ".gguf":
+        raise ModelError(
+            f"models.{name}: {folder} is a GGUF file; make a model folder of it with: "
+            f"ldc import {folder} -o {folder.with_suffix('').name}"
+        )
     if not HUB_ID.fullmatch(source):
         raise ModelError(
             f"models.{name}: {folder}: no such folder. Give a folder, a Hub id such as org/model, or embedded"
@@ -101,6 +106,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         extra = (
             ". It holds an adapter; name its base model instead" if (folder / "adapter_config.json").is_file() else ""
         )
+        if quantised := sorted(folder.glob("*.gguf")):
+            extra = f". Make a model folder of its GGUF file with: ldc import {quantised[0]} -o NEW_FOLDER"
         raise ModelError(f"{folder}: no config.json, so this is not a model in Hugging Face format{extra}")
     config = read_json(path, path.read_bytes())
     if not isinstance(config.get("model_type"), str):
