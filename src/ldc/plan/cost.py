@@ -69,6 +69,7 @@ class MemoryCost:
     head_bytes: int
     measuring_bytes: int
     full_bytes: int
+    legs_bytes: int
     total_bytes: int
 
     @classmethod

@@ -27,6 +27,8 @@ LIBRARIES_BYTES = 530_000_000
 """Python, torch, transformers and the tables' libraries, resident before a model is loaded."""
 CONTEXT_BYTES = 900_000_000
 """On a GPU: its context, the libraries' kernels and workspaces."""
+PROBE_BYTES = 2**31
+"""Sums of a probe that are held at a time; where all sites need more, the text is read once for each group of sites."""
 SHARE_OF_MEMORY = 0.85
 """The share of memory that a bank may plan with."""
 _FOUR_NORMS = ("gemma2", "gemma3")
@@ -38,7 +40,7 @@ class Memory:
     """Peak bytes of one model on its device, by what they hold.
 
     `loading` is a peak of its own, before training; `measuring` (gradient saliency) another, after it, beside adapters;
-    `full` a third, of full fine-tuning, which is done one run at a time.
+    `full` a third, of full fine-tuning, which is done one run at a time; `legs` a fourth, of the sums of a probe.
     """
 
     precision: str
@@ -51,6 +53,7 @@ class Memory:
     head_bytes: int
     measuring_bytes: int = 0
     full_bytes: int = 0
+    legs_bytes: int = 0
 
     @property
     def bank_bytes(self) -> int:
@@ -60,8 +63,9 @@ class Memory:
 
     @property
     def total_bytes(self) -> int:
-        """The peak: of the banks, or of full fine-tuning if that needs more."""
-        return max(self.bank_bytes, self.libraries_bytes + self.weights_bytes + self.full_bytes)
+        """The peak: of the banks, or of full fine-tuning or a probe if that needs more."""
+        work = max(self.full_bytes, self.legs_bytes)
+        return max(self.bank_bytes, self.libraries_bytes + self.weights_bytes + work)
 
 
 def memory_of(shape: ModelShape, study: Study, precision: str, on_gpu: bool, runs: int) -> Memory:
@@ -94,7 +98,17 @@ def memory_of(shape: ModelShape, study: Study, precision: str, on_gpu: bool, run
         ),
         measuring_bytes=measuring_bytes(shape, study, precision, on_gpu),
         full_bytes=full_bytes(shape, study, precision, on_gpu),
+        legs_bytes=round(legs_bytes(shape, study) + scored * passing_bytes(shape, precision)),
     )
+
+
+def legs_bytes(shape: ModelShape, study: Study) -> int:
+    """A probe: second moments of every site and of pairs of sites in float64, in groups of sites that take at most
+    PROBE_BYTES or one site's; and the weights that are kept while others are drawn at random."""
+    if "representation" not in study.legs:
+        return 0
+    of_site = 8 * (2 * shape.hidden) ** 2 * 3  # of each fold, and of both together
+    return max(of_site, min(PROBE_BYTES, 3 * shape.layers * of_site)) + 4 * shape.parameters
 
 
 def full_bytes(shape: ModelShape, study: Study, precision: str, on_gpu: bool) -> int:
