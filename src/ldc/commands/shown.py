@@ -44,6 +44,8 @@ def readable(name: str, value: Any) -> tuple[str, str]:
             return label.removesuffix(" bytes"), console.size(value)
         if unit == "seconds":
             return label.removesuffix(" seconds"), console.duration(value)
+        if name == "share":
+            return label, f"{value:.0%}"
         if unit == "flops":
             return label, console.magnitude(value)
     if isinstance(value, (list, tuple)):

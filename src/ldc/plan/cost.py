@@ -15,6 +15,7 @@ from ldc.plan.legs import leg_runs
 from ldc.plan.machine import Machine, find_machine
 from ldc.plan.measuring import measuring_flops
 from ldc.plan.memory import BYTES, PRECISIONS, Memory, bank_size, memory_of, stage_one_bank
+from ldc.plan.parts import LEGS, MEASURING, SAMPLING, SCORING, TRAINING, PartCost, parts_of
 from ldc.plan.runs import PT, Inputs, ModelInputs, Run, check_lengths, fixed_runs, later_runs
 from ldc.study.reading import StudyFile
 from ldc.study.regimes import family_of
@@ -94,6 +95,7 @@ class Estimate:
     download_bytes: int
     time_seconds: float
     matmul_flops: float
+    parts: list[PartCost]
     models: list[ModelCost]
     regimes: list[RegimeCost]
     memory: list[MemoryCost]
@@ -119,13 +121,16 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
     memory: list[MemoryCost] = []
     downloads: list[ModelSource] = []
     disk, trained, read = 2_000_000, 0, 0
+    spent: dict[str, float] = {}
     for name, spec in study.models.items():
         shape, source = plan_shape(name, spec, file.base)
         check_regimes(study, name, shape.components)
         check_lengths(study, name, shape.context)
         runs = planned(study, name, shape)
         rows = _regime_costs(study, name, shape, runs)
-        models.append(_model_cost(study, name, shape, [run for _, run in runs], machine))
+        flops = _part_flops(study, name, shape, [run for _, run in runs], machine)
+        spent = {part: spent.get(part, 0.0) + n for part, n in flops.items()}
+        models.append(_model_cost(study, name, shape, len(runs), sum(flops.values()), machine))
         memory += [
             MemoryCost.of(name, _memory(study, shape, precision, machine))
             for precision in (PRECISIONS if machine.on_gpu else PRECISIONS[:2])
@@ -149,11 +154,12 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         download_bytes=sum(d.download_bytes for d in downloads),
         time_seconds=sum(m.time_seconds for m in models),
         matmul_flops=machine.flops,
+        parts=parts_of(study, spent),
         models=models,
         regimes=regimes,
         memory=memory,
         downloads=downloads,
-        assumptions=_assumptions(study, machine, models),
+        assumptions=_assumptions(study, machine, models, parts_of(study, spent)),
     )
 
 
@@ -162,14 +168,22 @@ def scored_tokens(study: Study) -> int:
     return held_out_tokens(study, study.evaluation.documents)
 
 
-def _model_cost(study: Study, name: str, shape: ModelShape, runs: Sequence[Run], machine: Machine) -> ModelCost:
+def _part_flops(study: Study, name: str, shape: ModelShape, runs: Sequence[Run], machine: Machine) -> dict[str, float]:
+    """One model's FLOPs for each part of the work."""
+    precision = machine.precision(study.models[name].dtype)
+    found = dict.fromkeys((TRAINING, SCORING, MEASURING, SAMPLING, *LEGS.values()), 0.0)
+    for run in runs:
+        found[LEGS.get(run.kind.name, TRAINING)] += run.kind.flops(shape, study, run.spec)
+    found[SCORING] = sum(len(run.scores) for run in runs) * scored_tokens(study) * forward_flops(shape)
+    measured = None if study.calibration is None else len(runs)
+    found[MEASURING] = measuring_flops(shape, study, precision, BYTES[precision], forward_flops(shape), measured)
+    found[SAMPLING] = sampling_flops(shape, study, runs)
+    return found
+
+
+def _model_cost(study: Study, name: str, shape: ModelShape, runs: int, flops: float, machine: Machine) -> ModelCost:
     """One model's part of the cost."""
     precision = machine.precision(study.models[name].dtype)
-    flops = sum(run.kind.flops(shape, study, run.spec) for run in runs)
-    flops += sum(len(run.scores) for run in runs) * scored_tokens(study) * forward_flops(shape)
-    measured = None if study.calibration is None else len(runs)
-    flops += measuring_flops(shape, study, precision, BYTES[precision], forward_flops(shape), measured)
-    flops += sampling_flops(shape, study, runs)
     memory = _memory(study, shape, precision, machine)
     seconds = flops / (SHARE_OF_MATMUL_RATE * machine.flops)
     return ModelCost(
@@ -177,7 +191,7 @@ def _model_cost(study: Study, name: str, shape: ModelShape, runs: Sequence[Run],
         shape.layers,
         shape.parameters,
         precision,
-        len(runs),
+        runs,
         memory.bank_runs,
         flops,
         memory.total_bytes,
@@ -191,11 +205,12 @@ def _memory(study: Study, shape: ModelShape, precision: str, machine: Machine) -
     return memory_of(shape, study, precision, machine.on_gpu, stage_one_bank(study, size))
 
 
-def _assumptions(study: Study, machine: Machine, models: Sequence[ModelCost]) -> list[str]:
+def _assumptions(study: Study, machine: Machine, models: Sequence[ModelCost], parts: Sequence[PartCost]) -> list[str]:
     """The assumptions behind the figures, and what does not fit into memory."""
     told = [
         f"time: {SHARE_OF_MATMUL_RATE:.0%} of {machine.why_flops}"
         + (", an assumption not measured yet" if machine.on_gpu else ""),
+        *_largest(parts),
         "targeted regimes: layers unknown before the ranking; counted from half depth on",
         f"scored tokens: {CHARACTERS_PER_TOKEN:g} characters per token",
     ]
@@ -208,6 +223,13 @@ def _assumptions(study: Study, machine: Machine, models: Sequence[ModelCost]) ->
         if m.memory_bytes > machine.memory_bytes
     ]
     return told
+
+
+def _largest(parts: Sequence[PartCost]) -> list[str]:
+    """What most of the time goes to, and what halves that."""
+    if not parts or not parts[0].halved_by:
+        return []
+    return [f"{parts[0].share:.0%} of the work is {parts[0].part}; half of that: {parts[0].halved_by}"]
 
 
 def planned(study: Study, model: str, shape: ModelShape) -> list[tuple[str, Run]]:
