@@ -48,8 +48,8 @@ def score(
     order = sorted(range(len(windows)), key=lambda i: (len(windows[i].tokens), i))
     copies = len(members) + (1 if pt else 0)
     in_a_pass = batch_tokens // most_parts(bank.base.device)  # whatever the number of threads, for the same results
-    for group in _groups([windows[i] for i in order], max(1, in_a_pass // max(1, min(copies, TOGETHER)))):
-        batch = _padded(group, bank.base.device)
+    for group in groups([windows[i] for i in order], max(1, in_a_pass // max(1, min(copies, TOGETHER)))):
+        batch = padded(group, bank.base.device)
         recording = bank.record(batch, members, to_the_end=pt)
         if pt:
             assert recording.last is not None
@@ -75,18 +75,19 @@ def _nll(bank: Bank, state: Tensor, labels: Tensor) -> NDArray[np.float64]:
     return nll.double().sum(dim=1).cpu().numpy()
 
 
-def _groups(windows: Sequence[Window], tokens: int) -> list[list[Window]]:
+def groups(windows: Sequence[Window], tokens: int) -> list[list[Window]]:
     """Windows in groups of neighbours, each of one window or of so many that their padded rows fit into `tokens`."""
-    groups: list[list[Window]] = []
+    found: list[list[Window]] = []
     for window in windows:
-        if groups and (len(groups[-1]) + 1) * len(window.tokens) <= tokens:
-            groups[-1].append(window)
+        if found and (len(found[-1]) + 1) * len(window.tokens) <= tokens:
+            found[-1].append(window)
         else:
-            groups.append([window])
-    return groups
+            found.append([window])
+    return found
 
 
-def _padded(group: Sequence[Window], device: torch.device) -> Batch:
+def padded(group: Sequence[Window], device: torch.device) -> Batch:
+    """Windows as the rows of a batch, padded on the right, where a causal model cannot look."""
     length = max(len(w.tokens) for w in group)
     tokens = torch.zeros(len(group), length, dtype=torch.long)
     labels = torch.full((len(group), length), IGNORED, dtype=torch.long)
