@@ -28,6 +28,7 @@ from ldc.engine.kinds.tune import equalise
 from ldc.engine.members import Member
 from ldc.errors import DataError, StudyError
 from ldc.plan.runs import fixed_runs, later_runs
+from ldc.plan.texts import general_domains
 from ldc.study.reading import resolved_yaml, study_from_dict, study_from_text
 from ldc.study.schema import DomainSpec, Study
 from ldc.tables import NORMS, tidy_frames
@@ -233,3 +234,13 @@ def test_movement_is_told_under_every_null_and_that_its_sign_depends_on_it() -> 
     assert found["mlp-over-attn-shuffled"].found.effect == pytest.approx(math.log(2 / 1.5))
     assert "mlp-over-attn-equal-steps" not in found
     assert all("the sign depends on the null" in f.note for f in found.values())
+
+
+def test_general_text_for_a_source_has_no_other_source_of_its_domain() -> None:
+    study = study_from_text(
+        "models: {m: embedded}\ntraining: {steps: 1}\n"
+        "domains: {math: {sources: {a: {source: a.txt}, b: {source: b.txt}}}, law: law.txt, art: art.txt}\n",
+        "study.yaml",
+    )
+    assert general_domains(study, "math.a") == ("law", "art")
+    assert general_domains(study, "law") == ("math.a", "math.b", "art")

@@ -43,8 +43,12 @@ class Text:
 
 
 def general_domains(study: Study, but: str) -> tuple[str, ...]:
-    """The domains that are mixed to general text for a domain: the other domains marked as references if there are any,
-    else all other domains."""
-    others = [name for name in study.domains if name != but]
+    """The texts that are mixed to general text for a text: those marked as references if there are any, else all texts
+    of other domains. Another source of the same domain is none of them."""
+
+    def domain(name: str) -> str:
+        return study.domains[name].domain or name
+
+    others = [name for name in study.domains if domain(name) != domain(but)]
     marked = [name for name in others if study.domains[name].reference]
     return tuple(marked or others)
