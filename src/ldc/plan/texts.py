@@ -47,7 +47,7 @@ def general_domains(study: Study, but: str) -> tuple[str, ...]:
     of other domains. Another source of the same domain is none of them."""
 
     def domain(name: str) -> str:
-        return study.domains[name].domain or name
+        return (study.domains[name].domain if name in study.domains else None) or name
 
     others = [name for name in study.domains if domain(name) != domain(but)]
     marked = [name for name in others if study.domains[name].reference]
