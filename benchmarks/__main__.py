@@ -54,7 +54,7 @@ Work = Callable[[], tuple[list[Any], dict[str, Any]]]
 
 def _plan(wanted: tuple[str, ...], pairs: int) -> list[tuple[str, Work]]:
     """What to measure, as (title, work that returns rows and curves)."""
-    from benchmarks import grid, overhead, parts, training
+    from benchmarks import ablation, grid, overhead, parts, training
 
     def growth() -> tuple[list[Any], dict[str, Any]]:
         row, curve = training.growth()
@@ -78,6 +78,8 @@ def _plan(wanted: tuple[str, ...], pairs: int) -> list[tuple[str, Work]]:
             {},
         ),
         "stage1-d1024-T": lambda: ([training.stage1_wide(pairs)], {}),
+        "ablation-trunk": lambda: ([ablation.trunk_row(pairs)], {}),
+        "ablation-peer": lambda: (ablation.peer_rows(pairs), {}),
         "demo-seconds": lambda: ([parts.demo_row()], {}),
     }
     return plan + [(name, work) for name, work in singles.items() if name in wanted]

@@ -22,6 +22,8 @@ WHAT = {
     "growth": "cost of a run at the worst bank size, against K = 18",
     "overhead-d128": "the frozen model's own passes against a bank's, 18 runs over all projections, d = 128",
     "overhead-d1024": "the same, d = 1024, 6 runs",
+    "ablation-trunk": "all 2 L blocks ablated over the shared trunk, share of the FLOP ratio, against hooks",
+    "ablation-peer": "the same work, against nnsight",
     "demo-seconds": "the demo after installation, against 4 minutes",
 }
 

@@ -127,6 +127,8 @@ ORDER = (
     "growth",
     "overhead-d128",
     "overhead-d1024",
+    "ablation-trunk",
+    "ablation-peer",
     "demo-seconds",
 )
 """The rows of `cpu.json`, in the order of the page."""
