@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ldc.engine.kinds import bare, full, graft, tune
+from ldc.engine.kinds import bare, full, graft, probe, tune
 from ldc.engine.results import Result
 from ldc.engine.workspace import Workspace
 from ldc.plan.kinds import RunId
@@ -25,5 +25,11 @@ Work = Callable[
 """(space, runs of one bank, the trained factors of a run that is done, whether decoder layers are called compiled in
 training, told the number of tokens after each piece of work) -> the results, each as soon as it is there."""
 
-WORK: dict[str, Work] = {"bare": bare.work, "tune": tune.work, "full": full.work, "graft": graft.work}
+WORK: dict[str, Work] = {
+    "bare": bare.work,
+    "tune": tune.work,
+    "full": full.work,
+    "graft": graft.work,
+    "probe": probe.work,
+}
 """The work of every kind of `ldc.plan.kinds.KINDS`."""
