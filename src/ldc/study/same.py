@@ -10,7 +10,9 @@ from ldc.errors import StoreError
 from ldc.study.reading import read_study
 from ldc.study.schema import Study
 
-SETTINGS = ("adapter", "training", "evaluation", "selection", "tests", "calibration", "representation", "causation")
+SETTINGS = ("adapter", "training", "evaluation", "selection", "tests", "calibration")
+LEGS = ("representation", "causation")
+"""Sections that decide something only where the leg of the same name was measured."""
 AXES = ("models", "domains", "regimes")
 
 
@@ -35,7 +37,7 @@ def check_same_study(recorded: Path, study: Study, used: Mapping[str, Collection
         raise StoreError(
             f"{recorded.parent}: holds another study; it differs in {'; '.join(differing[:4])}. "
             "Use another folder for this study, or undo the change "
-            "(the same folder accepts new models, domains, regimes and seeds)"
+            "(the same folder accepts new models, domains, regimes, seeds and legs)"
         )
 
 
@@ -45,7 +47,7 @@ def _differences(before: Study, now: Study, used: Mapping[str, Collection[str]])
         found.append(f"name ({before.name} there, {now.name} here)")
     if before.order != now.order:
         found.append(f"order ({before.order} there, {now.order} here)")
-    for section in SETTINGS:
+    for section in (*SETTINGS, *(leg for leg in LEGS if leg in before.legs)):
         old, new = (_settings(study, section) for study in (before, now))
         ignored = {"batch_tokens", "measures"}
         found += [
