@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import time
 from collections.abc import Callable
@@ -106,7 +107,9 @@ class Peer:
         from nnsight import LanguageModel  # type: ignore[import-not-found]
 
         self.work, self.together = work, together
-        self.model = LanguageModel(work.grid.model, tokenizer=work.grid.tokenizer)
+        tokenizer = copy.deepcopy(work.grid.tokenizer)
+        tokenizer.pad_token = tokenizer.eos_token  # it pads rows, though all are of one length
+        self.model = LanguageModel(work.grid.model, tokenizer=tokenizer)
 
     @torch.no_grad()
     def nats(self) -> Array:
@@ -131,13 +134,14 @@ class Peer:
 
     def _some(self, tokens: Tensor) -> Array:
         sites = (None, *self.work.ablation.blocks)
+        given = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}  # without, invokes differ
         parts = []
         for at in range(0, len(sites), 4):
             model, kept = self.model, []
             with model.trace() as tracer:
                 kept = [].save()
                 for site in sites[at : at + 4]:
-                    with tracer.invoke(tokens):
+                    with tracer.invoke(given):
                         if site is not None:
                             layer = model.model.layers[site[0]]
                             if site[1] == "attn":
@@ -199,6 +203,8 @@ def peer_rows(pairs: int) -> list[Row]:
         "baseline_is": f"{PEER} {version(PEER)}, {name}; losses from all logits",
         "both_ways": both,
         "flop_ratio": round(flop_ratio(work), 3),
+        "aim_is": "out of reach where products dominate: nnsight computes 2 L + 1 whole passes, whose products are the "
+        "FLOP ratio times ours; more can come only from what it does beside them",
     }
     return [of_pairs("ablation-peer", found[name], 1.5, 3.0, parity[name], UNIT, _settings(work) | notes)]
 
