@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from ldc.analysis.readings import Reading
 from ldc.study.leg_measures import MEASURES
 from ldc.study.leg_specs import EVERY, PROBE
 from ldc.study.schema import Study
@@ -120,6 +121,30 @@ class Planted:
                 for d, nll in enumerate(of)
             ]
         return tidy(pd.DataFrame(rows, columns=list(DOCUMENTS.names)), DOCUMENTS)
+
+
+def reading(measure: str, block: str, value_TSL: Array, seeds: tuple[int, ...] = ()) -> Reading:
+    """A reading without standard errors, halves and null; its texts are a, b, c and so on."""
+    texts, _, layers = value_TSL.shape
+    nothing = np.full(value_TSL.shape, np.nan)
+    return Reading(
+        measure=measure,
+        block=block,
+        texts=tuple("abcdefgh"[:texts]),
+        seeds=seeds,
+        layers=tuple(range(layers)),
+        value_TSL=value_TSL,
+        se_TSL=nothing,
+        halves_HTSL=np.stack([nothing, nothing]),
+        documents_T=np.full(texts, 20.0),
+        tokens_T=np.full(texts, 2000.0),
+        null_TL=nothing[:, 0],
+    )
+
+
+def read_of(values: Mapping[str, Array]) -> dict[tuple[str, str], Reading]:
+    """Readings without seeds of measures [T, 2, L]."""
+    return {(m, b): reading(m, b, x[:, [k]]) for m, x in values.items() for k, b in enumerate(BLOCKS)}
 
 
 def profiles(random: int, texts: int = 4, layers: int = 10, size: float = 1.0) -> Array:

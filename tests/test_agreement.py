@@ -12,7 +12,7 @@ from ldc.analysis.agreement import BOTH, COLUMNS, Agreed, agree, agreement, pair
 from ldc.analysis.readings import readings
 from ldc.analysis.statistics import kendall
 from ldc.study.schema import Study
-from legs_setup import BLOCKS, MODEL, Planted, make_study, profiles
+from legs_setup import BLOCKS, MODEL, Planted, make_study, profiles, read_of, reading
 
 
 def table(study: Study, planted: Planted) -> pd.DataFrame:
@@ -72,7 +72,9 @@ def test_a_profile_shared_by_all_domains_is_no_agreement_about_a_domain(scales: 
             "added": scale * (generic + 0.5 * profiles(2 * trial, layers=6)),
             "swap": scale * (generic + 0.5 * profiles(2 * trial + 1, layers=6)),
         }
-        hits.append(agreed(Planted(study, values), "added", "swap").own.difference.p <= 0.05)
+        found = agree(read_of(values), "added", "swap", BOTH, study, list(study.domains))
+        assert found is not None
+        hits.append(found.own.difference.p <= 0.05)
     assert np.mean(hits) <= 0.10  # 1/24 expected; 0.10 is three standard errors above 0.05
 
 
@@ -90,23 +92,19 @@ def test_domains_that_differ_in_scale_alone_have_no_own_part() -> None:
 
 def test_measures_of_one_run_are_compared_across_seeds() -> None:
     """The noise of a run is in its S and in its shares: compared seed by seed it would be taken for the domain."""
-    study, rng = make_study(seeds=3), np.random.default_rng(0)
-    noise = rng.normal(size=(4, 2, 10, 3))
-    frames = Planted(study, {"S": np.ones((4, 2, 10)), "share": np.ones((4, 2, 10))}).frames()
-    of = readings(frames, study, MODEL)
-    for b, block in enumerate(BLOCKS):
-        of["share", block].value_TSL[:] = noise[:, b].transpose(0, 2, 1)
-        of["S", block].value_TSL[:] = np.exp(noise[:, b].transpose(0, 2, 1))
-    found = agree(of, "S", "share", BOTH, study, list(study.domains))
-    assert found is not None
-    assert found.seeds == 3
-    assert abs(found.own.matched) < 0.3
-    alone = {key: r.of(r.texts) for key, r in of.items()}
-    for key, r in alone.items():
-        alone[key] = type(r)(**{**vars(r), "seeds": (0,), "value_TSL": r.value_TSL[:, :1]})
-    same = agree(alone, "S", "share", BOTH, study, list(study.domains))
-    assert same is not None
-    assert same.own.matched == pytest.approx(1.0)
+    study, noise = make_study(seeds=3), np.random.default_rng(0).normal(size=(2, 4, 3, 10))
+
+    def of(seeds: int) -> Agreed:
+        named = tuple(range(seeds))
+        own = {("S", b): reading("S", b, np.exp(noise[k, :, :seeds]), named) for k, b in enumerate(BLOCKS)}
+        own |= {("share", b): reading("share", b, noise[k, :, :seeds], named) for k, b in enumerate(BLOCKS)}
+        found = agree(own, "S", "share", BOTH, study, list(study.domains))
+        assert found is not None
+        return found
+
+    assert of(3).seeds == 3
+    assert abs(of(3).own.matched) < 0.3
+    assert of(1).own.matched == pytest.approx(1.0)
 
 
 def test_sources_of_a_domain_are_averaged_and_are_one_relabelled_unit() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, get_args
 
+from ldc.errors import StudyError
 from ldc.study.leg_measures import MEASURES, regime_of
 from ldc.study.leg_specs import GATE
-from ldc.study.selection_spec import SelectionSpec
+from ldc.study.selection_spec import Score, SelectionSpec
 
 if TYPE_CHECKING:
     from ldc.study.schema import Study
@@ -31,6 +33,23 @@ def score_fault(selection: SelectionSpec, study: Study) -> str:
     if regime == GATE:
         return _gate_fault(selection, study)
     return ""
+
+
+def with_score(study: Study, score: str) -> Study:
+    """The study with another ranking score.
+
+    Raises:
+        StudyError: there is no such score, or the study lacks the runs that it is read from.
+    """
+    known = get_args(Score)
+    if score not in known:
+        near = get_close_matches(score, known, n=1)
+        meant = f"; did you mean `{near[0]}`?" if near else ""
+        raise StudyError(f"no score is called `{score}`{meant} (one of {', '.join(known)})")
+    selection = study.selection.model_copy(update={"score": score})
+    if wrong := score_fault(selection, study):
+        raise StudyError(wrong)
+    return study.model_copy(update={"selection": selection})
 
 
 def _gate_fault(selection: SelectionSpec, study: Study) -> str:
