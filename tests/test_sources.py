@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from ldc.analysis import arms
-from ldc.analysis.arms import domain_of, independent, whole
+from ldc.analysis.arms import domain_of, shared_by_ranking, whole
 from ldc.analysis.contrasts import scored
 from ldc.analysis.movement import movement
 from ldc.analysis.soloist import solos
@@ -126,8 +126,8 @@ def test_each_seed_is_ranked_by_the_next_two_and_never_by_itself() -> None:
     of = study(seeds=[3, 1, 4, 5, 9], selection={"cross_fit": 2}, regimes=["all", "top1-mlp"])
     assert [of.ranks_for(s) for s in of.seeds] == [(1, 4), (4, 5), (5, 9), (3, 9), (1, 3)]
     assert of.validation_seeds == of.ranking_seeds == of.seeds
-    assert independent(of)
-    assert not independent(study(seeds=[0, 1]))
+    assert not shared_by_ranking(of)
+    assert shared_by_ranking(study(seeds=[0, 1])).startswith("the same seeds ranked and validated")
     chosen = {("math", "top1-mlp", s): COMPONENTS[2:4] for s in (3, 9)}
     runs = later_runs(of, INPUTS, "m", chosen)
     assert {(run.id.seed, tuple(need.seed for need in run.needs)) for run in runs} == {(3, (1, 4)), (9, (1, 3))}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from ldc.analysis.arms import independent, shuffled, whole
+from ldc.analysis.arms import shared_by_ranking, shuffled, whole
 from ldc.errors import EnvironmentFault, ExitCode, StudyError
 from ldc.study.example import demo_study, example_text, write_example
 from ldc.study.reading import read_study, resolved_yaml, study_from_dict, study_from_text
@@ -224,7 +224,7 @@ def test_the_embedded_study_has_the_seeds_and_the_runs_that_decide() -> None:
     assert {m.source for m in study.models.values()} | {d.source for d in study.domains.values()} == {"embedded"}
     assert tuple(study.regimes) == ("attn", "mlp", "all", "all-shuffled", "top3-mlp", "first3-mlp")
     assert len(study.validation_seeds) >= 3
-    assert independent(study)
+    assert not shared_by_ranking(study)
     assert {whole(study, block) for block in ("attn", "mlp", "all")} == {"attn", "mlp", "all"}
     assert shuffled(study) == "all-shuffled"
     text = resources.files("ldc.study").joinpath("demo.yaml").read_text(encoding="utf-8")

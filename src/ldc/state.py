@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ldc.analysis.arms import studied
-from ldc.analysis.ranking import rank, select, text_domains
+from ldc.analysis.ranking import ranking_of, select
 from ldc.analysis.subspace_pairs import Adapters
 from ldc.domains.registry import is_synthetic
 from ldc.errors import StoreError
@@ -24,8 +24,11 @@ from ldc.plan.runs import PT, Inputs, Run, RunLine, fixed_runs, later_runs
 from ldc.store.adapter import WEIGHTS, read_stacks
 from ldc.store.evaluation import evaluation_table
 from ldc.store.runs import ADAPTER, STUDY, Store
+from ldc.study.leg_measures import regime_of
+from ldc.study.leg_specs import GATE
 from ldc.study.reading import read_study
 from ldc.study.schema import Study
+from ldc.study.score_check import with_score
 from ldc.tables import (
     DOCUMENTS,
     EFFECTS,
@@ -77,9 +80,9 @@ class StudyState:
         if self.study.calibration is not None:
             runs = [found.run for found in self.cases(model) if found.run.needs]
             return [run for run in runs if all(self._has(needed) for needed in run.needs)]
-        norms = self.store.table(self.fixed(model), "norms")
+        norms, effects = self._scored(model)
         rankings = {
-            seeds: rank(_of_seeds(norms, seeds), self.study.selection, text_domains(self.study))
+            seeds: ranking_of(norms, effects, self.study, seeds)
             for seeds in {self.study.ranks_for(seed) for seed in self.study.validation_seeds}
         }
         chosen: dict[tuple[str, str, int], tuple[Component, ...]] = {}
@@ -104,11 +107,27 @@ class StudyState:
         return {model: calibration_runs(self.study, self.inputs, model) for model in models}
 
     def ranking(self, model: str) -> pd.DataFrame:
-        """The ranking from the fixed runs that are done; empty if there are none, and for a calibration, which chooses
-        no layers."""
+        """The ranking from the runs that are done; empty if there are none, and for a calibration, which chooses no
+        layers."""
         if self.study.calibration is not None:
-            return rank(empty(NORMS), self.study.selection)
-        return rank(self.store.table(self.fixed(model), "norms"), self.study.selection, text_domains(self.study))
+            return ranking_of(empty(NORMS), empty(EFFECTS), self.study)
+        return ranking_of(*self._scored(model), self.study)
+
+    def ranked_by(self, score: str) -> StudyState:
+        """The same folder with its layers ranked by another score.
+
+        Raises:
+            StudyError: the study has no such score, or not the runs that it is read from.
+        """
+        return replace(self, study=with_score(self.study, score))
+
+    def _scored(self, model: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Norms and effects of the runs that the ranking is read from; the table that it does not need is empty."""
+        regime = regime_of(self.study.selection.score)
+        if regime is None:
+            return self.store.table(self.fixed(model), "norms"), empty(EFFECTS)
+        runs = gate_runs(self.study, self.inputs, model) if regime == GATE else self.fixed(model)
+        return empty(NORMS), self.store.table([run for run in runs if run.id.regime == regime], "effects")
 
     def runs(self) -> list[Run]:
         """Every run that can be planned now."""
@@ -188,7 +207,8 @@ class StudyState:
     def _line(self, identity: RunId, run: Run | None) -> RunLine:
         line = partial(RunLine, identity.model, identity.domain, identity.regime, identity.seed)
         if run is None:
-            waits = self.study.selection.regime if self.study.calibration is None else "reference"
+            waits = regime_of(self.study.selection.score) or self.study.selection.regime
+            waits = waits if self.study.calibration is None else "reference"
             return line("missing", f"waiting for the `{waits}` run")
         state = self.store.state(run)
         if identity in self.store.damaged:
@@ -201,10 +221,6 @@ class StudyState:
             record = self.store.record(identity) or {}
             return line("failed", str(record.get("failure")))
         return line("done", "")
-
-
-def _of_seeds(norms: pd.DataFrame, seeds: Sequence[int]) -> pd.DataFrame:
-    return norms[norms["seed"].isin(seeds)] if len(norms) else norms
 
 
 def _or_empty(frame: pd.DataFrame, table: Table) -> pd.DataFrame:

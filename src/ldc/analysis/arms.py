@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ldc.study.leg_measures import regime_of
 from ldc.study.regimes import Regime
 from ldc.study.schema import Study
 
@@ -122,9 +123,17 @@ def studied(study: Study) -> list[str]:
     return [name for name, spec in study.domains.items() if not spec.reference]
 
 
-def independent(study: Study) -> bool:
-    """Whether no validation seed took part in the ranking."""
-    return study.selection.cross_fit is not None or not set(study.ranking_seeds) & set(study.validation_seeds)
+def shared_by_ranking(study: Study) -> str:
+    """What the ranking and its validation have in common, and what to do; empty if they are apart.
+
+    The measures of the legs that train nothing are read from the held-out documents that also validate.
+    """
+    score = study.selection.score
+    if regime_of(score) is not None:
+        return f"the held-out documents that validate also ranked, since `{score}` is measured on them; rank by S"
+    if study.selection.cross_fit is None and set(study.ranking_seeds) & set(study.validation_seeds):
+        return "the same seeds ranked and validated; reserve some with selection.seeds, or set selection.cross_fit"
+    return ""
 
 
 def domain_of(study: Study, text: str) -> str:

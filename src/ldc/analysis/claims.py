@@ -13,7 +13,7 @@ from ldc.analysis.arms import (
     comparisons,
     domain_of,
     equal_steps,
-    independent,
+    shared_by_ranking,
     shuffled,
     studied,
     tops,
@@ -38,11 +38,13 @@ from ldc.analysis.contrasts import (
 from ldc.analysis.decomposition import decompose, specificity
 from ldc.analysis.findings import BLOCK_NAMES, NUMBERS, Claim, Finding, ledger_of
 from ldc.analysis.gate import gaining
+from ldc.analysis.leg_claims import leg_findings
 from ldc.analysis.maps import BLOCKS, block_sums, maps
-from ldc.analysis.measure_names import score_name
+from ldc.analysis.measure_names import ranked_by
 from ldc.analysis.movement import movement
 from ldc.analysis.necessity import Layers, agreements
 from ldc.analysis.primary import Given, primary
+from ldc.analysis.readings import Readings
 from ldc.analysis.soloist import Solo, mean_tau
 from ldc.analysis.statistics import Estimate
 from ldc.analysis.truths import TruthTest
@@ -71,7 +73,7 @@ QUESTIONS = {
     ("score", "removed"): (
         "map-needed",
         "The map names the {block} layers that the full run needs most",
-        "{measure} in {regime} and loss of the full run without a layer's adapters",
+        "{measure} and loss of the full run without a layer's adapters",
     ),
 }
 """Of each pair of `necessity.QUESTIONS`: name, sentence and what is compared."""
@@ -87,6 +89,7 @@ class Found:
         solos: every layer alone.
         layers: every layer's worths.
         truths: known truths of every model.
+        readings: the measures of every leg; empty for a study of one leg.
     """
 
     sizes: pd.DataFrame
@@ -94,6 +97,7 @@ class Found:
     solos: Mapping[str, Sequence[Solo]]
     layers: Mapping[str, Sequence[Layers]]
     truths: Sequence[TruthTest] = field(default=())
+    readings: Mapping[str, Readings] = field(default_factory=dict)
 
 
 def claims(scores: Scored, norms: pd.DataFrame, found: Found, study: Study) -> list[Claim]:
@@ -113,7 +117,7 @@ def claims(scores: Scored, norms: pd.DataFrame, found: Found, study: Study) -> l
         own = {text: of for text, of in scores[model].items() if text in texts}
         solos = [s for s in found.solos.get(model, []) if s.domain in texts]
         given = Given(study, model, own, norms, solos, found.truths, texts)
-        ledger += ledger_of(primary(given), "primary", model, independent(study))
+        ledger += ledger_of(primary(given), "primary", model, shared_by_ranking(study))
         findings = [
             *movement(norms, found.sizes, study, model, texts),
             *_targeted(own, study, places(norms, model)),
@@ -121,8 +125,9 @@ def claims(scores: Scored, norms: pd.DataFrame, found: Found, study: Study) -> l
             *_specific(norms, study, model, texts),
             *_predicts(solos, study),
             *_needs(found.layers.get(model, []), study, texts),
+            *leg_findings(found.readings.get(model, {}), own, study, texts),
         ]
-        ledger += ledger_of(findings, "secondary", model, independent(study))
+        ledger += ledger_of(findings, "secondary", model, shared_by_ranking(study))
     return ledger
 
 
@@ -293,11 +298,11 @@ def _predicts(found: Sequence[Solo], study: Study) -> list[Finding]:
     findings = []
     for block in ("mlp", "attn"):
         of = [s for s in found if s.block == block]
-        name, measure = BLOCK_NAMES[block], score_name(study.selection)
+        name = BLOCK_NAMES[block]
         blank = Finding(
             f"map-predicts-gain-{block}",
             f"The map predicts which {name} layers gain most when tuned alone",
-            f"Kendall's tau-b over layers: {measure} in {study.selection.regime} and gain alone in bits per byte",
+            f"Kendall's tau-b over layers: {ranked_by(study.selection)} and gain alone in bits per byte",
             "tau-b",
             null="the order of layers in the map says nothing about their gain; depth alone may",
             ranked=True,
@@ -324,10 +329,10 @@ def _tau(blank: Finding, of: Sequence[Solo]) -> Finding:
 
 def _needs(found: Sequence[Layers], study: Study, texts: Sequence[str]) -> list[Finding]:
     """Sufficiency against necessity of single layers: what a layer gains alone, and what the full run loses without."""
-    measure, findings = score_name(study.selection), []
+    findings = []
     for a in agreements(found, set(texts)):
         name, sentence, what = QUESTIONS[a.left, a.right]
-        what = what.format(measure=measure, regime=study.selection.regime)
+        what = what.format(measure=ranked_by(study.selection))
         findings.append(
             Finding(
                 f"{name}-{a.block}",

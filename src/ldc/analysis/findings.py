@@ -71,6 +71,7 @@ class Finding:
         ranked: whether a ranking chose the layers.
         rank_p: one-sided p, from the rank among random draws, of being as good and as bad as the chosen layers.
         one_sided: whether p tests the direction of the sentence only, so that it can be supported but not contradicted.
+        untrained: whether nothing was trained, so that seeds play no part.
     """
 
     name: str
@@ -87,35 +88,36 @@ class Finding:
     ranked: bool = False
     rank_p: tuple[float, float] = (0.0, 0.0)
     one_sided: bool = False
+    untrained: bool = False
 
 
-def ledger_of(findings: Sequence[Finding], family: Family, model: str, apart: bool) -> list[Claim]:
+def ledger_of(findings: Sequence[Finding], family: Family, model: str, shared: str) -> list[Claim]:
     """The claims of one family of a model. The family is what the study file asks for: one without a p counts as p = 1.
 
     Args:
         findings: of the family.
         family: its name.
         model: the model.
-        apart: whether no validating seed took part in its own ranking.
+        shared: what ranking and validation have in common, such as seeds; empty if they are apart.
     """
     p = np.array([f.found.p for f in findings], dtype=float)
     adjusted = np.where(np.isnan(p), np.nan, holm(np.where(np.isnan(p), 1.0, p))) if len(p) else p
-    return [_judged(f, family, model, float(a), len(p), apart) for f, a in zip(findings, adjusted)]
+    return [_judged(f, family, model, float(a), len(p), shared) for f, a in zip(findings, adjusted)]
 
 
-def _judged(finding: Finding, family: Family, model: str, p_adjusted: float, size: int, apart: bool) -> Claim:
+def _judged(finding: Finding, family: Family, model: str, p_adjusted: float, size: int, shared: str) -> Claim:
     """The claim with its verdict.
 
     Supported or contradicted: three validating seeds or more, an interval that excludes 0, and Holm's p at most
     1 - LEVEL. Against random draws the rank among them must be as rare too, because any three layers differ from the
-    mean of all draws. Seeds that took part in the ranking cannot support a claim about ranked layers. All other claims
-    are undecided.
+    mean of all draws. Seeds or documents that took part in the ranking cannot support a claim about ranked layers. All
+    other claims are undecided.
     """
     e = finding.found
     verdict: Verdict = "undecided"
     if finding.missing:
         why = finding.missing
-    elif finding.seeds < FEWEST_SEEDS:
+    elif finding.seeds < FEWEST_SEEDS and not finding.untrained:
         few = NUMBERS[finding.seeds] if finding.seeds < len(NUMBERS) else str(finding.seeds)
         why = ONE_SEED if finding.seeds == 1 else f"{few} validating seeds: a verdict needs {FEWEST_SEEDS}"
     elif not e.tested or math.isnan(p_adjusted):
@@ -126,8 +128,8 @@ def _judged(finding: Finding, family: Family, model: str, p_adjusted: float, siz
         why = f"p = {p_adjusted:.2g} after Holm's correction over {size} {family} claims"
     elif finding.rank_p[e.effect < 0] > 1 - LEVEL:
         why = "not rare enough among random draws"
-    elif finding.ranked and not apart and e.effect > 0:
-        why = "the same seeds ranked and validated; reserve some with selection.seeds, or set selection.cross_fit"
+    elif finding.ranked and shared and e.effect > 0:
+        why = shared
     else:
         verdict, why = ("supported" if e.effect > 0 else "contradicted"), ""
     return Claim(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ldc.analysis.truth_metrics import OVER
+from ldc.study.leg_measures import regime_of
 from ldc.study.selection_spec import SelectionSpec
 
 NAMES = {
@@ -42,7 +43,13 @@ def score_name(selection: SelectionSpec) -> str:
     """The name of the score by which a study ranks; a contrast is named with its reference, such as `S over cpp`."""
     if selection.score == "contrast" and selection.reference != "others":
         return f"{NAMES['frobenius']} over {selection.reference}"
-    return NAMES[selection.score]
+    return NAMES.get(selection.score, selection.score.replace("_", " "))
+
+
+def ranked_by(selection: SelectionSpec) -> str:
+    """The score by which a study ranks, and where it is read, such as `S in all`; a leg's is read from its own runs."""
+    name = score_name(selection)
+    return f"{name} in {selection.regime}" if regime_of(selection.score) is None else name
 
 
 def metric_name(metric: str) -> str:

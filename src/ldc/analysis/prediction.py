@@ -6,7 +6,7 @@ Shapes: M domains, T texts, S seeds, L layers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 import numpy as np
@@ -70,43 +70,62 @@ def prediction(halves: Sequence[MapAndGain], domains: Sequence[str], seed: int =
     if len(names) < 2:
         raise ValueError("matched and mismatched domains need at least two domains")
     tau_STT = np.mean([_taus(half) for half in halves], axis=0)
-    groups = [[t for t, of in enumerate(domains) if of == name] for name in names]
-    whole_MM = _by_domain(tau_STT.mean(axis=0), groups)
-    difference, matched, mismatched = _difference(whole_MM)
-    count = len(names)
+    groups = grouped(domains)
+    found = relabelled(by_domain(tau_STT.mean(axis=0), groups), seed)
+
+    def of(seeds: Sequence[int], kept: Sequence[int]) -> float:
+        return difference(by_domain(tau_STT[list(seeds)].mean(axis=0), [groups[k] for k in kept]))[0]
+
+    low, high = jackknife_over(of, len(tau_STT), len(names), found.difference.effect)
+    return replace(found, difference=replace(found.difference, low=low, high=high))
+
+
+def relabelled(tau_MM: Array, seed: int = 0) -> Prediction:
+    """The matched taus (diagonal) less the mismatched ones, with their p over relabelings; without an interval.
+
+    Up to MOST_DOMAINS domains all relabelings are counted, and 1 / relabelings is the smallest p.
+
+    Args:
+        tau_MM: tau of the map of each domain and the gain of each.
+        seed: of the sample of relabelings of more domains.
+    """
+    whole, matched, mismatched = difference(tau_MM)
+    count = len(tau_MM)
     exact = count <= MOST_DOMAINS
     if exact:
         orders = np.array(list(permutations(range(count))))
     else:
         generator = np.random.default_rng(seed)
         orders = generator.permuted(np.tile(np.arange(count), (DRAWS, 1)), axis=1)
-    diagonal = whole_MM[np.arange(count), orders].mean(axis=1)
-    permuted = diagonal - (whole_MM.sum() - count * diagonal) / (count * (count - 1))
-    p = float((permuted >= difference - 1e-12).mean()) if exact else permutation_p(difference, permuted)
-
-    def of(seeds: Sequence[int], kept: Sequence[int]) -> float:
-        return _difference(_by_domain(tau_STT[list(seeds)].mean(axis=0), [groups[k] for k in kept]))[0]
-
-    low, high = jackknife_over(of, len(tau_STT), count, difference)
-    return Prediction(Estimate(difference, low, high, p), matched, mismatched, len(orders) + (not exact))
+    diagonal = tau_MM[np.arange(count), orders].mean(axis=1)
+    permuted = diagonal - (tau_MM.sum() - count * diagonal) / (count * (count - 1))
+    p = float((permuted >= whole - 1e-12).mean()) if exact else permutation_p(whole, permuted)
+    return Prediction(Estimate(whole, p=p), matched, mismatched, len(orders) + (not exact))
 
 
 def _taus(half: MapAndGain) -> Array:
-    """Partial tau given depth of the own parts of the map of t and the gain of u, for each seed: [S, T, T].
+    """Partial tau given depth of the own parts of the map of t and the gain of u, for each seed: [S, T, T]."""
+    map_STL, gain_STL = (own_part(x).transpose(1, 0, 2) for x in (half.map_TSL, half.gain_TSL))
+    return taus(map_STL, gain_STL)
+
+
+def taus(x_STL: Array, y_STL: Array, given_depth: bool = True) -> Array:
+    """Kendall's tau-b of x of text t and y of text u, given depth or as it is: [S, T, T].
 
     From the signs of all pairs of layers at once; 0 where it is not defined, as for a constant.
 
     Source: Kendall (1942), Partial rank correlation.
     """
-    layers = half.map_TSL.shape[2]
-    map_STP, gain_STP = (_signs(own_part(x).transpose(1, 0, 2)) for x in (half.map_TSL, half.gain_TSL))
-    depth_P = _signs(np.arange(layers, dtype=float))
-    xy = map_STP @ gain_STP.transpose(0, 2, 1)
-    xz, yz = (map_STP @ depth_P)[:, :, None], (gain_STP @ depth_P)[:, None, :]
+    x_STP, y_STP = _signs(x_STL), _signs(y_STL)
+    xy = x_STP @ y_STP.transpose(0, 2, 1)
+    if not given_depth:
+        return np.asarray(xy)
+    depth_P = _signs(np.arange(x_STL.shape[2], dtype=float))
+    xz, yz = (x_STP @ depth_P)[:, :, None], (y_STP @ depth_P)[:, None, :]
     scale = np.sqrt(np.maximum(0.0, (1 - xz * xz) * (1 - yz * yz)))
     known = scale > ROUNDING
     found = np.where(known, (xy - xz * yz) / np.where(known, scale, 1.0), 0.0)
-    constant = ~np.any(map_STP, axis=2)[:, :, None] | ~np.any(gain_STP, axis=2)[:, None, :]
+    constant = ~np.any(x_STP, axis=2)[:, :, None] | ~np.any(y_STP, axis=2)[:, None, :]
     return np.asarray(np.where(constant, 0.0, found))
 
 
@@ -118,11 +137,18 @@ def _signs(x: Array) -> Array:
     return np.asarray(signs / np.where(length > 0, length, 1.0))
 
 
-def _by_domain(tau_TT: Array, groups: Sequence[Sequence[int]]) -> Array:
+def grouped(domains: Sequence[str]) -> list[list[int]]:
+    """The places of the texts of each domain, domains in the order of their first text."""
+    return [[t for t, of in enumerate(domains) if of == name] for name in dict.fromkeys(domains)]
+
+
+def by_domain(tau_TT: Array, groups: Sequence[Sequence[int]]) -> Array:
+    """The mean over the texts of each pair of domains: [M, M]."""
     return np.array([[tau_TT[np.ix_(list(a), list(b))].mean() for b in groups] for a in groups])
 
 
-def _difference(tau_MM: Array) -> tuple[float, float, float]:
+def difference(tau_MM: Array) -> tuple[float, float, float]:
+    """Matched less mismatched, matched, mismatched."""
     count = len(tau_MM)
     matched = float(np.trace(tau_MM)) / count
     mismatched = float(tau_MM.sum() - np.trace(tau_MM)) / (count * (count - 1))

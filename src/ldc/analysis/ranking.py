@@ -1,4 +1,5 @@
-"""The ranking of layers (or single components) by the size of their update, and the choices of targeted regimes."""
+"""The ranking of layers (or single components) by the size of their update or by a measure of a leg, and the choices of
+targeted regimes."""
 
 from __future__ import annotations
 
@@ -10,10 +11,13 @@ import pandas as pd
 
 from ldc.analysis.arms import domain_of, studied
 from ldc.models.roles import Component
+from ldc.study.leg_measures import regime_of
+from ldc.study.leg_specs import EVERY, GATE
 from ldc.study.regimes import Regime
 from ldc.study.schema import SelectionSpec, Study
 
 COLUMNS = ("model", "domain", "block", "rank", "layer", "score", "seed")
+BLOCKS = ("attn", "mlp")
 Domains = Mapping[str, str]
 """The domain of each text."""
 
@@ -53,7 +57,50 @@ def rank(norms: pd.DataFrame, selection: SelectionSpec, domains: Domains | None 
         per_seed = contrast(*sums, selection.reference, domains)
     else:
         per_seed = _sums(chosen, unit, selection.score)
-    ranking = per_seed[per_seed["seed"].isin(selection.seeds)] if selection.seeds else per_seed
+    return _ranked(per_seed, unit, selection.seeds)
+
+
+def ranking_of(norms: pd.DataFrame, effects: pd.DataFrame, study: Study, seeds: Sequence[int] = ()) -> pd.DataFrame:
+    """The ranking of a study, by the size of updates (`rank`) or by a measure of a leg (`leg_scores`).
+
+    Args:
+        norms, effects: as stored; the one that the score is not read from may be empty.
+        study: its `selection` says how.
+        seeds: those whose runs take part; by default all.
+    """
+    if regime_of(study.selection.score) is None:
+        norms = norms[norms["seed"].isin(list(seeds))] if len(norms) and seeds else norms
+        return rank(norms, study.selection, text_domains(study))
+    per_seed = leg_scores(effects, study)
+    per_seed = per_seed[per_seed["seed"].isin(list(seeds))] if seeds else per_seed
+    if per_seed.empty:
+        return rank(pd.DataFrame(), study.selection)
+    return _ranked(per_seed, ["model", "domain", "block", "layer"], study.selection.seeds)
+
+
+def leg_scores(effects: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The score of attention and of the MLP in each layer, for each text and seed: model domain block layer seed score.
+
+    `domain` is the text. A measure that trains nothing has one value, which stands under every seed of the study.
+    """
+    score, regime = study.selection.score, regime_of(study.selection.score)
+    columns = ["model", "domain", "block", "layer", "seed", "score"]
+    if effects.empty:
+        return pd.DataFrame(columns=columns)
+    rows = effects[(effects["regime"] == regime) & (effects["measure"] == score)]
+    rows = rows[rows["block"].isin(BLOCKS) & rows["eval_domain"].isin(list(study.domains))]
+    own = rows["domain"].isin([EVERY]) | (rows["domain"] == rows["eval_domain"])
+    rows = rows[own].dropna(subset="value").drop(columns="domain")
+    rows = rows.rename(columns={"eval_domain": "domain", "value": "score"})
+    if regime != GATE:
+        rows = rows.drop(columns="seed").merge(pd.DataFrame({"seed": study.seeds}), how="cross")
+    return rows[columns]
+
+
+def _ranked(per_seed: pd.DataFrame, unit: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
+    """Ranks for each seed, and for the mean over `seeds` (all if there are none)."""
+    unit = list(unit)
+    ranking = per_seed[per_seed["seed"].isin(list(seeds))] if seeds else per_seed
     mean = ranking.groupby(unit, as_index=False)["score"].mean()
     both = pd.concat([mean.assign(seed=pd.NA), per_seed], ignore_index=True)
     if "component" not in both:

@@ -36,6 +36,10 @@ def export(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Rank the layers by this seed alone; default: by the mean over seeds.")
     ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", help="Rank by this measure, such as swap or lens; default: by the study's own."),
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -70,7 +74,7 @@ def export(
             console.put_table(rows)
         return
     assert to is not None
-    selection, reason = choose(state, model, domain, regime, seed)
+    selection, reason = choose(state, model, domain, regime, seed, by)
     text = exported(selection, to.value, file)
     if reason:
         console.say(reason)

@@ -22,25 +22,37 @@ from ldc.plan.runs import Run, one_of_each
 from ldc.progress import Progress
 from ldc.state import StudyState
 from ldc.store.card import card_of
+from ldc.study.leg_measures import regime_of
+from ldc.study.leg_specs import GATE
 from ldc.study.reading import StudyFile
+from ldc.study.schema import Study
 
-Wave = Literal["stage 1", "stage 2"]
-WAVES: tuple[Wave, ...] = ("stage 1", "stage 2")
-"""Runs that need no other run, and runs that do."""
+Wave = Literal["stage 1", "stage 2", "stage 3"]
+WAVES: tuple[Wave, ...] = ("stage 1", "stage 2", "stage 3")
+"""Runs that need no other run, runs that do, and runs of layers that are ranked by runs of the second wave."""
+
+
+def waves(study: Study) -> tuple[Wave, ...]:
+    """The waves of a study."""
+    third = study.calibration is None and regime_of(study.selection.score) == GATE
+    return WAVES if third else WAVES[:2]
 
 
 class Schedule:
     """The banks of a study that are still to be run.
 
     The runs of a model are planned in two waves: first those that need no other run, then, when all needed runs have
-    ended, the others. So the same runs share a bank with any number of workers.
+    ended, the others. A third wave follows where layers are ranked by gates, which are runs of the second. So the same
+    runs share a bank with any number of workers.
     """
 
     def __init__(self, file: StudyFile, state: StudyState, compute: Compute, progress: Progress) -> None:
         self.file, self.state, self.compute, self.progress = file, state, compute, progress
         self.ended = self.adopted = 0
         self.planned: dict[str, int] = {}
-        self._open: list[tuple[str, Wave]] = [(model, wave) for model in file.study.models for wave in WAVES]
+        self._open: list[tuple[str, Wave]] = [
+            (model, wave) for model in file.study.models for wave in waves(file.study)
+        ]
         self._waiting: deque[tuple[BankPlan, str]] = deque()
         self._unrecorded: list[BankPlan] = []
         self._stage = self._told = ""
@@ -89,19 +101,21 @@ class Schedule:
         """Plan the first wave whose needs are met, model by model. Returns whether there was one."""
         for model, wave in self._open:
             fixed = self.state.fixed(model)
-            if wave == "stage 1" or self._may_begin(model, fixed):
+            if wave == "stage 1" or self._may_begin(model, wave, fixed):
                 self._open.remove((model, wave))
                 self._add(model, wave, fixed if wave == "stage 1" else self.state.later(model))
                 return True
         return False
 
-    def _may_begin(self, model: str, fixed: Sequence[Run]) -> bool:
-        """Whether all fixed runs that other runs of a model may need have ended."""
-        if (model, "stage 1") in self._open:
+    def _may_begin(self, model: str, wave: Wave, fixed: Sequence[Run]) -> bool:
+        """Whether all runs of the waves before that the runs of this wave may need have ended."""
+        if any((model, before) in self._open for before in WAVES[: WAVES.index(wave)]):
             return False
         study = self.state.study
-        ranked = (study.selection.regime, study.selection.reference)
-        needed = fixed if study.calibration else [run for run in fixed if run.id.regime in ranked]
+        ranked = (study.selection.regime, study.selection.reference, regime_of(study.selection.score))
+        needed = list(fixed) if study.calibration else [run for run in fixed if run.id.regime in ranked]
+        if wave == "stage 3":
+            needed += [run for run in self.state.later(model) if run.id.regime == GATE]
         return all(self.state.store.is_settled(run) for run in needed)
 
     def _add(self, model: str, wave: Wave, runs: Sequence[Run]) -> None:

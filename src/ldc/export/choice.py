@@ -20,6 +20,8 @@ from ldc.plan.arms import adapter_of, components_of
 from ldc.plan.runs import PT, RunId
 from ldc.report.facts import listed, own_domain
 from ldc.state import StudyState
+from ldc.study.leg_measures import regime_of
+from ldc.study.leg_specs import GATE
 from ldc.study.regimes import ORIGIN_REGIMES, Regime, regime_from_text
 from ldc.study.schema import AdapterSpec, Study
 
@@ -27,7 +29,12 @@ _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def choose(
-    state: StudyState, model: str | None, domain: str | None, regime: str | None, seed: int | None
+    state: StudyState,
+    model: str | None,
+    domain: str | None,
+    regime: str | None,
+    seed: int | None,
+    by: str | None = None,
 ) -> tuple[Selection, str]:
     """The selection, and the reason for the regime if none was named (else empty).
 
@@ -36,11 +43,19 @@ def choose(
         model, domain: names in the study; None if it has only one.
         regime: a regime of the study, or a known name such as `top5-mlp`; None for the top-k regime that scored best.
         seed: rank by this seed's runs alone; None for the mean over seeds.
+        by: rank by this score, such as `swap`; None for the study's own. The regime must then be named, because the
+            study has not scored such layers.
 
     Raises:
         StudyError: a name is unknown, or none is given where there are several.
         StoreError: no run is done or ranked yet.
     """
+    own = by in (None, state.study.selection.score)
+    if not own and regime is None:
+        raise StudyError(
+            f"--by {by}: the study has tuned no layers chosen by it; name their number as --regime top3-mlp"
+        )
+    state = state if own else state.ranked_by(str(by))
     study = state.study
     model = _one("model", model, study.models, state)
     domain = _one("domain", domain, study.domains, state)
@@ -61,7 +76,7 @@ def choose(
         training=study.training,
         seed=study.seeds[0] if seed is None else seed,
         how=how,
-        scored=_scored(scores, regime) if seed is None else "",
+        scored=_scored(scores, regime) if seed is None and (own or not _targeted(study, regime)) else "",
         completion_only=study.domains[domain].loss == "completion",
     )
     return selection, reason
@@ -123,7 +138,8 @@ def _record(state: StudyState, model: str, domain: str) -> dict[str, Any]:
 
 
 def _undone(state: StudyState, model: str, domain: str) -> StoreError:
-    out, ranked = state.store.out, state.study.selection.regime
+    out, selection = state.store.out, state.study.selection
+    ranked = regime_of(selection.score) or selection.regime
     if state.study.calibration is not None:
         return StoreError(f"{out}: holds a calibration, which selects no layers; export from the study's own folder")
     return StoreError(
@@ -153,7 +169,7 @@ def _components(
     seeds = sorted(int(s) for s in own["seed"].dropna().unique())
     if seed is not None and seed not in seeds:
         raise StudyError(
-            f"--seed {seed}: no `{study.selection.regime}` run of {model} on {domain} with this seed is done; "
+            f"--seed {seed}: no `{regime_of(study.selection.score) or study.selection.regime}` run of {model} on {domain} with this seed is done; "
             f"ranked: {', '.join(map(str, seeds))}"
         )
     found = _layers(state, model, domain, name, regime, ranking, seed)
@@ -162,8 +178,10 @@ def _components(
         raise StudyError(f"{name}: {model} has fewer than {count} {study.selection.unit}s of {regime.block} to rank")
     of_seeds = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean over seeds {ranges(seeds)}"
     unit = "" if study.selection.unit == "block" else ", single components"
-    score, ranked = score_name(study.selection), study.selection.regime
-    how = f"ranked by {score} of the `{ranked}` runs, {of_seeds if seed is None else f'seed {seed}'}"
+    of_seeds = of_seeds if seed is None else f"seed {seed}"
+    measured = regime_of(study.selection.score)
+    of_seeds = of_seeds if measured in (None, GATE) else "which train nothing"
+    how = f"ranked by {score_name(study.selection)} of the `{measured or study.selection.regime}` runs, {of_seeds}"
     return found, how + unit + ("" if name in study.regimes else "; not a regime of the study")
 
 
@@ -203,6 +221,11 @@ def _adapter(state: StudyState, model: str, name: str) -> AdapterSpec:
     study = state.study
     regime = study.regimes.get(name) or _known(name, study.regimes)
     return adapter_of(study, regime, state.inputs.components(model))
+
+
+def _targeted(study: Study, name: str) -> bool:
+    """Whether the layers of a regime depend on the ranking."""
+    return (study.regimes.get(name) or _known(name, study.regimes)).targeted
 
 
 def _is_control(regime: Regime) -> bool:

@@ -8,18 +8,23 @@ from pathlib import Path
 
 import pandas as pd
 
+from ldc.analysis.agreement import agreement
 from ldc.analysis.arms import studied
 from ldc.analysis.claims import Found, claims
 from ldc.analysis.contrasts import contrasts, scored
 from ldc.analysis.decomposition import decomposition
+from ldc.analysis.disagreements import disagreements
 from ldc.analysis.findings import Claim
 from ldc.analysis.gate import COLUMNS as GATE
 from ldc.analysis.gate import gaining, gate, regime_gains
+from ldc.analysis.joint_ranking import joint_ranking
+from ldc.analysis.legs import legs
 from ldc.analysis.lora_and_full import proxy_tables
 from ldc.analysis.maps import map_similarity, stability
 from ldc.analysis.necessity import layers_of, necessity, necessity_means
 from ldc.analysis.nulls import excess
 from ldc.analysis.predictors import Measured, predictors
+from ldc.analysis.readings import readings
 from ldc.analysis.recovery import calibration_tables
 from ldc.analysis.soloist import soloist, soloist_summary, solos
 from ldc.analysis.subspace_pairs import COLUMNS as SUBSPACES
@@ -48,6 +53,10 @@ class Evidence:
     decomposition: pd.DataFrame = field(default_factory=pd.DataFrame)
     map_similarity: pd.DataFrame = field(default_factory=pd.DataFrame)
     subspaces: pd.DataFrame = field(default_factory=pd.DataFrame)
+    legs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    agreement: pd.DataFrame = field(default_factory=pd.DataFrame)
+    joint_ranking: pd.DataFrame = field(default_factory=pd.DataFrame)
+    disagreements: pd.DataFrame = field(default_factory=pd.DataFrame)
     ledger: tuple[Claim, ...] = ()
     calibration: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """How often each metric finds a known truth, table by table; empty for a study that is no calibration."""
@@ -85,7 +94,8 @@ def evidence(
     found = {model: solos(scores, frames.ranking, study, model) for model in study.models}
     worths = {model: layers_of(scores, frames.ranking, study, model) for model in study.models}
     gained = gate(scores, study)
-    open_texts = {model: set(gaining(gained, model, studied(study))) for model in study.models}
+    open_texts = {model: gaining(gained, model, studied(study)) for model in study.models}
+    read = {model: readings(frames, study, model, of) for model, of in worths.items()} if len(study.legs) > 1 else {}
     measured = Measured(frames.norms, frames.importance, frames.sizes)
     return Evidence(
         gate=gained,
@@ -101,7 +111,11 @@ def evidence(
         decomposition=decomposition(frames.norms, study),
         map_similarity=map_similarity(frames.norms, study),
         subspaces=_subspaces(study, adapters),
-        ledger=tuple(claims(scores, frames.norms, Found(frames.sizes, gained, found, worths, known), study)),
+        legs=legs(read, study),
+        agreement=agreement(read, study, open_texts),
+        joint_ranking=joint_ranking(read, study, open_texts),
+        disagreements=disagreements(read, study, open_texts),
+        ledger=tuple(claims(scores, frames.norms, Found(frames.sizes, gained, found, worths, known, read), study)),
         proxy=proxy_tables(study, frames),
     )
 

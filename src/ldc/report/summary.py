@@ -17,6 +17,7 @@ from ldc.plan.runs import RunLine
 from ldc.report import facts
 from ldc.report.headline import headlines
 from ldc.report.tables import planned_regimes
+from ldc.study.leg_measures import regime_of
 from ldc.study.schema import Study
 from ldc.tables import Frames
 
@@ -180,9 +181,11 @@ def where(study: Study, frames: Frames, model: str) -> str:
         "contrast": ", against its reference,",
     }.get(study.selection.score, "")
     sentences = []
+    leg = regime_of(study.selection.score)
     for block, name in (("mlp", "the MLP"), ("attn", "attention")):
         if layers := _where(frames, model, block, domains):
-            sentences.append(f"The update of {name}{scale} is largest in {layers}.")
+            what = f"The update of {name}{scale}" if leg is None else f"`{study.selection.score}` of {name}"
+            sentences.append(f"{what} is largest in {layers}.")
     return " ".join(sentences)
 
 

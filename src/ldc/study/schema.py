@@ -11,6 +11,7 @@ from ldc.study.domain_spec import DomainSpec, with_sources_apart
 from ldc.study.leg_specs import EVERY, LEG_REGIMES, CausationSpec, Leg, RepresentationSpec
 from ldc.study.record import SLUG_PATTERN, Number, Positive, Record, Share, Slug, Text, Whole, fault, short_form
 from ldc.study.regimes import ORIGIN_REGIMES, Regime, regime_from_text
+from ldc.study.score_check import score_fault
 from ldc.study.selection_spec import CalibrationSpec, PrimarySpec, SelectionSpec
 
 __all__ = [
@@ -314,6 +315,12 @@ class Study(Record):
             )
         if unknown := [seed for seed in self.causation.seeds if seed not in self.seeds]:
             raise fault(f"{unknown[0]} is not among the study's seeds", "causation", "seeds")
+        return self
+
+    @model_validator(mode="after")
+    def _score_fits(self) -> Study:
+        if wrong := score_fault(self.selection, self):
+            raise fault(wrong, "selection", "score")
         return self
 
     @property

@@ -8,6 +8,35 @@ from pydantic import Field
 
 from ldc.study.record import Number, Positive, Record, Slug, Text
 
+Score = Literal[
+    "frobenius",
+    "relative",
+    "rms",
+    "contrast",
+    "information",
+    "beyond_words",
+    "added",
+    "lens",
+    "separability",
+    "trace_ratio",
+    "mean",
+    "zero",
+    "within",
+    "across",
+    "swap",
+    "other_source",
+    "swap_sources",
+    "direct",
+    "repair",
+    "steer",
+    "share",
+    "carried",
+    "main_effect",
+    "drift",
+    "moved",
+]
+"""Scores of adaptation, then the measures of representation and of causation: those of `leg_measures` that rank."""
+
 
 class SelectionSpec(Record):
     """How targeted regimes choose their layers."""
@@ -16,9 +45,10 @@ class SelectionSpec(Record):
     """What is ranked: the attention or MLP of a layer as a whole, or single projections."""
     regime: Text = "all"
     """The regime whose runs are ranked."""
-    score: Literal["frobenius", "relative", "rms", "contrast"] = "frobenius"
-    """Score of the ranking: raw S, S over the norm of the weights, S over the square root of their number, or the log
-    of S over the reference's S."""
+    score: Score = "frobenius"
+    """Score of the ranking, larger first: `frobenius` (raw S), `relative` (S over the norm of the weights), `rms` (S
+    over the square root of their number), `contrast` (the log of S over the reference's S), or a measure of a leg of
+    the study, such as `added` or `lens` (representation), `swap` or `share` (causation)."""
     reference: Text = "others"
     """What `contrast` compares with: `others` (mean of the other domains), one domain, or a regime on shuffled text."""
     seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = ()
