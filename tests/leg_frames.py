@@ -75,7 +75,7 @@ def legs(model: str = "alpha", layers: int = LAYERS, texts: dict[str, str] | Non
         middle = (0.45 if block == "attn" else 0.7) * layers
         null = math.nan if name in ("solo", "main_effect", "share") else 0.4 * size
         for layer in range(layers):
-            shape = 0.5 + math.exp(-(((layer - middle) / 2.5) ** 2)) + 0.25 * float(rng.normal())
+            shape = 0.6 + math.exp(-(((layer - middle) / 2.5) ** 2)) + 0.12 * float(rng.normal())
             value = size * (3.0 if (text, block, layer) == PEAK else shape)
             half, less = 0.15 * size, value - size * 0.9
             ends = (

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ldc.report import palette
-from ldc.report.charts import BOTTOM, HEIGHT, RIGHT, TOP, WIDTH, Tick, tick_text
+from ldc.report.charts import BOTTOM, HEIGHT, WIDTH, Tick, tick_text
 from ldc.report.facts import BLOCKS
 from ldc.report.leg_controls import controls
 from ldc.report.leg_words import (
@@ -20,6 +20,7 @@ from ldc.report.leg_words import (
     LEGS,
     MEASURES,
     Tables,
+    agreement_of,
     first_block,
     legs_of,
     measures_of,
@@ -30,7 +31,8 @@ from ldc.report.leg_words import (
 )
 from ldc.report.plots import steps_between
 
-LEFT = 46
+LEFT, RIGHT, TOP = 44, 10, 12
+"""Margins of the charts in view-box units, as the page's script has them."""
 SHIFT = 0.1
 """Attention is drawn so far to the left of its layer, in layers, and MLP to the right: intervals stay apart."""
 WIDE = 1.96
@@ -171,6 +173,7 @@ def numbers(data: dict[str, Any], text: int, block: str, layer: int) -> list[dic
             found.append(
                 {
                     "leg": leg,
+                    "measure": name,
                     "title": m["title"],
                     "meaning": m["meaning"],
                     "value": _figure(m, at["value"]) or "–",
@@ -251,7 +254,11 @@ def _first(data: dict[str, Any]) -> tuple[str, int]:
 
 
 def agreement(table: pd.DataFrame) -> dict[str, Any] | None:
-    """Matched minus mismatched of every two measures as matrices, the one over both blocks first; None without rows."""
+    """Matched minus mismatched of every two measures as matrices, the one over both blocks first; None without rows.
+
+    Args:
+        table: one model's rows (`leg_words.agreement_of`).
+    """
     if table.empty:
         return None
     names = {str(n) for column in ("left", "right") for n in table[column]}
@@ -292,7 +299,7 @@ def _matrix(table: pd.DataFrame, order: Sequence[str], reach: float) -> list[dic
 
 def _cell(row: Any, reach: float) -> dict[str, Any] | None:
     """Matched minus mismatched, tau of the same domain with its interval, that of other domains, and p in words."""
-    if row is None or math.isnan(row.matched_minus_mismatched):
+    if row is None:
         return None
     value, p = float(row.matched_minus_mismatched), float(row.p_domain)
     ends = "" if math.isnan(row.matched_low) else minus(f" ({row.matched_low:.2f} to {row.matched_high:.2f})")
@@ -334,25 +341,20 @@ def page_view(tables: Tables, effects: pd.DataFrame, model: str, data: dict[str,
     if data is None:
         return None
     block, layer = _first(data)
-    own = data["measures"].values()
+    own, charts = data["measures"].values(), [_chart(data, leg, of[0], 0) for leg, of in data["legs"].items()]
     return {
         "heading": COUNTS[len(data["legs"]) - 1],
         "asks": {leg: LEGS[leg] for leg in data["legs"]},
         "said": sentences(tables, model),
         "texts": data["texts"],
         "choices": {leg: [(m, data["measures"][m]["title"]) for m in names] for leg, names in data["legs"].items()},
-        "charts": [_chart(data, leg, names[0], 0) for leg, names in data["legs"].items()],
+        "charts": charts,
         "block": f"{BLOCK_NAMES[block].capitalize() if block == 'attn' else 'MLP'}, layer {data['layers'][layer]}",
         "numbers": numbers(data, 0, block, layer),
         "start": {"block": block, "layer": layer},
         "contrasts": any(v is not None for m in own for of in m["contrast"].values() for line in of for v in line),
-        "bars": any(
-            p.bar
-            for leg, names in data["legs"].items()
-            for h in _chart(data, leg, names[0], 0).halves
-            for p in h.points
-        ),
-        "agreement": agreement(rows_of(tables, "agreement", model)),
+        "bars": any(p.bar for c in charts for half in c.halves for p in half.points),
+        "agreement": agreement(agreement_of(tables, model)),
         "controls": controls(effects, model),
         "disagreements": disagreements(rows_of(tables, "disagreements", model)),
     }

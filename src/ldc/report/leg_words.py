@@ -34,7 +34,7 @@ MEASURES: Mapping[str, Named] = {
     "solo": Named("gain tuned alone", "held-out gain if only this block is tuned"),
     "keep": Named("gain kept alone", "held-out gain of this block’s adapters of the full run alone"),
     "knock": Named("loss taken out", "what the full run loses without this block’s adapters"),
-    "added": Named("domain added", "information about the domain that the block adds to the stream"),
+    "added": Named("added information", "information about the domain that the block adds to the stream"),
     "lens": Named("lens", "how much the block lowers the loss read from the stream by a linear lens"),
     "information": Named("information", "information about the domain in the block’s output"),
     "beyond_words": Named("beyond the words", "information about the domain beyond that of the embeddings"),
@@ -86,6 +86,12 @@ def legs_of(tables: Tables, model: str) -> pd.DataFrame:
     return rows.iloc[:0] if set(rows["leg"]) <= {"adaptation"} else rows
 
 
+def agreement_of(tables: Tables, model: str) -> pd.DataFrame:
+    """The model's rows of `agreement` that have a matched and a mismatched tau; without two domains there is none."""
+    rows = rows_of(tables, "agreement", model)
+    return rows.dropna(subset=["matched_minus_mismatched", "relabelings", "domains"]) if len(rows) else rows
+
+
 def title_of(measure: str) -> str:
     """The measure in words; an unknown one keeps its name."""
     return MEASURES[measure].title if measure in MEASURES else measure
@@ -109,7 +115,7 @@ def sentences(tables: Tables, model: str) -> dict[str, str]:
     if rows.empty:
         return {}
     found = {leg: _sentence(rows[rows["measure"] == m[0]]) for leg in LEGS if (m := measures_of(rows, leg))}
-    if together := _agreement(rows_of(tables, "agreement", model), rows):
+    if together := _agreement(agreement_of(tables, model), rows):
         found["agreement"] = together
     return found
 
@@ -152,7 +158,7 @@ def _agreement(table: pd.DataFrame, rows: pd.DataFrame) -> str:
         return ""
     block = first_block(table)
     firsts = [m[0] for leg in LEGS if (m := measures_of(rows, leg))]
-    own = table[(table["block"] == block) & table["matched_minus_mismatched"].notna()]
+    own = table[table["block"] == block]
     own = own[own["left"].isin(firsts) & own["right"].isin(firsts)]
     if own.empty:
         return ""

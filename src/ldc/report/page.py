@@ -59,7 +59,7 @@ _LOOKS: Mapping[str, Any] = {
     "bar": plots,
     "lines": palette.REGIME_LINES,
     "graft_lines": grafts.LINES,
-    "leg_left": leg_views.LEFT,
+    "leg_box": leg_views,
 }
 """Colours, sizes and line styles that the templates use."""
 _BETTER = {"bits_per_byte": "lower", "inverse_perplexity": "higher", "recovery": "higher"}
