@@ -78,6 +78,7 @@ class Outcome:
             ledger=found.ledger,
             proxy=plain_records(found.proxy["proxy_summary"]),
             gate=found.gate,
+            tables=found.tables,
         )
 
 

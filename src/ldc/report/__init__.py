@@ -11,6 +11,8 @@ from ldc.plan.runs import RunLine
 from ldc.report import (
     evidence,
     figures,
+    leg_figure,
+    leg_words,
     necessity_figure,
     page,
     proxy_figure,
@@ -74,16 +76,19 @@ def write_report(
     else:
         figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic)
         necessity_figure.write_necessity_figures(out, study, found.necessity_means)
+        leg_figure.write_leg_figures(out, study, found.tables, synthetic)
     proxy_figure.write_proxy_figures(out, study, found.proxy["proxy"], synthetic)
     proof = read_proof(out)
     shared = overlap_rows(proof.overlap, study.domains)
     content = summary.summary(study, tidied, runs, versions, synthetic, found.ledger, shared, known, found.gate)
     if proxy := proxy_views.proxy_summary(study, found.proxy):
         content["proxy"] = proxy
+    if legs := {m: said for m in study.models if (said := leg_words.sentences(found.tables, m))}:
+        content["legs"] = legs
     power = power_lines(out, study)
     if power:
         content["power"] = power
     write_text(out / "summary.json", summary.summary_text(content))
     path = out / "report.html"
-    write_text(path, page.render(study, tidied, runs, versions, synthetic, proof, known, power))
+    write_text(path, page.render(study, tidied, runs, versions, synthetic, proof, known, power, found.tables))
     return path

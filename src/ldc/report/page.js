@@ -4,7 +4,7 @@
   const data = JSON.parse(document.getElementById("numbers").textContent);
   const BLOCKS = { attn: "Attention", mlp: "MLP" };
   const SVG = "http://www.w3.org/2000/svg";
-  const DEFAULTS = { model: "", regime: data.regime, measure: "s", step: "last", block: "both", marks: "ranked", domain: "" };
+  const DEFAULTS = { model: "", regime: data.regime, measure: "s", step: "last", block: "both", marks: "ranked", domain: "", adaptation: "", representation: "", causation: "", less: "" };
   const state = { ...DEFAULTS };
   const $ = (selector, root = document) => root.querySelector(selector);
   const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -108,10 +108,11 @@
     const range = now.last && part.low && v !== null ? ` (${shown(part.low[d][l], now.measure)} to ${shown(part.high[d][l], now.measure)} over ${model.seeds[now.regime]} seeds)` : "";
     const place = article.ranked[block] ? article.ranked[block][d].indexOf(model.layers[l]) : -1;
     const rank = place < 0 ? "" : `, rank ${place + 1} of its block`;
-    article.readout.textContent = `${model.domains[d]}, ${BLOCKS[block]}, layer ${model.layers[l]}: ${shown(v, now.measure)}${range}${rank}.`;
+    article.readout.textContent = `${model.domains[d]}, ${BLOCKS[block]}, layer ${model.layers[l]}: ${shown(v, now.measure)}${range}${rank}.${legNumbers(model.name, model.domains[d], block, model.layers[l])}`;
   }
 
-  // A line chart: series of {name, look, points: [[x, y], ...], low, high}.
+  // A line chart: series of {name, look, points: [[x, y], ...], low, high}. A series of a leg also has `block`, the
+  // intervals `bars`: [[low, high], ...] of its points, and `flat`: [low, high] of its null.
   function chart(title, alt, series, options) {
     const W = 360, H = 232, L = 44, R = series.some((s) => s.tag) ? 24 : 10, T = 12, B = 36;
     const figure = document.createElement("figure");
@@ -121,22 +122,26 @@
     const points = series.flatMap((s) => [...s.points, ...(s.low || []), ...(s.high || [])]).filter((p) => p[1] !== null);
     if (!points.length) return figure;
     const xs = points.map((p) => p[0]);
-    let low = Math.min(...points.map((p) => p[1]), options.zero ? 0 : Infinity);
-    let high = Math.max(...points.map((p) => p[1]), options.zero ? 0 : -Infinity);
+    let [low, high] = options.ends || [Math.min(...points.map((p) => p[1]), options.zero ? 0 : Infinity), Math.max(...points.map((p) => p[1]), options.zero ? 0 : -Infinity)];
     if (high === low) high = low + 1;
     const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
     const gap = [1, 2, 2.5, 5, 10].map((m) => m * power).find((g) => g >= rough * (1 - 1e-9));
     low = Math.floor(low / gap + 1e-9) * gap;
     high = Math.ceil(high / gap - 1e-9) * gap;
-    const left = Math.min(...xs), span = Math.max(...xs) - left || 1;
+    const places = options.places || [...new Set(xs)].sort((a, b) => a - b);
+    const left = places[0], span = places.at(-1) - left || 1;
     const x = (v) => (L + 8 + ((W - L - R - 16) * (v - left)) / span).toFixed(1);
     const y = (v) => (H - B - ((H - T - B) * (v - low)) / (high - low)).toFixed(1);
     const decimals = Math.max(0, Math.ceil(-Math.log10(gap) - 1e-9) + (String(gap / power).includes(".") ? 1 : 0));
+    for (const s of series) if (s.flat) {
+      const top = Number(y(s.flat[1]));
+      svg.append(make("rect", { class: `band ${s.look} null`, x: L, y: top, width: W - R - L, height: Math.max(1.5, y(s.flat[0]) - top) }));
+    }
     for (let v = low; v <= high + gap / 2; v += gap) {
       svg.append(make("path", { class: "rule", d: `M${L} ${y(v)}L${W - R} ${y(v)}` }));
       svg.append(make("text", { class: "tick y", x: L - 6, y: Number(y(v)) + 3.5 }, (Math.abs(v) < gap / 2 ? 0 : v).toFixed(decimals).replace("-", "−")));
     }
-    const places = [...new Set(xs)].sort((a, b) => a - b);
+    if (options.ends) svg.append(make("path", { class: "rule zero", d: `M${L} ${y(0)}L${W - R} ${y(0)}` }));
     const every = Math.ceil(places.length / 12);
     places.forEach((v, i) => i % every || svg.append(make("text", { class: "tick x", x: x(v), y: H - B + 16 }, String(v))));
     svg.append(make("text", { class: "tick x", x: (L + W - R) / 2, y: H - 4 }, options.axis));
@@ -153,7 +158,8 @@
       const line = make("path", { class: "line " + s.look, d: path });
       line.append(make("title", {}, s.name));
       svg.append(line);
-      s.points.forEach((p, i) => there(i) && !there(i - 1) && !there(i + 1) && svg.append(make("circle", { class: "dot " + s.look, cx: x(p[0]), cy: y(p[1]), r: 2.5 })));
+      if (s.block) s.points.forEach((p, i) => there(i) && svg.append(spot(s, i, x(p[0]), y(p[1]), s.bars[i].includes(null) ? null : s.bars[i].map(y), places.length > 24 ? 1.7 : 2.8)));
+      else s.points.forEach((p, i) => there(i) && !there(i - 1) && !there(i + 1) && svg.append(make("circle", { class: "dot " + s.look, cx: x(p[0]), cy: y(p[1]), r: 2.5 })));
     }
     // Names at the ends of lines are moved apart where they would overlap.
     let floor = Infinity;
@@ -164,6 +170,15 @@
     }
     figure.append(caption, svg);
     return figure;
+  }
+
+  // One block in a chart of a leg: a circle (attention) or a square (MLP) with its interval.
+  function spot(series, i, x, y, bar, size) {
+    const g = make("g", { class: "dot " + series.look, role: "img", tabindex: -1, "aria-label": series.told[i] });
+    Object.assign(g.dataset, { block: series.block, layer: i });
+    if (bar) g.append(make("path", { class: "error " + series.look, d: `M${x} ${bar[0]}L${x} ${bar[1]}` }));
+    g.append(series.block === "mlp" ? make("rect", { x: x - size, y: y - size, width: 2 * size, height: 2 * size }) : make("circle", { cx: x, cy: y, r: size }));
+    return g;
   }
 
   function mean(rows) {
@@ -239,13 +254,110 @@
     drawCharts(article, model, now);
   }
 
-  const chooser = $("#models");
+  // The legs: one chart a leg for the text in view, and all numbers of the block that is pointed at.
+  const decimal = (m, v) => (v === null || v === undefined ? "" : v.toFixed(m.digits).replace("-", "−"));
+  const between = (m, low, high) => (low === null || high === null ? "" : `${decimal(m, low)} to ${decimal(m, high)}`);
+  const at = (m, end, block, d, l) => (m[end][block] ? m[end][block][d][l] : null);
+  function legNumbers(name, text, block, layer) {
+    const model = (data.legs || {})[name];
+    const d = model ? model.texts.indexOf(text) : -1, l = model ? model.layers.indexOf(layer) : -1;
+    if (d < 0 || l < 0) return "";
+    const told = ["adaptation", "representation", "causation"].flatMap((leg) => model.legs[leg] || []).filter((key) => key !== "S").map((key) => {
+      const m = model.measures[key], v = at(m, "value", block, d, l);
+      return v === null ? "" : `${m.title} ${decimal(m, v)}${m.unit === "no unit" ? "" : " " + m.unit}`;
+    }).filter(Boolean);
+    return told.length ? ` ${told[0][0].toUpperCase()}${told.join("; ").slice(1)}.` : "";
+  }
+  function legSeries(model, m, d, less) {
+    const [value, low, high] = less ? ["contrast", "contrast_low", "contrast_high"] : ["value", "low", "high"];
+    return Object.keys(BLOCKS).filter((block) => m.value[block]).map((block) => {
+      const values = m[value][block][d], bars = values.map((_, l) => [m[low][block][d][l], m[high][block][d][l]]);
+      const none = less ? null : m.null[block][d];
+      return {
+        name: BLOCKS[block], look: block, block, bars, flat: none && [none[0] - 1.96 * none[1], none[0] + 1.96 * none[1]],
+        points: values.map((v, l) => [model.layers[l] + (block === "attn" ? -0.1 : 0.1), v]),
+        told: values.map((v, l) => `${BLOCKS[block]}, layer ${model.layers[l]}: ${decimal(m, v)}${bars[l].includes(null) ? "" : ` (${between(m, ...bars[l])})`}`),
+      };
+    });
+  }
+  function choose(part, block, l) {
+    const { model, d } = part;
+    part.chosen = [block, l];
+    for (const dot of $$("g.dot", part.charts)) {
+      const own = dot.dataset.block === block && Number(dot.dataset.layer) === l;
+      dot.classList.toggle("chosen", own);
+      dot.setAttribute("tabindex", own ? 0 : -1);
+    }
+    part.title.textContent = `${BLOCKS[block]}, layer ${model.layers[l]}`;
+    for (const row of $$("tr[data-measure]", part.section)) {
+      const m = model.measures[row.dataset.measure], none = m.null[block] ? m.null[block][d] : null;
+      const [value, low, high, contrast, less, more] = ["value", "low", "high", "contrast", "contrast_low", "contrast_high"].map((end) => at(m, end, block, d, l));
+      const texts = [decimal(m, value) || "–", between(m, low, high), decimal(m, contrast), between(m, less, more), none ? `${decimal(m, none[0])} ± ${decimal(m, none[1])}` : ""];
+      $$("td", row).slice(0, 5).forEach((cell, i) => { cell.textContent = texts[i]; });
+    }
+  }
+  function drawLegs(part) {
+    const { model, form } = part;
+    part.d = Math.max(0, model.texts.indexOf(state.domain));
+    const text = model.texts[part.d];
+    for (const figure of $$("figure", part.charts)) {
+      const { leg } = figure.dataset, name = model.legs[leg].includes(state[leg]) ? state[leg] : model.legs[leg][0];
+      const m = model.measures[name], less = Boolean(state.less) && m.less[0] !== m.less[1];
+      const title = `${leg[0].toUpperCase()}${leg.slice(1)}: ${m.title}`;
+      const drawn = chart(title, `${title} over layers on ${text}${less ? ", less the mean of the other domains" : ""}, ${m.unit}`, legSeries(model, m, part.d, less), { axis: "layer", ends: less ? m.less : m.ends, places: model.layers });
+      const under = $(".under", figure), unit = document.createElement("small");
+      const known = Object.entries(m.reliability).filter(([, of]) => of[part.d] !== null).map(([block, of]) => `${block === "mlp" ? "MLP" : "attention"} ${of[part.d].toFixed(2).replace("-", "−")}`);
+      under.textContent = known.length ? `Split-half reliability: ${known.join(", ")}` : "";
+      unit.textContent = m.unit;
+      const svg = $("svg", drawn);
+      if (svg) {
+        $("figcaption", drawn).append(" ", unit);
+        svg.setAttribute("role", "group");
+      } else drawn.textContent = `${title}: not measured on ${text}`;
+      figure.replaceChildren(...drawn.childNodes, under);
+      if (form.elements[leg]) form.elements[leg].value = name;
+    }
+    form.elements.domain.value = text;
+    if (form.elements.less) form.elements.less.checked = Boolean(state.less);
+    $(".null-key", part.section).hidden = Boolean(state.less);
+    $(".legs-less", part.section).hidden = !state.less;
+    for (const place of $$(".legs-text", part.section)) place.textContent = text;
+    choose(part, ...part.chosen);
+  }
+  function pointAt(part) {
+    part.charts.addEventListener("pointermove", (event) => {
+      const svg = event.target.closest("svg");
+      let best = null, least = Infinity;
+      for (const dot of svg ? $$("g.dot", svg) : []) {
+        const box = dot.lastElementChild.getBoundingClientRect();
+        const far = Math.hypot(box.x + box.width / 2 - event.clientX, box.y + box.height / 2 - event.clientY);
+        if (far < least) [best, least] = [dot, far];
+      }
+      if (best && !best.classList.contains("chosen")) choose(part, best.dataset.block, Number(best.dataset.layer));
+    });
+    part.charts.addEventListener("focusin", (event) => {
+      const dot = event.target.closest("g.dot");
+      if (dot) choose(part, dot.dataset.block, Number(dot.dataset.layer));
+    });
+    part.charts.addEventListener("keydown", (event) => {
+      const dot = event.target.closest("g.dot");
+      const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: 0, ArrowDown: 0 }[event.key];
+      if (!dot || step === undefined) return;
+      event.preventDefault();
+      const block = step ? dot.dataset.block : dot.dataset.block === "mlp" ? "attn" : "mlp";
+      const next = $(`g.dot[data-block="${block}"][data-layer="${Number(dot.dataset.layer) + step}"]`, dot.parentElement);
+      if (next) next.focus();
+    });
+  }
+
+  const chooser = $("#models"), legs = [];
   function drawAll() {
     const known = data.models.some((m) => m.name === state.model);
     if (!known) state.model = "";
     for (const article of $$("article[data-model]")) article.hidden = known && article.dataset.model !== state.model;
     if (chooser) chooser.value = state.model;
     articles.forEach(draw);
+    legs.forEach(drawLegs);
   }
   let waiting = 0;
   function change(key, value) {
@@ -324,6 +436,16 @@
       change(name, name !== "step" ? value : Number(value) === steps.length - 1 ? "last" : String(steps[value]));
     });
     articles.push(article);
+  }
+  for (const section of $$("section[data-legs]")) {
+    const model = (data.legs || {})[section.dataset.legs], form = $("form", section);
+    if (!model) continue;
+    const part = { section, model, form, charts: $(".three", section), title: $(".legs-block", section), chosen: [section.dataset.block, Number(section.dataset.layer)] };
+    form.hidden = $(".legs-help", section).hidden = false;
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("input", ({ target }) => change(target.name, target.type === "checkbox" ? (target.checked ? "yes" : "") : target.value));
+    pointAt(part);
+    legs.push(part);
   }
   for (const filter of $$("select[data-filter]")) {
     filter.closest("form").hidden = false;

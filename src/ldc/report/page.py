@@ -26,6 +26,7 @@ from ldc.report import (
     facts,
     grafts,
     headline,
+    leg_views,
     maps,
     palette,
     plots,
@@ -49,6 +50,18 @@ from ldc.tables import Frames
 _HERE = Path(__file__).parent
 _CONTROLS = ("bottom", "foreign", "random", "first", "last", "spaced")
 """Ways of choosing layers that make a regime a control. Controls have a table of their own."""
+_LOOKS: Mapping[str, Any] = {
+    "ramps": {"light": palette.ramp(), "dark": palette.ramp(dark=True)},
+    "over": palette.over,
+    "signed": {"light": palette.signed_ramp(), "dark": palette.signed_ramp(dark=True)},
+    "levels": palette.LEVELS,
+    "box": charts,
+    "bar": plots,
+    "lines": palette.REGIME_LINES,
+    "graft_lines": grafts.LINES,
+    "leg_box": leg_views,
+}
+"""Colours, sizes and line styles that the templates use."""
 _BETTER = {"bits_per_byte": "lower", "inverse_perplexity": "higher", "recovery": "higher"}
 
 
@@ -312,11 +325,10 @@ def _model(
     }
 
 
-def _island(study: Study, data: list[dict[str, Any]]) -> str:
+def _island(study: Study, data: list[dict[str, Any]], legs: dict[str, Any]) -> str:
     measures = {key: vars(m) for key, m in maps.MEASURES.items()}
-    return island_text(
-        {"models": data, "regime": study.selection.regime, "levels": palette.LEVELS, "measures": measures}
-    )
+    told = {"models": data, "regime": study.selection.regime, "levels": palette.LEVELS, "measures": measures}
+    return island_text(told | {"legs": {model: of for model, of in legs.items() if of is not None}})
 
 
 def _known(model: str, section: Mapping[str, Any]) -> dict[str, Any]:
@@ -334,11 +346,12 @@ def render(
     proof: Proof | None = None,
     calibration: Mapping[str, Any] | None = None,
     power: Sequence[str] = (),
+    tables: Mapping[str, pd.DataFrame] | None = None,
 ) -> str:
     """The page as HTML. The same input gives the same bytes; parts without numbers are left out.
 
     With `calibration` (from `truth_summary.sections`) it is the page of known truths, without maps and scores. `power`
-    has the sentences of a study's own calibrations (`power.power_lines`).
+    has the sentences of a study's own calibrations (`power.power_lines`), `tables` those of `Evidence.tables`.
     """
     proof = proof or Proof()
     claims = claims_of(proof.claims)
@@ -349,23 +362,23 @@ def render(
     validating = [k for k in study.seeds if k not in study.selection.seeds] or list(study.seeds)
     shown = [] if calibration else list(study.models)
     data = {m: model_data(study, frames, m) for m in shown}
+    legs = {m: leg_views.content(tables or {}, m, study.domains) for m in shown}
+    of_legs = {m: leg_views.page_view(tables or {}, frames.effects, m, legs[m]) for m in shown}
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.jinja").render(
         study=study,
         css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        island=Markup(_island(study, [d for d in data.values() if d is not None])),
-        ramps={"light": palette.ramp(), "dark": palette.ramp(dark=True)},
-        over=palette.over,
-        signed={"light": palette.signed_ramp(), "dark": palette.signed_ramp(dark=True)},
-        levels=palette.LEVELS,
+        island=Markup(_island(study, [d for d in data.values() if d is not None], legs)),
         headlines=headline.headlines(claims, proof.gate, study.models, study.selection.regime),
         power=power,
         planted=proof_views.planted(proof, proof_views.synthetic_texts(study, synthetic)),
         calibration=[_known(m, section) for m, section in (calibration or {}).items()],
         overlap=proof_views.overlap(proof.overlap, study.domains),
-        models=[_model(study, frames, lines, m, synthetic, proof, claims, data[m]) for m in shown],
+        models=[
+            _model(study, frames, lines, m, synthetic, proof, claims, data[m]) | {"legs": of_legs[m]} for m in shown
+        ],
         counts=Counter(line.status for line in lines),
         planned=len(lines),
         undone=sorted((line for line in lines if line.status != "done"), key=lambda r: r.status),
@@ -379,8 +392,5 @@ def render(
         settings=resolved_yaml(study),
         ranked_by=score_name(study.selection),
         versions=sorted(versions.items()),
-        box=charts,
-        bar=plots,
-        lines=palette.REGIME_LINES,
-        graft_lines=grafts.LINES,
+        **_LOOKS,
     )

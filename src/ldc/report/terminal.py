@@ -22,6 +22,7 @@ from ldc.plan.runs import RunLine
 from ldc.report import facts
 from ldc.report.headline import headlines
 from ldc.report.ledger import families, said
+from ldc.report.leg_words import sentences as of_legs
 from ldc.report.markdown import MISSING, seeds_phrase
 from ldc.report.power import power_lines
 from ldc.report.proof_views import signed
@@ -209,6 +210,19 @@ def _print_proxy(console: Console, rows: Sequence[Mapping[str, Any]], model: str
         console.print(Padding(table, (0, 0, 1, 2), expand=False), highlight=False)
 
 
+def _print_legs(console: Console, said: Mapping[str, str]) -> None:
+    """Print a line for each leg, and one for their agreement."""
+    if not said:
+        return
+    rows = Table.grid(padding=(0, 1))
+    rows.add_column(width=16)
+    rows.add_column()
+    for leg, sentence in said.items():
+        rows.add_row(Text(f"  {leg}", style="dim"), Text(sentence.replace("−", "-").replace("’", "'")))
+    console.print(rows)
+    console.print()
+
+
 def claim_detail(claim: Claim) -> str:
     """Effect, interval, seeds, p and reason, if known; a log ratio is also given as a ratio.
 
@@ -239,6 +253,7 @@ def print_summary(
     ledger: Sequence[Claim] = (),
     proxy: Sequence[Mapping[str, Any]] = (),
     gate: pd.DataFrame | None = None,
+    tables: Mapping[str, pd.DataFrame] | None = None,
 ) -> None:
     """Print for every model what was found, the map, the validation table and the primary tests, then the files.
 
@@ -252,6 +267,7 @@ def print_summary(
         ledger: the claims with their verdicts.
         proxy: the rows of `proxy_summary`, as plain records.
         gate: what the full run gains on each text (`analysis.gate.gate`).
+        tables: of evidence (`Evidence.tables`); the legs and their agreement are read.
     """
     lines, gained = list(runs), pd.DataFrame(columns=list(GATE)) if gate is None else gate
     sentences = headlines(ledger, gained, study.models, study.selection.regime)
@@ -262,6 +278,7 @@ def print_summary(
             console.print(Padding(Text(sentence), (0, 0, 1, 2)), highlight=False)
         _print_map(console, study, frames, model, synthetic)
         console.print()
+        _print_legs(console, of_legs(tables or {}, model))
         _print_validation(console, study, frames, model, synthetic, gained)
         _print_proxy(console, proxy, model)
         _print_ledger(console, [claim for claim in ledger if claim.model == model])
