@@ -168,8 +168,9 @@ def _components(
         raise _undone(state, model, domain)
     seeds = sorted(int(s) for s in own["seed"].dropna().unique())
     if seed is not None and seed not in seeds:
+        ranked = regime_of(study.selection.score) or study.selection.regime
         raise StudyError(
-            f"--seed {seed}: no `{regime_of(study.selection.score) or study.selection.regime}` run of {model} on {domain} with this seed is done; "
+            f"--seed {seed}: no `{ranked}` run of {model} on {domain} with this seed is done; "
             f"ranked: {', '.join(map(str, seeds))}"
         )
     found = _layers(state, model, domain, name, regime, ranking, seed)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pandas.api.types import is_float_dtype
 
 from ldc.analysis.maps import block_sums
 from ldc.report import facts
@@ -130,10 +131,18 @@ def parquet_bytes(frame: pd.DataFrame, schema: pa.Schema) -> bytes:
 
 
 def write_table(folder: Path, name: str, frame: pd.DataFrame) -> list[Path]:
-    """A table as Parquet and CSV in a folder, which is made if absent; types are those of the columns' names."""
+    """A table as Parquet and CSV in a folder, which is made if absent.
+
+    Types are those of the columns' names; but a column of numbers stays one, whatever its name is elsewhere (`contrast`
+    is a sentence in `claims` and a number in `legs`).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{kind}" for kind in ("parquet", "csv")]
-    write_bytes(paths[0], parquet_bytes(frame, schema_of(frame.columns)))
+    schema = schema_of(frame.columns)
+    for at, column in enumerate(frame.columns):
+        if type_of(str(column)) == "text" and is_float_dtype(frame[column].dtype):
+            schema = schema.set(at, pa.field(str(column), pa.float64()))
+    write_bytes(paths[0], parquet_bytes(frame, schema))
     write_text(paths[1], csv_text(frame))
     return paths
 
