@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ldc.engine.kinds import bare, full, gate, graft, tune
+from ldc.engine.kinds import bare, full, gate, graft, truth, tune
 from ldc.engine.results import Result
 from ldc.engine.workspace import Workspace
 from ldc.plan.kinds import RunId
@@ -31,5 +31,6 @@ WORK: dict[str, Work] = {
     "full": full.work,
     "graft": graft.work,
     "gate": gate.work,
+    "truth": truth.work,
 }
 """The work of every kind of `ldc.plan.kinds.KINDS`."""
