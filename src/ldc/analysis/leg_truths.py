@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,9 @@ COLUMNS = [
 GROUP = ["model", "leg", "measure", "domain", "lesson", "placebo"]
 SUMMARY = [*GROUP, "cases", "first", "share", "low", "high", "independent", "chance", "score", "gain", "level"]
 EXCHANGED, LENS, DOSE = "exchanged", "lens_added", "share"
-"""The main measure of each leg: what is lost and gained when the block's output is exchanged; what the block adds to
+"""The main measures: what is lost and gained when the block's output is exchanged; what the block adds to
 the gain through the lens; the block's share of the gain by integrated gradients."""
+MAIN = (EXCHANGED, LENS, DOSE)
 LEG_OF = {
     EXCHANGED: "causation",
     "lost": "causation",
@@ -124,29 +125,3 @@ def _root(rising: Callable[[float], float]) -> float:
         middle = (low + high) / 2.0
         low, high = (low, middle) if rising(middle) > 0 else (middle, high)
     return (low + high) / 2.0
-
-
-def summary_sentences(summary: Sequence[dict[str, object]]) -> list[str]:
-    """A line for the main measure of each leg, each lesson, with the placebo beside it.
-
-    Args:
-        summary: the rows of `leg_truth_summary` of one model.
-    """
-    placebo = {_place(row): row for row in summary if row["placebo"]}
-    found = []
-    for row in summary:
-        if row["placebo"] or row["measure"] not in (EXCHANGED, LENS, DOSE):
-            continue
-        beside = placebo.get(_place(row))
-        told = f"{row['leg']}, {row['domain']} for {row['lesson']} steps: named first {row['first']} of {row['cases']}"
-        told += f", interval {row['low']:.2f} to {row['high']:.2f}, chance {row['chance']:.2f}"
-        if row["measure"] == DOSE:
-            told += f"; rank correlation with the doses {row['score']:.2f}"
-        if beside is not None:
-            told += f"; shuffled lesson {beside['first']} of {beside['cases']}"
-        found.append(told)
-    return found
-
-
-def _place(row: dict[str, object]) -> tuple[object, ...]:
-    return row["leg"], row["measure"], row["domain"], row["lesson"]
