@@ -19,6 +19,7 @@ from ldc.models.roles import Component
 from ldc.plan.arms import arms
 from ldc.plan.calibration import CaseRun, calibration_runs
 from ldc.plan.kinds import RunId
+from ldc.plan.leg_truths import leg_truth_runs
 from ldc.plan.legs import forward_runs, gate_runs, leg_ids
 from ldc.plan.runs import PT, Inputs, Run, RunLine, fixed_runs, later_runs
 from ldc.store.adapter import WEIGHTS, read_stacks
@@ -69,7 +70,8 @@ class StudyState:
     def fixed(self, model: str) -> list[Run]:
         """The runs that need no other run; for a calibration, its references."""
         if self.study.calibration is not None:
-            return [found.run for found in self.cases(model) if not found.run.needs]
+            references = [found.run for found in self.cases(model) if not found.run.needs]
+            return references + leg_truth_runs(self.study, self.inputs, model)
         return [*fixed_runs(self.study, self.inputs, model), *forward_runs(self.study, self.inputs, model)]
 
     def later(self, model: str) -> list[Run]:
@@ -141,7 +143,8 @@ class StudyState:
 
     def _wanted(self, model: str) -> list[RunId]:
         if self.study.calibration is not None:
-            return [found.run.id for found in self.cases(model)]
+            truths = leg_truth_runs(self.study, self.inputs, model)
+            return [found.run.id for found in self.cases(model)] + [run.id for run in truths]
         components = self.inputs.components(model)
         return [
             RunId(model, domain, regime, seed)

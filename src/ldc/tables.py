@@ -22,18 +22,18 @@ _PANDAS = {"text": "str", "whole": "Int64", "real": "float64", "flag": "boolean"
 _TEXT = (
     "model domain regime block component eval_domain document measure kind contrast left right unit null source part "
     "name sentence verdict why family question pair side start method metric named_block partner "
-    "planted named train_domain leg predictors measures"
+    "planted named train_domain leg predictors measures planted_block"
 )
 _WHOLE = (
     "seed step layer rank documents tokens bytes trainable_parameters d_in d_out domains draws k layers n seeds "
     "rank_of_top1 best_layer top1_layer pairs components rank_in_kind named_layer plants count units cells of_rank "
     "exact_documents ngram_documents ngrams shared_ngrams cases first first_in_kind blocks "
-    "independent among among_in_kind texts relabelings"
+    "independent among among_in_kind texts relabelings lesson planted_layer"
 )
 _TYPE_OF = (
     dict.fromkeys(_TEXT.split(), "text")
     | dict.fromkeys(_WHOLE.split(), "whole")
-    | dict.fromkeys(("hit", "gains"), "flag")
+    | dict.fromkeys(("hit", "gains", "placebo"), "flag")
 )
 """The type of a column by its name, the same in every table; a name that is not here is a real number."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ldc.analysis.leg_truths import leg_truth_tables
 from ldc.analysis.statistics import LEVEL, wilson
 from ldc.analysis.truth_metrics import HALF, OVER, PAIRED, RANKABLE, Truths, ranks, truths
 from ldc.norms import Array
@@ -44,7 +45,8 @@ def calibration_tables(
 
     `planted` has every rank, `planted_summary` the shares found, `planted_confusion` the half that ranked first,
     `planted_nothing` the largest excess where nothing was changed, `planted_above` the share of changed blocks
-    above that, and `planted_power` the blocks that the study's own ranking finds with its own seeds.
+    above that, and `planted_power` the blocks that the study's own ranking finds with its own seeds. `leg_truths` and
+    `leg_truth_summary` are about the legs beside adaptation (`analysis.leg_truths`).
 
     Args:
         frames: tidied long tables.
@@ -54,7 +56,7 @@ def calibration_tables(
     if spec is None:
         return {}
     parts = [_of_model(truths(frames, cases(model), spec.others), model, study) for model in study.models]
-    return {name: _joined([part[name] for part in parts]) for name in parts[0]}
+    return {name: _joined([part[name] for part in parts]) for name in parts[0]} | leg_truth_tables(frames)
 
 
 def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:

@@ -42,7 +42,7 @@ def put_known_truths(out: Path) -> None:
 
 def _put_section(section: Mapping[str, Any]) -> None:
     from ldc.report.truth_text import INSTRUMENT, confusion_tables, instrument_tables, recovery_tables, text_sentences
-    from ldc.report.truth_words import nothing_sentences
+    from ldc.report.truth_words import leg_sentences, nothing_sentences
 
     for title, rows, sentence in recovery_tables(section):
         console.put(title)
@@ -58,6 +58,8 @@ def _put_section(section: Mapping[str, Any]) -> None:
         console.put(title if place else f"{INSTRUMENT}\n{title}")
         console.put_table(rows)
         console.put("")
+    for sentence in leg_sentences(section["legs"]):
+        _put_sentence(sentence)
     for sentence in text_sentences(section):
         _put_sentence(sentence)
 

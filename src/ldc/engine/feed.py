@@ -70,10 +70,14 @@ class Feed:
         documents, encoder = self.domains[text.domain].train, self.encoders[text.domain]
         return rows(documents, encoder, length, text.domain, text.seed, text.shuffled)
 
-    def lessons(self, domain: str) -> Iterator[Batch]:
-        """Batches of a domain without end, for a teacher: in another order than any run reads them."""
+    def lessons(self, domain: str, seed: int = 0, shuffled: bool = False) -> Iterator[Batch]:
+        """Batches of a domain without end, for a teacher: in another order than any run reads them.
+
+        Args:
+            shuffled: whether the tokens of each document are in random order.
+        """
         spec = self.study.training
-        stream = rows(self.domains[domain].train, self._plain, spec.block_length, f"{domain}:teacher", 0)
+        stream = rows(self.domains[domain].train, self._plain, spec.block_length, f"{domain}:teacher", seed, shuffled)
         while True:
             yield self._batch([Text(domain, 0)], [stream], spec.batch * spec.accumulation)
 

@@ -11,6 +11,7 @@ from ldc.models.sources import ModelSource, plan_shape
 from ldc.plan.arms import arms, check_regimes
 from ldc.plan.calibration import calibration_runs, sampling_flops
 from ldc.plan.kinds import CHARACTERS_PER_TOKEN, forward_flops, held_out_tokens
+from ldc.plan.leg_truths import leg_truth_runs
 from ldc.plan.legs import leg_runs
 from ldc.plan.machine import Machine, find_machine
 from ldc.plan.measuring import measuring_flops
@@ -240,7 +241,8 @@ def planned(study: Study, model: str, shape: ModelShape) -> list[tuple[str, Run]
     files = ModelInputs("", "", "auto", shape.components)
     inputs = Inputs({model: files}, dict.fromkeys(study.domains, ""))
     if study.calibration is not None:
-        return [(found.case.kind, found.run) for found in calibration_runs(study, inputs, model)]
+        mapped = [(found.case.kind, found.run) for found in calibration_runs(study, inputs, model)]
+        return mapped + [("legs", run) for run in leg_truth_runs(study, inputs, model)]
     chosen = {
         (domain, arm.name, seed): _stand_in(study, shape, arm.regime.block, arm.regime.choice[1])
         for domain in study.domains

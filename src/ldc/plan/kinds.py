@@ -166,7 +166,29 @@ class Gate:
     text: Text
 
 
-Spec = Bare | Tune | Full | Graft | Probe | Ablate | Gate
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Teaches blocks a domain, and asks the legs which blocks were taught; the weights are given back afterwards.
+
+    Attributes:
+        taught: the taught variant: its blocks, and the steps of the lesson.
+        text: the domain that is taught, in a seed's order; shuffled for the placebo. Its held-out text is scored as it
+            is.
+        general: the text on which the lens is fitted.
+        doses: the share of its own lesson that each block keeps; empty for the whole of it.
+        legs: the legs that are asked.
+        components: none.
+    """
+
+    taught: Variant
+    text: Text
+    general: Text
+    doses: tuple[float, ...] = ()
+    legs: tuple[str, ...] = ()
+    components: tuple[Component, ...] = ()
+
+
+Spec = Bare | Tune | Full | Graft | Probe | Ablate | Gate | Truth
 
 
 @dataclass(frozen=True)
@@ -268,6 +290,24 @@ def _gate_decides(study: Study, text_of: Callable[[Text], Any], spec: Gate) -> d
     }
 
 
+def _truth_decides(study: Study, text_of: Callable[[Text], Any], spec: Truth) -> dict[str, Any]:
+    assert study.calibration is not None
+    return {
+        "taught": [list(unit) for unit in spec.taught.units],
+        "steps": spec.taught.strength,
+        "rate": study.calibration.teaching_rate,
+        "rows": (study.training.batch * study.training.accumulation, study.training.block_length),
+        "text": text_of(spec.text),
+        "seed": spec.text.seed,
+        "general": text_of(spec.general),
+        "doses": list(spec.doses),
+        "legs": list(spec.legs),
+        "causation": study.causation.model_dump(include={"documents", "points"}),
+        "representation": study.representation.model_dump(include={"documents"}),
+        "evaluation": study.evaluation.model_dump(exclude={"batch_tokens", "domains"}),
+    }
+
+
 def _training(study: Study, rate: float) -> dict[str, Any]:
     """The training settings in a key. The key also has the text and the tokenizer, which set the steps of an epoch."""
     training = study.training
@@ -320,6 +360,18 @@ def _gate_flops(shape: ModelShape, study: Study, spec: Gate) -> float:
     return held_out_tokens(study, study.causation.documents) * passes * forward_flops(shape)
 
 
+def _truth_flops(shape: ModelShape, study: Study, spec: Truth) -> float:
+    """The lesson, the exchange of every block in both directions, a head at every place of the lens, or a backward pass
+    at every point of the integral."""
+    whole, tokens = forward_flops(shape), held_out_tokens(study, study.causation.documents)
+    lesson = 3 * whole * spec.taught.strength * study.training.tokens_per_step
+    if spec.doses:
+        return len(spec.doses) * lesson + tokens * 3 * study.causation.points * whole
+    exchanged = 2 * 2 * sum(forward_flops(shape, layer) for layer in range(shape.layers))
+    heads = 2 * 2.0 * shape.layers * shape.hidden * (shape.vocabulary + shape.hidden)
+    return lesson + tokens * (exchanged * ("causation" in spec.legs) + heads * ("representation" in spec.legs))
+
+
 def _none(_shape: ModelShape, _study: Study, _spec: Any) -> float:
     return 0.0
 
@@ -345,7 +397,9 @@ PROBE = Kind("probe", 1, ("effects",), _probe_decides, lambda spec: spec, _probe
 ABLATE = Kind("ablate", 1, ("effects",), _ablate_decides, lambda spec: spec, _ablate_flops)
 GATE = Kind("gate", 1, ("effects",), _gate_decides, lambda spec: spec.text.domain, _gate_flops, uses_adapter=True)
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (BARE, TUNE, FULL, GRAFT, PROBE, ABLATE, GATE)}
+TRUTH = Kind("truth", 1, ("effects",), _truth_decides, lambda spec: (spec.text.domain, spec.text.seed), _truth_flops)
+
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (BARE, TUNE, FULL, GRAFT, PROBE, ABLATE, GATE, TRUTH)}
 """Every kind by its name."""
 KIND_OF: Mapping[type, Kind] = {
     Bare: BARE,
@@ -355,5 +409,6 @@ KIND_OF: Mapping[type, Kind] = {
     Probe: PROBE,
     Ablate: ABLATE,
     Gate: GATE,
+    Truth: TRUTH,
 }
 """The kind of a spec."""

@@ -61,6 +61,11 @@ EVIDENCE: Mapping[str, str] = {
     "planted_power": "cases in which the study's ranking score, mean over ranking seeds, ranks the changed block first "
     "of all blocks, and first of its half; intervals with n = independent, the changed blocks; domain all without a "
     "strength: all of a kind together",
+    "leg_truths": "of a calibration with several legs: the block that was taught (of three, the one with the largest "
+    "dose), and the block that each measure names; score: the taught block's share of the gain, or the rank "
+    "correlation of three doses with three shares; placebo: the lesson's text was shuffled",
+    "leg_truth_summary": "how often the taught block is named first, with the exact interval for independent blocks, "
+    "and chance",
 }
 """What the tables of statistics hold."""
 

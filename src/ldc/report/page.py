@@ -41,7 +41,7 @@ from ldc.report.ledger import claims_of, ledger
 from ldc.report.markdown import MEASURES, MISSING, seeds_phrase
 from ldc.report.proof import Proof
 from ldc.report.tables import ORIGIN_COLUMNS, norm_summary, planned_regimes, regime_order, validation_table
-from ldc.report.truth_words import nothing_sentences, power_sentence
+from ldc.report.truth_words import leg_sentences, nothing_sentences, power_sentence
 from ldc.study.reading import resolved_yaml
 from ldc.study.regimes import family_of
 from ldc.study.schema import Study
@@ -334,7 +334,8 @@ def _island(study: Study, data: list[dict[str, Any]], legs: dict[str, Any]) -> s
 def _known(model: str, section: Mapping[str, Any]) -> dict[str, Any]:
     """The first part of the page on a model's known truths."""
     nothing = [f"N{line[1:]}.".replace("\n ", "") for line in nothing_sentences(section["nothing"])]
-    return {"model": model, "power": power_sentence(section), "nothing": nothing, "runs": section["runs"]}
+    legs = leg_sentences(section["legs"])
+    return {"model": model, "power": power_sentence(section), "nothing": nothing, "legs": legs, "runs": section["runs"]}
 
 
 def render(

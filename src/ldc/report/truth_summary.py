@@ -62,6 +62,7 @@ def _section(
         "nothing": plain_records(_quantiles(own["planted_nothing"])),
         "standing_out": plain_records(own["planted_above"]),
         "power": plain_records(own["planted_power"]),
+        "legs": plain_records(own["leg_truth_summary"]),
     }
 
 

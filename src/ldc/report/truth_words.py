@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from ldc.analysis.leg_truths import DOSE, MAIN
 from ldc.analysis.measure_names import NAMES, metric_name
 from ldc.analysis.truth_metrics import OVER
 from ldc.plan.texts import OWN
@@ -72,3 +73,27 @@ def nothing_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for row in rows
         if row["metric"] in (f"s{OVER}untouched", "shift", "shift-half")
     ]
+
+
+def leg_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence on the main measure of each leg at each length of the lesson, with the placebo beside it.
+
+    Args:
+        rows: `legs` of one model's part of `calibration` in `summary.json`.
+    """
+    place = ("measure", "domain", "lesson")
+    placebo = {tuple(row[name] for name in place): row for row in rows if row["placebo"]}
+    found = []
+    for row in rows:
+        if row["placebo"] or row["measure"] not in MAIN:
+            continue
+        said = f"{row['leg']}, {domain_label(row['domain'], ())}, lesson of {row['lesson']} steps: names the taught "
+        said += f"block in {row['first']} of {row['cases']} cases, interval {row['low']:.2f} to {row['high']:.2f}, "
+        said += f"chance {row['chance']:.2f}"
+        if row["measure"] == DOSE and row["score"] is not None:
+            said += f"; rank correlation with the doses {row['score']:.2f}"
+        shuffled = placebo.get(tuple(row[name] for name in place))
+        if shuffled is not None:
+            said += f"; shuffled lesson: {shuffled['first']} of {shuffled['cases']}"
+        found.append(said)
+    return found

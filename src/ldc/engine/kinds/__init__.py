@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ldc.engine.kinds import ablate, bare, full, gate, graft, probe, tune
+from ldc.engine.kinds import ablate, bare, full, gate, graft, probe, truth, tune
 from ldc.engine.results import Result
 from ldc.engine.workspace import Workspace
 from ldc.plan.kinds import RunId
@@ -33,5 +33,6 @@ WORK: dict[str, Work] = {
     "gate": gate.work,
     "ablate": ablate.work,
     "probe": probe.work,
+    "truth": truth.work,
 }
 """The work of every kind of `ldc.plan.kinds.KINDS`."""
