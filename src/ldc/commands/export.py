@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ldc import console
 from ldc.commands.options import AsJson, OutPath
+
+if TYPE_CHECKING:
+    from ldc.export.selection import Selection
 
 
 class Trainer(StrEnum):
@@ -57,8 +60,6 @@ def export(
     Names modules by their exact paths. For peft it writes Python, or an adapter_config.json if FILE ends in .json.
     """
     from ldc.export.choice import choose, exportable
-    from ldc.export.selection import provenance
-    from ldc.export.targets import exported, write_new
     from ldc.state import StudyState
 
     if not show and to is None:
@@ -75,9 +76,17 @@ def export(
         return
     assert to is not None
     selection, reason = choose(state, model, domain, regime, seed, by)
-    text = exported(selection, to.value, file)
     if reason:
         console.say(reason)
+    _give(selection, to.value, file, force)
+
+
+def _give(selection: Selection, trainer: str, file: Path | None, force: bool) -> None:
+    """Print the configuration, or write it to a file and say where it comes from."""
+    from ldc.export.selection import provenance
+    from ldc.export.targets import exported, write_new
+
+    text = exported(selection, trainer, file)
     if file is None:
         console.put(text.removesuffix("\n"))
         return
