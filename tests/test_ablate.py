@@ -22,17 +22,17 @@ from ldc.domains.document import DomainText
 from ldc.domains.encoding import Encoder
 from ldc.domains.windows import Window
 from ldc.engine.ablation import Ablation, Group, Site
+from ldc.engine.estimates import ratio
 from ldc.engine.head import IGNORED, Head
 from ldc.engine.kinds import WORK
-from ldc.engine.kinds.ablate import ratio
 from ldc.engine.lending import Lender
 from ldc.engine.results import Result
 from ldc.engine.sites import find_sites
 from ldc.engine.typical_words import Pair, lean, pair
 from ldc.engine.workspace import Workspace
 from ldc.models.load import load
-from ldc.plan.kinds import Ablate, RunId
 from ldc.plan.runs import Run
+from ldc.plan.specs import Ablate, RunId
 from ldc.plan.texts import Text
 from ldc.study.schema import ModelSpec, Study
 
@@ -374,7 +374,7 @@ def test_what_a_run_computes_is_the_definition_by_hand(folder: Path) -> None:
         row = found.loc[(measure, 1, "attn")]
         bits = np.array(held.bytes) * math.log(2)
         assert row["value"] == pytest.approx(change.sum() / bits.sum(), abs=1e-6)
-        assert row["se"] == pytest.approx(ratio(change, bits)[1], abs=1e-6)
+        assert row["se"] == pytest.approx(ratio(change, bits).se, abs=1e-6)
         assert row["half_a"] == pytest.approx(change[::2].sum() / bits[::2].sum(), abs=1e-6)
         assert row["tokens"] == sum(held.tokens)
 
@@ -391,9 +391,10 @@ def test_a_loss_that_is_not_finite_is_a_failure(folder: Path) -> None:
 
 def test_a_ratio_and_its_error_are_those_of_sums_over_documents() -> None:
     values, sizes = np.array([3.0, 1.0, 2.0]), np.array([1.0, 2.0, 1.0])
-    value, error = ratio(values, sizes)
+    found = ratio(values, sizes)
+    value, error = found.value, found.se
     assert value == 1.5
     assert error == pytest.approx(math.sqrt(1.5 * (1.5**2 + 2.0**2 + 0.5**2)) / 4)
-    assert ratio(values[:1], sizes[:1])[0] == 3.0
-    assert math.isnan(ratio(values[:1], sizes[:1])[1])
-    assert all(map(math.isnan, ratio(values[:0], sizes[:0])))
+    assert ratio(values[:1], sizes[:1]).value == 3.0
+    assert math.isnan(ratio(values[:1], sizes[:1]).se)
+    assert math.isnan(ratio(values[:0], sizes[:0]).value)

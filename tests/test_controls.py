@@ -21,8 +21,8 @@ from ldc.domains.packing import rows
 from ldc.errors import StudyError
 from ldc.plan.arms import Arm, adapter_of, arms, check_regimes, draws
 from ldc.plan.banks import plan_banks
-from ldc.plan.kinds import RunId
 from ldc.plan.runs import fixed_runs, later_runs
+from ldc.plan.specs import RunId
 from ldc.state import StudyState
 from ldc.study.regimes import regime_from_text
 from ldc.study.schema import SelectionSpec, Study

@@ -24,8 +24,8 @@ from ldc.engine.workspace import Workspace, weight_norms
 from ldc.errors import ModelError
 from ldc.execute.conductor import rebuild_report, run_study
 from ldc.models.load import load
-from ldc.plan.kinds import Bare
 from ldc.plan.measuring import measured_batches
+from ldc.plan.specs import Bare
 from ldc.plan.texts import Text
 from ldc.progress import Silent
 from ldc.report import figures

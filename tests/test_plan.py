@@ -16,7 +16,7 @@ from ldc.models.roles import Component
 from ldc.plan import runs as runs_module
 from ldc.plan.arms import check_regimes, components_of
 from ldc.plan.banks import BankPlan, plan_banks
-from ldc.plan.kinds import KINDS, Bare, RunId, Tune
+from ldc.plan.kinds import KINDS
 from ldc.plan.runs import (
     PT,
     Inputs,
@@ -27,6 +27,7 @@ from ldc.plan.runs import (
     later_runs,
     one_of_each,
 )
+from ldc.plan.specs import Bare, RunId, Tune
 from ldc.plan.texts import Text
 from ldc.study.regimes import Regime
 from ldc.study.schema import AdapterSpec, Study

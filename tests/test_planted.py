@@ -29,8 +29,8 @@ from ldc.analysis.truth_metrics import RANKABLE, Truths, ranks, truths
 from ldc.models.roles import Component
 from ldc.norms import Array
 from ldc.plan.calibration import Case, CaseRun, calibration_runs, cases, references
-from ldc.plan.kinds import Tune
 from ldc.plan.runs import Inputs, ModelInputs, make_run
+from ldc.plan.specs import Tune
 from ldc.plan.texts import OWN, Text
 from ldc.plan.variants import pairs, spread, units_of
 from ldc.report.truth_figures import REFERENCES, fig_references

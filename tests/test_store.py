@@ -19,8 +19,8 @@ from ldc import tables
 from ldc.engine.results import Result
 from ldc.errors import EnvironmentFault, StoreError
 from ldc.models.roles import Component
-from ldc.plan.kinds import RunId, Tune
 from ldc.plan.runs import Run
+from ldc.plan.specs import RunId, Tune
 from ldc.plan.texts import Text
 from ldc.report import figures
 from ldc.store import atomic

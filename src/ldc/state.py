@@ -18,10 +18,10 @@ from ldc.errors import StoreError
 from ldc.models.roles import Component
 from ldc.plan.arms import arms
 from ldc.plan.calibration import CaseRun, calibration_runs
-from ldc.plan.kinds import RunId
 from ldc.plan.leg_truths import leg_truth_runs
 from ldc.plan.legs import forward_runs, gate_runs, leg_ids
 from ldc.plan.runs import PT, Inputs, Run, RunLine, fixed_runs, later_runs
+from ldc.plan.specs import RunId
 from ldc.store.adapter import WEIGHTS, read_stacks
 from ldc.store.evaluation import evaluation_table
 from ldc.store.runs import ADAPTER, STUDY, Store

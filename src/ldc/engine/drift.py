@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ldc.domains.windows import Window
+from ldc.engine.estimates import Estimate
 from ldc.engine.evaluate import padded
 from ldc.engine.gates import Update
 from ldc.engine.members import Change
@@ -28,16 +28,6 @@ FEWEST = 4
 """Debiased HSIC needs so many units."""
 Site = tuple[str, int]
 """(attn, mlp or stream, layer)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value over documents, its standard error, and the values over the documents in even and in odd places."""
-
-    value: float
-    se: float
-    half_a: float
-    half_b: float
 
 
 def debiased_hsic(k_UU: Tensor, l_UU: Tensor) -> float:

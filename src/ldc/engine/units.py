@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ldc.domains.windows import HeldOut, Window
 from ldc.engine.feed import Feed
-from ldc.plan.kinds import Probe
+from ldc.plan.specs import Probe
 
 FIRST_POSITION = 8
 """No position before this one is read: the first ones serve attention as a sink."""

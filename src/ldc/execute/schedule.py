@@ -14,11 +14,12 @@ from ldc.models.shapes import ModelShape
 from ldc.plan.banks import BankPlan, plan_banks, rescoring_banks
 from ldc.plan.compiling import compiling_pays
 from ldc.plan.cost import scored_tokens
-from ldc.plan.kinds import Tune
+from ldc.plan.flops import forward_flops
 from ldc.plan.machine import find_machine
 from ldc.plan.memory import bank_size
 from ldc.plan.proxy_pairs import capped
 from ldc.plan.runs import Run, one_of_each
+from ldc.plan.specs import Tune
 from ldc.progress import Progress
 from ldc.state import StudyState
 from ldc.store.card import card_of
@@ -135,7 +136,7 @@ class Schedule:
         self._unrecorded += banks
         stage = f"{model}, {wave}"
         by_key = unique | one_of_each(rescored)
-        counts = {bank.name: sum(self._tokens(by_key[key]) for key in bank.keys) for bank in banks}
+        counts = {bank.name: sum(self._tokens(by_key[key], shape) for key in bank.keys) for bank in banks}
         self.planned |= counts
         self._totals[stage] = sum(counts.values())
         self._waiting += [(bank, stage) for bank in banks]
@@ -159,8 +160,11 @@ class Schedule:
             self.progress.say(f"{model}: decoder layers {'compiled' if compiled else 'not compiled'}: {why}")
         return per_bank, compiled
 
-    def _tokens(self, run: Run) -> int:
-        """Tokens that a run goes through, training and scoring, at most."""
+    def _tokens(self, run: Run, shape: ModelShape) -> int:
+        """Tokens that a run goes through, training and scoring, at most; of a leg the passes of a token through the
+        whole model that cost as much."""
+        if "effects" in run.kind.tables:
+            return round(run.kind.flops(shape, self.file.study, run.spec) / forward_flops(shape))
         training = self.file.study.training
         trained = 0 if "losses" not in run.kind.tables else training.total_steps * training.tokens_per_step
         return trained + len(run.scores) * scored_tokens(self.file.study)

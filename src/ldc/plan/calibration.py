@@ -13,8 +13,9 @@ from itertools import count, islice
 from ldc.models.roles import Component
 from ldc.models.shapes import ModelShape
 from ldc.plan.arms import adapter_of, components_of
-from ldc.plan.kinds import RunId, Tune, forward_flops
+from ldc.plan.flops import forward_flops
 from ldc.plan.runs import Inputs, Run, make_run
+from ldc.plan.specs import RunId, Tune
 from ldc.plan.texts import OWN, Text, general_domains
 from ldc.plan.variants import Unit, Variant, pairs, spread, units_of, variant_name
 from ldc.study.schema import CalibrationSpec, Study

@@ -10,7 +10,7 @@ from ldc.models.shapes import ModelShape
 from ldc.models.sources import ModelSource, plan_shape
 from ldc.plan.arms import arms, check_regimes
 from ldc.plan.calibration import calibration_runs, sampling_flops
-from ldc.plan.kinds import CHARACTERS_PER_TOKEN, forward_flops, held_out_tokens
+from ldc.plan.flops import CHARACTERS_PER_TOKEN, forward_flops, held_out_tokens
 from ldc.plan.leg_truths import leg_truth_runs
 from ldc.plan.legs import leg_runs
 from ldc.plan.machine import Machine, find_machine

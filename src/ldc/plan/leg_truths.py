@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ldc.plan.arms import components_of
-from ldc.plan.kinds import RunId, Truth
 from ldc.plan.runs import Inputs, Run, make_run
+from ldc.plan.specs import RunId, Truth
 from ldc.plan.texts import Text
 from ldc.plan.variants import MARK, Unit, Variant, spread, units_of
 from ldc.study.schema import Study

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ldc.plan.arms import Arm, arms
-from ldc.plan.kinds import Ablate, Gate, Probe, RunId
 from ldc.plan.runs import Inputs, Run, make_run, run_of_arm
+from ldc.plan.specs import Ablate, Gate, Probe, RunId
 from ldc.plan.texts import Text
 from ldc.study.leg_specs import (
     ABLATE,

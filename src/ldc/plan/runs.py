@@ -11,8 +11,9 @@ from typing import Any, Literal
 from ldc.errors import StudyError
 from ldc.models.roles import Component
 from ldc.plan.arms import Arm, arms
-from ldc.plan.kinds import KIND_OF, Bare, Full, Graft, Kind, RunId, Spec, Tune
+from ldc.plan.kinds import KIND_OF, Kind
 from ldc.plan.proxy_pairs import pairs
+from ldc.plan.specs import Bare, Full, Graft, RunId, Spec, Tune
 from ldc.plan.texts import Text, general_domains
 from ldc.plan.variants import own_model
 from ldc.study.schema import AdapterSpec, Study

@@ -11,8 +11,8 @@ import pandas as pd
 
 from ldc.analysis.recovery import best
 from ldc.plan.calibration import CaseRun
-from ldc.plan.kinds import Tune
 from ldc.plan.runs import RunLine
+from ldc.plan.specs import Tune
 from ldc.plan.texts import general_domains
 from ldc.plan.variants import units_of
 from ldc.study.schema import Study

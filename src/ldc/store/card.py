@@ -13,8 +13,8 @@ import yaml
 from ldc.domains.registry import is_synthetic
 from ldc.models.folders import HUB_ID
 from ldc.models.roles import Component
-from ldc.plan.kinds import RunId, Tune
 from ldc.plan.runs import Run
+from ldc.plan.specs import RunId, Tune
 from ldc.study.schema import ModelSpec, Study
 
 _LOADING = """```python

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from ldc.engine.results import Result
 from ldc.errors import EnvironmentFault, StoreError
-from ldc.plan.kinds import RunId
 from ldc.plan.runs import Run
+from ldc.plan.specs import RunId
 from ldc.plan.variants import own_model
 from ldc.store.adapter import CARD, CONFIG, WEIGHTS, adapter_bytes, read_factors
 from ldc.store.atomic import write_folder

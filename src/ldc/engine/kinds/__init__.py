@@ -11,8 +11,8 @@ from typing import Any
 from ldc.engine.kinds import ablate, bare, full, gate, graft, probe, truth, tune
 from ldc.engine.results import Result
 from ldc.engine.workspace import Workspace
-from ldc.plan.kinds import RunId
 from ldc.plan.runs import Run
+from ldc.plan.specs import RunId
 
 Factors = Mapping[str, tuple[Any, Any]]
 """Component path -> (A [rank, in], B [out, rank])."""

@@ -19,8 +19,8 @@ from ldc.engine.workspace import Workspace
 from ldc.errors import ModelError
 from ldc.models.roles import Component
 from ldc.norms import Array, frobenius
-from ldc.plan.kinds import Bare, RunId, Tune
 from ldc.plan.runs import Run
+from ldc.plan.specs import Bare, RunId, Tune
 from ldc.plan.texts import Text
 from ldc.tables import IMPORTANCE
 

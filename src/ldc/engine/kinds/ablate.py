@@ -18,12 +18,13 @@ import torch
 
 from ldc.domains.windows import HeldOut
 from ldc.engine.ablation import Ablation, Array, Group, Site
+from ldc.engine.estimates import ratio
 from ldc.engine.lending import general_means, lender, padded_rows
 from ldc.engine.results import Result
 from ldc.engine.typical_words import Pair, counts, lean, pair
 from ldc.engine.workspace import Workspace
-from ldc.plan.kinds import Ablate, RunId
 from ldc.plan.runs import Run
+from ldc.plan.specs import Ablate, RunId
 from ldc.tables import EFFECTS
 
 WITHIN, OTHER_SOURCE, ACROSS = "within", "other_source", "across"
@@ -144,6 +145,7 @@ def _score(
     batch = group.batch
     documents = [held.windows[i].document for i in group.places]
     tokens = sum(len(held.windows[i].tokens) for i in group.places)
+    passes = len(ablation.blocks) // 2  # each block joins at its layer: half of the model on average
     recording = ablation.record(batch)
     np.add.at(totals.base, documents, ablation.base(batch, recording))
     added, stream = ablation.read(batch.tokens)
@@ -152,7 +154,7 @@ def _score(
     del added, stream
     for way, lent in (("mean", means), ("zero", zeros)):
         totals.add(totals.nats, way, documents, ablation.replaced(batch, recording, lent)[0])
-        tell(tokens)
+        tell(tokens * passes)
     head, length = ablation.sites.base.head, batch.tokens.shape[1]
     draws = len(swaps.names[WITHIN])
     for draw in range(draws):
@@ -165,7 +167,7 @@ def _score(
             totals.add(totals.nats, way, documents, nats / draws)
             if leans is not None:
                 totals.add(totals.leans, way, documents, leans / draws)
-            tell(tokens)
+            tell(tokens * passes)
         scored = [sum(held.windows[i].scored[1:]) if one.useful else 0 for i, one in zip(group.places, pairs)]
         np.add.at(totals.leaned, documents, np.array(scored) / draws)
 
@@ -196,22 +198,7 @@ def _rows_of(
 ) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for (layer, block), values_N in zip(blocks, values_UN, strict=True):
-        value, error = ratio(values_N, sizes_N)
-        halves = [ratio(values_N[start::2], sizes_N[start::2])[0] for start in (0, 1)]
-        rows.append((text, measure, layer, block, value, error, *halves, len(sizes_N), sum(held.tokens)))
+        found = ratio(values_N, sizes_N)
+        numbers = (found.value, found.se, found.half_a, found.half_b)
+        rows.append((text, measure, layer, block, *numbers, len(sizes_N), sum(held.tokens)))
     return rows
-
-
-def ratio(values_N: Array, sizes_N: Array) -> tuple[float, float]:
-    """Sum of values over sum of sizes, and its standard error over documents by linearisation; NaN where undefined.
-
-    The residuals are value less ratio times size (Cochran, Sampling Techniques, section 6.4).
-    """
-    count, total = len(sizes_N), float(np.sum(sizes_N))
-    if total <= 0:
-        return math.nan, math.nan
-    found = float(np.sum(values_N)) / total
-    if count < 2:
-        return found, math.nan
-    residuals_N = values_N - found * sizes_N
-    return found, math.sqrt(count / (count - 1) * float(np.sum(residuals_N**2))) / total

@@ -9,8 +9,8 @@ from ldc.engine.kinds._measures import of_base
 from ldc.engine.kinds._scoring import score_model
 from ldc.engine.results import Result
 from ldc.engine.workspace import Workspace
-from ldc.plan.kinds import Bare, RunId
 from ldc.plan.runs import Run
+from ldc.plan.specs import Bare, RunId
 
 
 def work(

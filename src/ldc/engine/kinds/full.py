@@ -15,8 +15,9 @@ from ldc.engine.kinds.tune import norm_table
 from ldc.engine.results import Result
 from ldc.engine.workspace import Workspace
 from ldc.norms import Array, UpdateNorms, dense_norms, top_shares
-from ldc.plan.kinds import SHARE_RANKS, Full, RunId
+from ldc.plan.kinds import SHARE_RANKS
 from ldc.plan.runs import Run
+from ldc.plan.specs import Full, RunId
 from ldc.tables import DOCUMENTS, LOSSES, NORMS, SHARES
 
 

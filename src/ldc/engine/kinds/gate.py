@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ldc.domains.windows import HeldOut, Window
-from ldc.engine.drift import Estimate, drifts
+from ldc.engine.drift import drifts
+from ldc.engine.estimates import Estimate, ratio
 from ldc.engine.gates import Update, gated_losses, integrated_gradients
 from ldc.engine.hadamard import design, effects
 from ldc.engine.kinds._scoring import NOT_FINITE
@@ -20,8 +21,8 @@ from ldc.engine.results import Result
 from ldc.engine.sites import EMBEDDINGS
 from ldc.engine.workspace import Workspace
 from ldc.norms import Array
-from ldc.plan.kinds import Gate, RunId
 from ldc.plan.runs import Run
+from ldc.plan.specs import Gate, RunId
 from ldc.plan.variants import Unit
 from ldc.tables import EFFECTS
 
@@ -80,21 +81,6 @@ def _measured(space: Workspace, update: Update, text: HeldOut, tell: Callable[[i
 def _by_block(measure: str, units: Sequence[Unit], above_UJ: Array, below_J: Array) -> Found:
     for (layer, block), above_J in zip(units, above_UJ, strict=True):
         yield measure, layer, block, ratio(above_J, below_J)
-
-
-def ratio(above_J: Array, below_J: Array) -> Estimate:
-    """A ratio of two totals over documents, such as bits over bytes.
-
-    Its standard error is that of the linearised ratio, from the residuals `above - value * below` of the documents.
-    Not finite where the lower total is 0; NaN for the error of a single document.
-    """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = above_J.sum() / below_J.sum()
-        halves = [above_J[at::2].sum() / below_J[at::2].sum() for at in (0, 1)]
-        parts_J = (above_J - value * below_J) / below_J.sum()
-    count = len(above_J)
-    se = math.sqrt(count * float(parts_J.var(ddof=1))) if count > 1 else math.nan
-    return Estimate(float(value), se, float(halves[0]), float(halves[1]))
 
 
 def longest(text: HeldOut) -> list[Window]:

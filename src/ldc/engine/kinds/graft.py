@@ -12,8 +12,8 @@ from ldc.engine.kinds._scoring import fault_of, score_members
 from ldc.engine.members import Member
 from ldc.engine.results import Result
 from ldc.engine.workspace import Workspace
-from ldc.plan.kinds import Graft, RunId, Tune
 from ldc.plan.runs import Run
+from ldc.plan.specs import Graft, RunId, Tune
 
 Factors = Mapping[str, tuple[Any, Any]]
 

@@ -26,8 +26,8 @@ from ldc.engine.units import FIRST_POSITION, LAST_BLOCK, TEST, TRUE, Item, Mater
 from ldc.engine.word_counts import word_losses
 from ldc.engine.workspace import Workspace
 from ldc.norms import Array
-from ldc.plan.kinds import Probe, RunId
 from ldc.plan.runs import Run
+from ldc.plan.specs import Probe, RunId
 from ldc.tables import EFFECTS
 
 Row = tuple[object, ...]

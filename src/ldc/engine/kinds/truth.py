@@ -17,10 +17,9 @@ import numpy as np
 import torch
 
 from ldc.domains.windows import HeldOut, Window
-from ldc.engine.drift import Estimate
+from ldc.engine.estimates import Estimate, ratio
 from ldc.engine.exchange import Pair, Weights, carried_by_weights, exchange, weights_of
 from ldc.engine.kinds._scoring import NOT_FINITE
-from ldc.engine.kinds.gate import ratio
 from ldc.engine.results import Result
 from ldc.engine.samples import teach
 from ldc.engine.sites import EMBEDDINGS
@@ -28,8 +27,8 @@ from ldc.engine.taught_lens import Lens
 from ldc.engine.workspace import Workspace
 from ldc.models.roles import Component
 from ldc.norms import Array
-from ldc.plan.kinds import RunId, Truth
 from ldc.plan.runs import Run
+from ldc.plan.specs import RunId, Truth
 from ldc.plan.texts import general_domains
 from ldc.plan.variants import Unit, units_of
 from ldc.tables import EFFECTS

@@ -20,8 +20,8 @@ from ldc.engine.train import Course, train
 from ldc.engine.workspace import Workspace
 from ldc.models.roles import Component
 from ldc.norms import UpdateNorms
-from ldc.plan.kinds import RunId, Tune
 from ldc.plan.runs import Run
+from ldc.plan.specs import RunId, Tune
 from ldc.tables import LOSSES, NORMS
 
 Factors = Mapping[str, tuple[Any, Any]]
