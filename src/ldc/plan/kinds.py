@@ -172,10 +172,9 @@ class Truth:
 
     Attributes:
         taught: the taught variant: its blocks, and the steps of the lesson.
-        text: the domain that is taught, in a seed's order; shuffled for the placebo. Its held-out text is scored as it
-            is.
+        text: the text that is taught, shuffled for the placebo; its held-out text is scored as it is.
         general: the text on which the lens is fitted.
-        doses: the share of its own lesson that each block keeps; empty for the whole of it.
+        doses: the share of its own lesson that each block keeps; empty for the whole.
         legs: the legs that are asked.
         components: none.
     """
@@ -291,19 +290,14 @@ def _gate_decides(study: Study, text_of: Callable[[Text], Any], spec: Gate) -> d
 
 
 def _truth_decides(study: Study, text_of: Callable[[Text], Any], spec: Truth) -> dict[str, Any]:
-    assert study.calibration is not None
+    rate = None if study.calibration is None else study.calibration.teaching_rate
     return {
-        "taught": [list(unit) for unit in spec.taught.units],
-        "steps": spec.taught.strength,
-        "rate": study.calibration.teaching_rate,
+        "taught": (spec.taught.units, spec.taught.strength, spec.doses, rate),
         "rows": (study.training.batch * study.training.accumulation, study.training.block_length),
-        "text": text_of(spec.text),
-        "seed": spec.text.seed,
-        "general": text_of(spec.general),
-        "doses": list(spec.doses),
-        "legs": list(spec.legs),
+        "text": (text_of(spec.text), spec.text.seed, text_of(spec.general)),
+        "legs": spec.legs,
         "causation": study.causation.model_dump(include={"documents", "points"}),
-        "representation": study.representation.model_dump(include={"documents"}),
+        "representation": study.representation.documents,
         "evaluation": study.evaluation.model_dump(exclude={"batch_tokens", "domains"}),
     }
 
@@ -361,8 +355,7 @@ def _gate_flops(shape: ModelShape, study: Study, spec: Gate) -> float:
 
 
 def _truth_flops(shape: ModelShape, study: Study, spec: Truth) -> float:
-    """The lesson, the exchange of every block in both directions, a head at every place of the lens, or a backward pass
-    at every point of the integral."""
+    """The lesson, the exchange of every block both ways, a head at every place of the lens, or the integral."""
     whole, tokens = forward_flops(shape), held_out_tokens(study, study.causation.documents)
     lesson = 3 * whole * spec.taught.strength * study.training.tokens_per_step
     if spec.doses:
@@ -401,14 +394,6 @@ TRUTH = Kind("truth", 1, ("effects",), _truth_decides, lambda spec: (spec.text.d
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (BARE, TUNE, FULL, GRAFT, PROBE, ABLATE, GATE, TRUTH)}
 """Every kind by its name."""
-KIND_OF: Mapping[type, Kind] = {
-    Bare: BARE,
-    Tune: TUNE,
-    Full: FULL,
-    Graft: GRAFT,
-    Probe: PROBE,
-    Ablate: ABLATE,
-    Gate: GATE,
-    Truth: TRUTH,
-}
+_SPECS = (Bare, Tune, Full, Graft, Probe, Ablate, Gate, Truth)
+KIND_OF: Mapping[type, Kind] = dict(zip(_SPECS, KINDS.values(), strict=True))
 """The kind of a spec."""
