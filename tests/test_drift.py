@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ def test_short_windows_are_read_together_and_too_short_ones_not_at_all() -> None
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt_neox", "opt"])
 def test_the_states_are_those_of_the_merged_model(family: str) -> None:
     given = setup(family)
-    factors = {}
+    factors: dict[str, tuple[Tensor, Tensor]] = {}
     for c in given.layout.components:
         if c.layer >= 1:
             generator = torch.Generator().manual_seed(len(factors))
@@ -117,7 +118,7 @@ def test_the_states_are_those_of_the_merged_model(family: str) -> None:
     found = drifts(sites, update, (text[:1], text[1:]))
     assert set(found) == {(block, layer) for layer in range(4) for block in ("attn", "mlp", "stream")}
     before = [read(sites, w) for w in text]
-    weights = {c.path: given.base.root.get_submodule(c.path).weight for c in components}
+    weights: Any = {c.path: given.base.root.get_submodule(c.path).weight for c in components}
     kept = {path: weight.detach().clone() for path, weight in weights.items()}
     try:
         for path, (a, b) in factors.items():

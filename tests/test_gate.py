@@ -6,6 +6,7 @@ import math
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_open_gates_are_the_tuned_model_and_shut_ones_the_bare_model(family: str
     shut, open_ = losses(found, [[0.0] * units, [1.0] * units])
     bare = score(Bank(found.base, [], 1, 1.0), text().windows, [], TOKENS, True)[PT]
     assert shut == pytest.approx(bare, rel=1e-10)
-    weights = {c.path: found.base.root.get_submodule(c.path).weight for c in found.components}
+    weights: Any = {c.path: found.base.root.get_submodule(c.path).weight for c in found.components}
     kept = {path: weight.detach().clone() for path, weight in weights.items()}
     transposed = family == "gpt2"
     try:

@@ -103,7 +103,7 @@ def test_the_parts_of_a_change_of_weights_add_up() -> None:
     assert found.carried_JU.sum() == pytest.approx(gain, rel=0.01)
     assert all(
         not module.weight.requires_grad for module in map(given.base.root.get_submodule, (c.path for c in chosen))
-    )  # type: ignore[union-attr]
+    )
 
 
 def test_the_lens_is_least_squares_and_ends_with_the_models_own_loss() -> None:
