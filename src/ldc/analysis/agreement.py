@@ -146,7 +146,7 @@ def agree(of: Readings, left: str, right: str, block: str, study: Study, texts: 
         tau=_over_domains(np.mean([half.raw_T for half in known], axis=0), groups),
         tau_given_depth=_over_domains(np.mean([half.depth_T for half in known], axis=0), groups),
         own=replace(own, difference=replace(own.difference, low=low, high=high)),
-        matched=Estimate(own.matched, *whole.interval(lambda w: difference(w.matrix)[1])),
+        matched=Estimate(own.matched, *np.clip(whole.interval(lambda w: difference(w.matrix)[1]), -1.0, 1.0)),
         ceiling=whole.ceiling,
         disattenuated=Estimate(whole.ratio, *whole.interval(lambda w: w.ratio)),
         domains=len(groups),

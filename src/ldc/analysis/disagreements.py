@@ -88,7 +88,16 @@ def _less_null(of: Readings, r: Reading, names: Sequence[str], domain: str) -> C
     if not known:
         return None
     logs = _profile(of, r)
-    return None if logs is None else logs.combined(np.mean(known, axis=0))
+    return None if logs is None else _pooled(logs.combined(np.mean(known, axis=0)))
+
+
+def _pooled(found: Combined) -> Combined:
+    """With the variance over seeds of each layer, but at least its mean over the layers, and the degrees of freedom of
+    that mean: three seeds have too few of their own for the many blocks that Holm's correction counts."""
+    if np.isnan(found.variance_L).any():
+        return found
+    variance_L = np.maximum(found.variance_L, found.variance_L.mean())
+    return Combined(found.effect_L, variance_L, found.freedom_L * max(1, len(variance_L) - 1))
 
 
 def _known(r: Reading, weights_T: Array) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -189,7 +189,9 @@ def joint_ranking(found: Mapping[str, Readings], study: Study, texts: Mapping[st
         size = (len(joint.groups), len(joint.gain_TN), joint.gain_TN.shape[1])
         for name in (*joint.sets, OTHERS):
             measures = " ".join(joint.sets[name][0]) if name in joint.sets else ""
-            numbers = [(e.effect, e.low, e.high) for e in (*over(joint, name), *over(joint, name, DEPTH))]
+            tau, r2 = over(joint, name)
+            tau = replace(tau, low=np.maximum(-1.0, tau.low), high=np.minimum(1.0, tau.high))
+            numbers = [(e.effect, e.low, e.high) for e in (tau, r2, *over(joint, name, DEPTH))]
             rows.append((model, name, measures, *sum(numbers, ()), *size))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

@@ -39,10 +39,7 @@ def export(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Rank the layers by this seed alone; default: by the mean over seeds.")
     ] = None,
-    by: Annotated[
-        str | None,
-        typer.Option("--by", help="Rank by this measure, such as swap or lens; default: by the study's own."),
-    ] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Rank by this measure, such as swap or lens.")] = None,
     file: Annotated[
         Path | None,
         typer.Option(

@@ -53,7 +53,7 @@ def choose(
     own = by in (None, state.study.selection.score)
     if not own and regime is None:
         raise StudyError(
-            f"--by {by}: the study has tuned no layers chosen by it; name their number as --regime top3-mlp"
+            f"--by {by}: the study has tuned no layers chosen by it; give their number, such as --regime top3-mlp"
         )
     state = state if own else state.ranked_by(str(by))
     study = state.study
@@ -138,8 +138,7 @@ def _record(state: StudyState, model: str, domain: str) -> dict[str, Any]:
 
 
 def _undone(state: StudyState, model: str, domain: str) -> StoreError:
-    out, selection = state.store.out, state.study.selection
-    ranked = regime_of(selection.score) or selection.regime
+    out, ranked = state.store.out, _read_from(state.study)
     if state.study.calibration is not None:
         return StoreError(f"{out}: holds a calibration, which selects no layers; export from the study's own folder")
     return StoreError(
@@ -168,9 +167,8 @@ def _components(
         raise _undone(state, model, domain)
     seeds = sorted(int(s) for s in own["seed"].dropna().unique())
     if seed is not None and seed not in seeds:
-        ranked = regime_of(study.selection.score) or study.selection.regime
         raise StudyError(
-            f"--seed {seed}: no `{ranked}` run of {model} on {domain} with this seed is done; "
+            f"--seed {seed}: no `{_read_from(study)}` run of {model} on {domain} with this seed is done; "
             f"ranked: {', '.join(map(str, seeds))}"
         )
     found = _layers(state, model, domain, name, regime, ranking, seed)
@@ -180,9 +178,8 @@ def _components(
     of_seeds = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean over seeds {ranges(seeds)}"
     unit = "" if study.selection.unit == "block" else ", single components"
     of_seeds = of_seeds if seed is None else f"seed {seed}"
-    measured = regime_of(study.selection.score)
-    of_seeds = of_seeds if measured in (None, GATE) else "which train nothing"
-    how = f"ranked by {score_name(study.selection)} of the `{measured or study.selection.regime}` runs, {of_seeds}"
+    of_seeds = of_seeds if regime_of(study.selection.score) in (None, GATE) else "which train nothing"
+    how = f"ranked by {score_name(study.selection)} of the `{_read_from(study)}` runs, {of_seeds}"
     return found, how + unit + ("" if name in study.regimes else "; not a regime of the study")
 
 
@@ -222,6 +219,11 @@ def _adapter(state: StudyState, model: str, name: str) -> AdapterSpec:
     study = state.study
     regime = study.regimes.get(name) or _known(name, study.regimes)
     return adapter_of(study, regime, state.inputs.components(model))
+
+
+def _read_from(study: Study) -> str:
+    """The name of the runs that the ranking is read from."""
+    return regime_of(study.selection.score) or study.selection.regime
 
 
 def _targeted(study: Study, name: str) -> bool:
