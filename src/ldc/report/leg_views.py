@@ -31,6 +31,7 @@ from ldc.report.leg_words import (
     unit_of,
 )
 from ldc.report.plots import steps_between
+from ldc.report.proof_views import signed
 
 LEFT, RIGHT, TOP = 44, 10, 12
 """Margins of the charts in view-box units, as the page's script has them."""
@@ -304,12 +305,17 @@ def _cell(row: Mapping[Any, Any] | None, reach: float) -> dict[str, Any] | None:
     said = "agree about the domain" if p <= CHOSEN else "not shown" if 1 / many <= CHOSEN else "too few domains"
     low, high = (float(row.get(f"difference_{end}", math.nan)) for end in ("low", "high"))
     return {
-        "value": minus(f"{value:+.2f}"),
+        "value": signed(value, 2),
         "level": round((value / reach + 1) / 2 * palette.LEVELS) if reach else palette.LEVELS // 2,
-        "interval": "no interval" if math.isnan(low) or math.isnan(high) else minus(f"{low:.2f} to {high:.2f}"),
+        "interval": "no interval" if math.isnan(low) or math.isnan(high) else f"{_two(low)} to {_two(high)}",
         "p": "no p" if math.isnan(p) else f"p {p:.2g}: {said}",
-        "taus": minus(f"{row['matched']:.2f} less {row['mismatched']:.2f}"),
+        "taus": f"{_two(row['matched'])} less {_two(row['mismatched'])}",
     }
+
+
+def _two(value: Any) -> str:
+    """Two decimals; zero has no sign."""
+    return minus(f"{round(float(value), 2) + 0.0:.2f}")
 
 
 def disagreements(table: pd.DataFrame, most: int = 20) -> dict[str, Any] | None:

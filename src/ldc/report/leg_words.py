@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ldc.report.facts import BLOCKS, number
+from ldc.report.proof_views import signed
 
 Tables = Mapping[str, pd.DataFrame]
 """The tables of evidence by their names (`Evidence.tables`)."""
@@ -171,7 +172,7 @@ def _agreement(table: pd.DataFrame, rows: pd.DataFrame) -> str:
     if own.empty:
         return ""
     parts = [
-        f"{title_of(str(r.left))} and {title_of(str(r.right))} {minus(f'{r.matched_minus_mismatched:+.2f}')} "
+        f"{title_of(str(r.left))} and {title_of(str(r.right))} {signed(float(r.matched_minus_mismatched), 2)} "
         f"(p {r.p_domain:.2g})"
         for r in own.itertuples()
     ]
