@@ -33,10 +33,10 @@ COLUMNS = names(
 AGREEMENT = names(
     "model block left right tau tau_given_depth matched matched_low matched_high p_domain mismatched "
     "matched_minus_mismatched relabelings ceiling disattenuated disattenuated_low disattenuated_high domains texts "
-    "units"
+    "units difference_low difference_high"
 )
 MEASURES = {
-    "S": ("adaptation", 1.2, "no unit"),
+    "S": ("adaptation", 1.2, "Frobenius norm"),
     "solo": ("adaptation", 0.02, "bits per byte"),
     "added": ("representation", 0.2, "bits"),
     "information": ("representation", 1.3, "bits"),
@@ -45,7 +45,7 @@ MEASURES = {
     "mean": ("causation", 0.15, "bits per byte"),
     "direct": ("causation", 0.2, "bits per byte"),
     "repair": ("causation", 0.05, "bits per byte"),
-    "share": ("causation", 0.04, "no unit"),
+    "share": ("causation", 0.04, "share of the gain"),
     "main_effect": ("causation", 0.003, "bits per byte"),
 }
 """Leg, typical size and unit of each measure."""
@@ -96,22 +96,30 @@ def legs(model: str = "alpha", layers: int = LAYERS, texts: dict[str, str] | Non
 
 
 def agreement(model: str = "alpha", domains: int = 3) -> pd.DataFrame:
-    """Agreement of every pair of five measures; only `added` and `swap` agree about the domain."""
+    """Agreement of pairs of five measures of different legs; only `added` and `swap` agree about the domain."""
     relabelings, rows = math.factorial(domains), []
     for block, (left, right) in itertools.product(
         ("both", "attn", "mlp"), itertools.combinations(("S", "solo", "added", "lens", "swap"), 2)
     ):
+        if MEASURES[left][0] == MEASURES[right][0]:
+            continue
         more = 0.21 if (left, right) == ("added", "swap") else 0.01 * len(left) - 0.03
         p = 1 / relabelings if more > 0.2 else 0.5
         values = (0.3, 0.25, 0.2 + more, more, 0.4 + more, p, 0.2, more, relabelings)
-        rows.append((model, block, left, right, *values, 0.8, 0.4, 0.1, 0.7, domains, 6, 24))
+        rows.append((model, block, left, right, *values, 0.8, 0.4, 0.1, 0.7, domains, 6, 24, more - 0.1, more + 0.1))
     return pd.DataFrame(rows, columns=AGREEMENT)
 
 
 def disagreements(model: str = "alpha") -> pd.DataFrame:
-    names = ["model", "domain", "block", "layer", "name"]
-    rows = [(model, "math", "mlp", 9, "written, not needed"), (model, "code", "attn", 2, "readable, not used")]
-    return pd.DataFrame(rows, columns=names)
+    """One block that is changed and not needed, and one that is readable and not used."""
+    columns = names(
+        "model block layer domain kind left value low high p_adjusted right right_value right_low right_high"
+    )
+    rows = [
+        (model, "mlp", 9, "math", "written, not needed", "S", 0.4, 0.2, 0.6, 0.03, "swap", 0.001, -0.002, 0.004),
+        (model, "attn", 2, "code", "readable, not used", "added", 0.3, 0.2, 0.4, 0.01, "swap", -0.001, -0.003, 0.001),
+    ]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def tables(model: str = "alpha", domains: int = 3) -> dict[str, pd.DataFrame]:

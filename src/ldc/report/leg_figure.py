@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ldc.report import facts
 from ldc.report.figures import STYLE, save
-from ldc.report.leg_words import BLOCK_NAMES, LEGS, Tables, legs_of, measures_of, title_of
+from ldc.report.leg_words import BLOCK_NAMES, LEGS, Tables, legs_of, measures_of, title_of, unit_of
 from ldc.report.palette import MUTED, REGIME_LINES, RULE
 from ldc.study.schema import Study
 
@@ -67,7 +67,7 @@ def fig_legs(rows: pd.DataFrame, model: str, text: str, synthetic: bool = False)
             own = of_measure[of_measure["source"] == text]
             _panel(axes, own, _ends(of_measure))
             axes.set_title(leg, loc="left", fontsize=9, weight="bold")
-            axes.set_ylabel(f"{title_of(measure)} ({of_measure['unit'].iloc[0]})")
+            axes.set_ylabel(f"{title_of(measure)} ({unit_of(of_measure)})")
             if own.empty:
                 axes.text(0.5, 0.5, "not measured", ha="center", va="center", color=MUTED, transform=axes.transAxes)
         handles = {name: handle for axes in panels for handle, name in zip(*axes.get_legend_handles_labels())}

@@ -4,7 +4,7 @@ records out; the page's script draws the same numbers for other texts and measur
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,10 @@ from ldc.report.leg_words import (
     rows_of,
     sentences,
     title_of,
+    unit_of,
 )
 from ldc.report.plots import steps_between
+from ldc.report.proof_views import signed
 
 LEFT, RIGHT, TOP = 44, 10, 12
 """Margins of the charts in view-box units, as the page's script has them."""
@@ -127,10 +129,9 @@ def _measure(rows: pd.DataFrame, name: str, texts: list[str], layers: list[int])
         found["reliability"][block] = [_short(v) for v in of_text["reliability"]]
     ends, less = _reach(rows, found, "value"), _reach(rows, found, "contrast")
     top = max(abs(v) for v in ends) or 1.0
-    unit = str(rows["unit"].iloc[0])
     return found | {
         "title": title_of(name),
-        "unit": unit,
+        "unit": unit_of(rows),
         "meaning": MEASURES[name].meaning,
         "digits": min(6, max(0, 2 - math.floor(math.log10(top)))),
         "ends": ends,
@@ -149,7 +150,8 @@ def _reach(rows: pd.DataFrame, found: dict[str, Any], column: str) -> list[float
 
 
 def _figure(measure: dict[str, Any], value: float | None) -> str:
-    return "" if value is None else minus(f"{value:.{measure['digits']}f}")
+    """The value with the measure's decimals; zero has no sign."""
+    return "" if value is None else minus(f"{round(value, measure['digits']) + 0.0:.{measure['digits']}f}")
 
 
 def _between(measure: dict[str, Any], low: float | None, high: float | None) -> str:
@@ -263,70 +265,87 @@ def agreement(table: pd.DataFrame) -> dict[str, Any] | None:
         return None
     names = {str(n) for column in ("left", "right") for n in table[column]}
     order = [m for m in MEASURES if m in names] + sorted(names - set(MEASURES))
+    pairs = {frozenset((str(r.left), str(r.right))) for r in table.itertuples()}
+    lefts = [m for i, m in enumerate(order) if any(frozenset((m, n)) in pairs for n in order[i + 1 :])]
+    rights = [m for i, m in enumerate(order) if any(frozenset((m, n)) in pairs for n in order[:i])]
     reach = float(table["matched_minus_mismatched"].abs().max())
     blocks = [first_block(table), *(str(b) for b in table["block"].unique() if b != first_block(table))]
     many, domains = int(table["relabelings"].max()), int(table["domains"].max())
     return {
-        "columns": [title_of(m) for m in order[1:]],
+        "columns": [title_of(m) for m in rights],
         "matrices": [
-            {"title": "both blocks" if b == "both" else BLOCK_NAMES.get(b, b), "rows": _matrix(of, order, reach)}
+            {
+                "title": "both blocks" if b == "both" else BLOCK_NAMES.get(b, b),
+                "rows": _matrix(table[table["block"] == b], lefts, rights, reach),
+            }
             for b in blocks
-            if len(of := table[table["block"] == b])
         ],
         "relabelings": many,
         "domains": domains,
-        "texts": int(table["texts"].max()),
         "decides": 1 / many <= CHOSEN,
         "smallest": f"{1 / many:.2g}",
     }
 
 
-def _matrix(table: pd.DataFrame, order: Sequence[str], reach: float) -> list[dict[str, Any]]:
-    """The upper triangle: a row for each measure but the last, a cell for each but the first."""
-    pairs = {frozenset((str(r.left), str(r.right))): r for r in table.itertuples()}
-    return [
-        {
-            "title": title_of(left),
-            "cells": [
-                None if n <= i else _cell(pairs.get(frozenset((left, right))), reach)
-                for n, right in enumerate(order)
-                if n
-            ],
-        }
-        for i, left in enumerate(order[:-1])
-    ]
+def _matrix(table: pd.DataFrame, lefts: Sequence[str], rights: Sequence[str], reach: float) -> list[dict[str, Any]]:
+    """A row for each left measure, a cell for each right one: each pair once."""
+    pairs = {frozenset((str(r["left"]), str(r["right"]))): r for r in table.to_dict("records")}
+    rows = []
+    for left in lefts:
+        cells = [_cell(pairs.pop(frozenset((left, right)), None), reach) for right in rights]
+        rows.append({"title": title_of(left), "cells": cells})
+    return rows
 
 
-def _cell(row: Any, reach: float) -> dict[str, Any] | None:
-    """Matched minus mismatched, tau of the same domain with its interval, that of other domains, and p in words."""
+def _cell(row: Mapping[Any, Any] | None, reach: float) -> dict[str, Any] | None:
+    """Matched minus mismatched with its interval, p in words, and tau of the same domain and of other domains."""
     if row is None:
         return None
-    value, p = float(row.matched_minus_mismatched), float(row.p_domain)
-    ends = "" if math.isnan(row.matched_low) else minus(f" ({row.matched_low:.2f} to {row.matched_high:.2f})")
-    many = int(row.relabelings)
+    value, p, many = float(row["matched_minus_mismatched"]), float(row["p_domain"]), int(row["relabelings"])
     said = "agree about the domain" if p <= CHOSEN else "not shown" if 1 / many <= CHOSEN else "too few domains"
+    low, high = (float(row.get(f"difference_{end}", math.nan)) for end in ("low", "high"))
     return {
-        "value": minus(f"{value:+.2f}"),
+        "value": signed(value, 2),
         "level": round((value / reach + 1) / 2 * palette.LEVELS) if reach else palette.LEVELS // 2,
-        "tau": minus(f"{row.matched:.2f}") + ends,
-        "other": minus(f"{row.mismatched:.2f}"),
-        "p": f"p {p:.2g}: {said}" if not math.isnan(p) else "no p",
+        "interval": "no interval" if math.isnan(low) or math.isnan(high) else f"{_two(low)} to {_two(high)}",
+        "p": "no p" if math.isnan(p) else f"p {p:.2g}: {said}",
+        "taus": f"{_two(row['matched'])} less {_two(row['mismatched'])}",
     }
 
 
+def _two(value: Any) -> str:
+    """Two decimals; zero has no sign."""
+    return minus(f"{round(float(value), 2) + 0.0:.2f}")
+
+
 def disagreements(table: pd.DataFrame, most: int = 20) -> dict[str, Any] | None:
-    """The first rows of the table of disagreements with its own columns but the model's; None without rows."""
+    """Blocks about which two legs disagree, those of the smallest p first; None without rows.
+
+    Args:
+        table: one model's rows: domain, block, layer, kind; left, value, low, high and p_adjusted of what is found;
+            right, right_value, right_low and right_high of what is not seen.
+        most: so many rows are shown.
+    """
     if table.empty:
         return None
-    shown = table.drop(columns="model").dropna(axis="columns", how="all").head(most)
-    rows = [[_plain(v) for v in row] for row in shown.itertuples(index=False)]
-    return {"columns": [str(c).replace("_", " ") for c in shown.columns], "rows": rows, "more": len(table) - len(rows)}
+    shown = table.sort_values("p_adjusted", kind="stable").head(most)
+    rows = [
+        {
+            "kind": str(r["kind"]),
+            "domain": str(r["domain"]),
+            "place": f"{BLOCK_NAMES.get(str(r['block']), r['block'])}, layer {int(r['layer'])}",
+            "found": _side(r, "left", ""),
+            "unseen": _side(r, "right", "right_"),
+            "p": f"{float(r['p_adjusted']):.2g}",
+        }
+        for r in shown.to_dict("records")
+    ]
+    return {"rows": rows, "more": len(table) - len(rows)}
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return "–" if math.isnan(value) else minus(f"{value:.3g}")
-    return BLOCK_NAMES.get(str(value), str(value))
+def _side(row: Mapping[Any, Any], name: str, prefix: str) -> str:
+    value, low, high = (float(row[prefix + end]) for end in ("value", "low", "high"))
+    return minus(f"{title_of(str(row[name]))} {value:+.3g} ({low:.3g} to {high:.3g})")
 
 
 def page_view(tables: Tables, effects: pd.DataFrame, model: str, data: dict[str, Any] | None) -> dict[str, Any] | None:

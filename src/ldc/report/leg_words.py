@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ldc.report.facts import BLOCKS, number
+from ldc.report.proof_views import signed
 
 Tables = Mapping[str, pd.DataFrame]
 """The tables of evidence by their names (`Evidence.tables`)."""
@@ -55,6 +56,8 @@ MEASURES: Mapping[str, Named] = {
 }
 """The measures that are shown, in their order; the first of each leg that a study has is shown first."""
 BLOCK_NAMES = {"attn": "attention", "mlp": "MLP"}
+NO_UNIT = "no unit"
+_UNITLESS = ("", "Frobenius norm", "share of the gain")
 CHOSEN = 0.05
 """A p value up to this decides that two measures agree about the domain."""
 _SAID = {
@@ -97,6 +100,12 @@ def title_of(measure: str) -> str:
     return MEASURES[measure].title if measure in MEASURES else measure
 
 
+def unit_of(rows: pd.DataFrame) -> str:
+    """The unit of a measure's rows in words."""
+    unit = str(rows["unit"].iloc[0])
+    return NO_UNIT if unit in _UNITLESS else unit
+
+
 def measures_of(rows: pd.DataFrame, leg: str) -> list[str]:
     """The measures that these rows have of a leg, in the order of `MEASURES`."""
     found = set(rows.loc[rows["leg"] == leg, "measure"].astype("str")) if len(rows) else set()
@@ -134,12 +143,12 @@ def _sentence(rows: pd.DataFrame) -> str:
     said = (_SAID_OF_CONTRAST if relative else _SAID).get(measure, f"{title_of(measure)} is largest in")
     on = f" on {best['source']}" if len(firsts) > 1 else ""
     many = f"; this block is first on {alike} of {len(firsts)} texts" if len(firsts) > 1 else ""
-    return f"{said} {place}{on} ({_numbers(best, column, relative)}){many}"
+    return f"{said} {place}{on} ({_numbers(best, column, unit_of(rows))}){many}"
 
 
-def _numbers(best: Any, column: str, relative: bool) -> str:
+def _numbers(best: Any, column: str, unit: str) -> str:
     """Value with unit, interval and null of a row; it is said if the interval holds 0."""
-    unit = "" if str(best["unit"]) in ("", "no unit") else f" {best['unit']}"
+    relative, unit = column == "contrast", "" if unit == NO_UNIT else f" {unit}"
     low, high = (float(best[f"contrast_{end}" if relative else end]) for end in ("low", "high"))
     sign = "+" if relative and float(best[column]) > 0 else ""
     parts = [minus(sign + number(float(best[column]))) + unit]
@@ -163,7 +172,7 @@ def _agreement(table: pd.DataFrame, rows: pd.DataFrame) -> str:
     if own.empty:
         return ""
     parts = [
-        f"{title_of(str(r.left))} and {title_of(str(r.right))} {minus(f'{r.matched_minus_mismatched:+.2f}')} "
+        f"{title_of(str(r.left))} and {title_of(str(r.right))} {signed(float(r.matched_minus_mismatched), 2)} "
         f"(p {r.p_domain:.2g})"
         for r in own.itertuples()
     ]

@@ -255,7 +255,7 @@
   }
 
   // The legs: one chart a leg for the text in view, and all numbers of the block that is pointed at.
-  const decimal = (m, v) => (v === null || v === undefined ? "" : v.toFixed(m.digits).replace("-", "−"));
+  const decimal = (m, v) => (v === null || v === undefined ? "" : v.toFixed(m.digits).replace(/^-(?=[0.]*$)/, "").replace("-", "−"));
   const between = (m, low, high) => (low === null || high === null ? "" : `${decimal(m, low)} to ${decimal(m, high)}`);
   const at = (m, end, block, d, l) => (m[end][block] ? m[end][block][d][l] : null);
   function legNumbers(name, text, block, layer) {
@@ -307,7 +307,7 @@
       const drawn = chart(title, `${title} over layers on ${text}${less ? ", less the mean of the other domains" : ""}, ${m.unit}`, legSeries(model, m, part.d, less), { axis: "layer", ends: less ? m.less : m.ends, places: model.layers });
       const under = $(".under", figure), unit = document.createElement("small");
       const known = Object.entries(m.reliability).filter(([, of]) => of[part.d] !== null).map(([block, of]) => `${block === "mlp" ? "MLP" : "attention"} ${of[part.d].toFixed(2).replace("-", "−")}`);
-      under.textContent = known.length ? `Split-half reliability: ${known.join(", ")}` : "";
+      under.textContent = known.length ? `Reliability: ${known.join(", ")}` : "";
       unit.textContent = m.unit;
       const svg = $("svg", drawn);
       if (svg) {
