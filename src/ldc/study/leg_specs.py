@@ -35,7 +35,7 @@ class CausationSpec(Record):
     """At most this many of the held-out documents of `evaluation` of each text."""
     draws: Positive = 4
     """How many other documents lend a block's output in a swap, within the domain and from other domains alike."""
-    points: Annotated[Whole, Field(ge=2, le=64)] = 8
+    points: Annotated[Whole, Field(ge=2, le=64)] = 16
     """Gauss-Legendre points of the integral over the gate of an update."""
     seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = ()
     """The seeds whose trained adapters are gated; by default all."""
