@@ -149,8 +149,9 @@ def test_pairs_are_of_different_legs_and_a_study_of_one_leg_has_none() -> None:
     assert agreement({MODEL: of}, one, {MODEL: planted.texts}).empty
 
 
-def test_a_text_that_does_not_gain_is_left_out() -> None:
+def test_a_text_that_does_not_gain_is_left_out_only_where_a_training_is_measured() -> None:
     study = make_study()
-    planted = Planted(study, {"added": profiles(0), "swap": profiles(1)})
+    planted = Planted(study, {"added": profiles(0), "swap": profiles(1), "share": profiles(2)})
     found = agreement({MODEL: readings(planted.frames(), study, MODEL)}, study, {MODEL: ["a", "c", "d"]})
-    assert set(found["domains"]) == {3}
+    domains = found.groupby(["left", "right"])["domains"].max().to_dict()
+    assert domains == {("added", "share"): 3, ("added", "swap"): len(planted.texts)}

@@ -13,7 +13,7 @@ from itertools import combinations, product
 import numpy as np
 import pandas as pd
 
-from ldc.analysis.arms import domain_of
+from ldc.analysis.arms import domain_of, studied
 from ldc.analysis.legs import stepped_up
 from ldc.analysis.maps import BLOCKS
 from ldc.analysis.prediction import Prediction, by_domain, difference, grouped, relabelled, taus
@@ -40,6 +40,8 @@ COLUMNS = (
     *("mismatched", "matched_minus_mismatched", "relabelings", "ceiling", "disattenuated", "disattenuated_low"),
     *("disattenuated_high", "domains", "texts", "units", "difference_low", "difference_high"),
 )
+TRAINED = frozenset({"S", "solo", "keep", "knock", "share", "carried", "main_effect"})
+"""Measures of a training: on a text without a gain they say nothing."""
 Seeds = tuple[int | None, int | None]
 """The seed of the left and of the right measure; None for a measure without seeds."""
 FEWEST_DOMAINS = 3
@@ -80,13 +82,13 @@ def agreement(found: Mapping[str, Readings], study: Study, texts: Mapping[str, S
     Args:
         found: the readings of each model.
         study: the study.
-        texts: of each model, those that take part, such as those on which the full run gains.
+        texts: of each model, those on which the full run gains. Others take part where no measure is of a training.
     """
     rows = []
     for model, of in found.items() if len(study.legs) > 1 else ():
         for left, right in pairs_of(of):
             for block in (*BLOCKS, BOTH):
-                agreed = agree(of, left, right, block, study, texts[model])
+                agreed = agree(of, left, right, block, study, taking(study, texts[model], left, right))
                 if agreed is not None:
                     rows.append((model, block, left, right, *_row(agreed)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -100,6 +102,11 @@ def _row(a: Agreed) -> tuple[object, ...]:
         *(a.disattenuated.effect, a.disattenuated.low, a.disattenuated.high),
         *(a.domains, a.texts, a.units, whole.low, whole.high),
     )
+
+
+def taking(study: Study, gaining: Sequence[str], *measures: str) -> list[str]:
+    """The texts that take part: those that gain, or all where none of the measures is of a training."""
+    return list(gaining) if TRAINED & set(measures) else studied(study)
 
 
 def pairs_of(of: Readings) -> list[tuple[str, str]]:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ldc.analysis.agreement import BOTH, agree
-from ldc.analysis.arms import domain_of, tested_top
+from ldc.analysis.agreement import BOTH, TRAINED, agree, taking
+from ldc.analysis.arms import domain_of, studied, tested_top
 from ldc.analysis.contrasts import UNIT, Scores
 from ldc.analysis.findings import BLOCK_NAMES, Finding
 from ldc.analysis.joint_ranking import DEPTH, LEGS, joint_of, over
@@ -46,13 +46,13 @@ def leg_findings(of: Readings, scores: Mapping[str, Scores], study: Study, texts
         if {MEASURES[left].leg, MEASURES[right].leg} <= legs
     ]
     if "representation" in legs:
-        found.append(_hotspots(of, study, texts))
+        found.append(_hotspots(of, study))
     if "causation" in legs:
-        found += _steering(of, study, texts)
+        found += _steering(of, study)
     found.append(_matches_full(scores, study, texts))
     found.append(_joint(of, study, texts))
     if not texts:
-        return [replace(f, missing="the full run gains on no text") for f in found]
+        return [f if f.untrained else replace(f, missing="the full run gains on no text") for f in found]
     return found
 
 
@@ -65,10 +65,11 @@ def _agreement(of: Readings, left: str, right: str, study: Study, texts: Sequenc
         "tau",
         null=f"{_named(right)} of another domain agrees as well",
         one_sided=True,
-        untrained=not {left, right} & {"S", "solo", "share"},
+        untrained=not {left, right} & TRAINED,
     )
     if absent := [m for m in (left, right) if not any(name == m for name, _ in of)]:
         return replace(blank, missing=f"no run that measures {' or '.join(map(_named, absent))} is done")
+    texts = taking(study, texts, left, right)
     agreed = agree(of, left, right, BOTH, study, texts)
     if agreed is None:
         return replace(blank, missing=FEW.format(count=len({domain_of(study, t) for t in texts})))
@@ -80,7 +81,7 @@ def _agreement(of: Readings, left: str, right: str, study: Study, texts: Sequenc
     return replace(blank, found=own.difference, texts=agreed.texts, seeds=agreed.seeds, note=note)
 
 
-FEW = "{count} domain(s) that gain have both measures in both halves; a contrast needs two"
+FEW = "{count} domain(s) that take part have both measures in both halves; a contrast needs two"
 
 
 def _named(measure: str) -> str:
@@ -89,7 +90,7 @@ def _named(measure: str) -> str:
     return measure if title == measure else f"`{measure}` ({title})"
 
 
-def _hotspots(of: Readings, study: Study, texts: Sequence[str]) -> Finding:
+def _hotspots(of: Readings, study: Study) -> Finding:
     """The origin: attention carries domain information in localised hotspots, the MLP does so uniformly."""
     blank = Finding(
         "attention-hotspots",
@@ -100,7 +101,7 @@ def _hotspots(of: Readings, study: Study, texts: Sequence[str]) -> Finding:
         null="what the blocks add varies as much over the layers of the MLP",
         untrained=True,
     )
-    both = _both(of, "added", texts)
+    both = _both(of, "added", studied(study))
     if both is None:
         return replace(blank, missing="no probe has measured what the blocks of both halves add")
     spread = [_covariance(r) for r in both]
@@ -114,7 +115,7 @@ def _covariance(r: Reading) -> Array:
     return np.asarray((centred[0] * centred[1]).sum(axis=1) / max(1, len(r.layers) - 1))
 
 
-def _steering(of: Readings, study: Study, texts: Sequence[str]) -> list[Finding]:
+def _steering(of: Readings, study: Study) -> list[Finding]:
     """The origin: attention at middle depth steers under swaps, where the MLP only disrupts."""
     what = (
         "change under a swap of the mean log2 probability of the lending domain's typical tokens less that of the own"
@@ -138,7 +139,7 @@ def _steering(of: Readings, study: Study, texts: Sequence[str]) -> list[Finding]
             untrained=True,
         ),
     ]
-    both = _both(of, "steer", texts)
+    both = _both(of, "steer", studied(study))
     if both is None:
         return [
             replace(blank, missing="no ablation has measured how the blocks of both halves steer") for blank in blanks
