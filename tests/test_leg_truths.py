@@ -22,7 +22,6 @@ from ldc.engine.evaluate import PT, score
 from ldc.engine.exchange import Pair, carried_by_weights, exchange, weights_of
 from ldc.engine.kinds import WORK
 from ldc.engine.sites import find_sites
-from ldc.engine.taught_lens import Lens
 from ldc.engine.workspace import Workspace
 from ldc.execute.conductor import run_study
 from ldc.models.load import load
@@ -104,35 +103,6 @@ def test_the_parts_of_a_change_of_weights_add_up() -> None:
     assert all(
         not module.weight.requires_grad for module in map(given.base.root.get_submodule, (c.path for c in chosen))
     )
-
-
-def test_the_lens_is_least_squares_and_ends_with_the_models_own_loss() -> None:
-    given = setup()
-    sites, held = find_sites(given.base), text(12)
-    lens = Lens.fit(sites, held.windows, TOKENS)
-    streams: list[list[torch.Tensor]] = [[], []]
-    for window in held.windows:
-        tokens = torch.tensor([window.tokens])
-
-        def see(block: str, layer: int, state: torch.Tensor, length: int = len(window.tokens)) -> None:
-            if block == "stream" and layer in (1, 3):
-                streams[(layer - 1) // 2].append(state[0, 8 : length - 1].clone())
-
-        sites.read(tokens, see)
-    x, y = (torch.cat(parts).numpy() for parts in streams)
-    centred = x - x.mean(axis=0)
-    spread = centred.T @ centred / len(x)
-    ridge = 1e-4 * np.diag(spread).mean() * np.eye(len(spread))
-    expected = np.linalg.solve(spread + ridge, centred.T @ (y - y.mean(axis=0)) / len(x))
-    assert lens.maps[4].numpy() == pytest.approx(expected, abs=1e-8)
-    losses = lens.losses(held.windows, TOKENS)
-    assert set(losses) == set(range(9))
-    late = [w.document for w in held.windows for at in range(9, len(w.tokens)) if w.scored[at]]
-    assert losses[8].shape == (len(held.sources),)
-    assert set(np.nonzero(losses[8])[0]) == set(late)
-    upper = lens.losses(held.windows, TOKENS, layer=2)
-    assert set(upper) == {5, 6, 7, 8}
-    assert upper[6] == pytest.approx(losses[6])
 
 
 def calibration(folder: Path, **more: Any) -> MiniStudy:

@@ -20,10 +20,10 @@ from ldc.domains.windows import HeldOut, Window
 from ldc.engine.estimates import Estimate, ratio
 from ldc.engine.exchange import Pair, Weights, carried_by_weights, exchange, weights_of
 from ldc.engine.kinds._scoring import NOT_FINITE
+from ldc.engine.lens import Site, fit_lenses, lens_losses
 from ldc.engine.results import Result
 from ldc.engine.samples import teach
 from ldc.engine.sites import EMBEDDINGS
-from ldc.engine.taught_lens import Lens
 from ldc.engine.workspace import Workspace
 from ldc.models.roles import Component
 from ldc.norms import Array
@@ -85,16 +85,22 @@ class _Reading:
         self.text = space.feed.read(domain, "test", space.study.causation.documents)
         self.bits_J = np.array(self.text.bytes, dtype=np.float64) * math.log(2)
         self.batch_tokens = space.study.evaluation.batch_tokens
-        self._lens: Lens | None = None
-        self._plain: dict[int, Array] = {}
+        self._lenses: Mapping[Site, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._plain: dict[Site, Array] = {}
 
-    def lens(self) -> tuple[Lens, dict[int, Array]]:
-        """The lens of the model, and its losses on the text; made when first asked, when no block is taught."""
-        if self._lens is None:
-            windows = self._general()
-            self._lens = Lens.fit(self.space.sites, windows, self.batch_tokens)
-            self._plain = self._lens.losses(self.text.windows, self.batch_tokens)
-        return self._lens, self._plain
+    def lens(self) -> Mapping[Site, Array]:
+        """The losses of the model on the text through its lenses; made when first asked, when no block is taught."""
+        if not self._lenses:
+            rows = [window.tokens for window in self._general()]
+            sites = self.space.sites
+            self._lenses = fit_lenses(sites, range(len(sites.base.layers)), rows, _unheard)
+            self._plain = self.losses(0)
+        return self._plain
+
+    def losses(self, layer: int) -> dict[Site, Array]:
+        """The losses of the model as it is now through the same lenses, from a layer on."""
+        chosen = {site: lens for site, lens in self._lenses.items() if site[1] >= layer}
+        return lens_losses(self.space.sites, chosen, self.text, self.batch_tokens, _unheard)
 
     def _general(self) -> list[Window]:
         names = general_domains(self.space.study, self.domain) or (self.domain,)
@@ -142,13 +148,14 @@ def _exchanged(reading: _Reading, pair: Pair) -> Found:
 
 def _read(reading: _Reading, pair: Pair) -> Found:
     """The gain through the lens behind each block less that before it."""
-    lens, plain = reading.lens()
-    taught = lens.losses(reading.text.windows, reading.batch_tokens, pair.first)
-    gain = {place: plain[place] - taught.get(place, plain[place]) for place in plain}
-    yield "lens_gain", EMBEDDINGS, "stream", ratio(gain[max(gain)], reading.bits_J)
+    plain, taught = reading.lens(), reading.losses(pair.first)
+    gain = {site: plain[site] - loss_J for site, loss_J in taught.items()}
+    below = gain["before", pair.first]  # of the first tokens, for which every site has the model's own loss
+    yield "lens_gain", EMBEDDINGS, "stream", ratio(gain["before", len(pair.base.layers)] - below, reading.bits_J)
     for layer, block in units_of(pair.base.components):
-        place = (1 if block == "attn" else 2) + 2 * layer
-        yield "lens_added", layer, block, ratio(gain[place] - gain[place - 1], reading.bits_J)
+        middle = gain.get(("between", layer), below)
+        before, behind = (gain.get(("before", at), below) for at in (layer, layer + 1))
+        yield "lens_added", layer, block, ratio(middle - before if block == "attn" else behind - middle, reading.bits_J)
 
 
 def _doses(reading: _Reading, runs: Sequence[Run]) -> Iterator[tuple[Run, list[tuple[str, int, str, Estimate]]]]:
@@ -184,6 +191,10 @@ def _carried(reading: _Reading, pair: Pair, dose: Mapping[Unit, float], pass_tok
         yield "dose", layer, block, _exactly(dose[layer, block])
         yield "carried", layer, block, ratio(carried_J, reading.bits_J)
         yield "share", layer, block, ratio(carried_J, gain_J)
+
+
+def _unheard(_tokens: int) -> None:
+    """The progress of a lens is part of a lesson's."""
 
 
 def _exactly(value: float) -> Estimate:
