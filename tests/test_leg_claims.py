@@ -107,7 +107,9 @@ def test_a_text_without_gain_is_left_out_and_no_gain_at_all_is_said() -> None:
     assert claim(some, "agree-s-swap").texts == 5
     documents.loc[documents["regime"] == "all", "nll"] += 2000.0
     none = evidence_of(STUDY, replace(frames, documents=documents))
-    assert {claim(none, name).why for name in NAMES} == {"the full run gains on no text"}
+    untrained = {"agree-added-swap", "attention-hotspots", "attention-steers", "attention-steers-over-mlp"}
+    assert {claim(none, name).why for name in {*NAMES} - untrained} == {"the full run gains on no text"}
+    assert {claim(none, name).texts for name in untrained} == {6}  # what the model computes needs no gain
 
 
 def test_two_domains_and_one_are_undecided_and_say_so() -> None:
@@ -154,7 +156,7 @@ def test_blocks_that_legs_disagree_about_have_names() -> None:
     study = make_study(TEXTS)
     s, swap, added = (np.zeros((6, 2, 6)) for _ in range(3))
     s[0, 1, 2] = 1.0  # the update of domain a is large in MLP layer 2, which nothing needs
-    swap[1, 0, 4] = 1.0  # domain b needs attention layer 4, which its update leaves alone
+    swap[1, 0, 4], s[1, 0, 4] = 1.0, -0.3  # domain b needs attention layer 4, which its update spares
     added[2, 1, 5] = 1.0  # MLP layer 5 adds information about domain c, which nothing needs
     s[3, 0, 1] = swap[3, 0, 1] = added[3, 0, 1] = 1.0  # all legs agree about attention layer 1 of domain d
     of = Planted(study, {"S": np.exp(s), "swap": swap, "added": added}, noise=0.02, seed_noise=0.05).frames()
