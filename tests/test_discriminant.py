@@ -1,4 +1,4 @@
-"""Discriminants from sums are those of a direct computation, and say nothing of permuted labels."""
+"""Discriminants from sums are those of a direct computation; they tell what there is to tell, and nothing of noise."""
 
 from __future__ import annotations
 
