@@ -42,11 +42,16 @@ def held_out_tokens(study: Study, documents: int) -> int:
 
 
 def probe_flops(shape: ModelShape, study: Study, spec: Probe) -> float:
-    """Forward over the documents of every text; second moments of each position that is read, at every site."""
+    """Forward over the documents of every text; second moments of each position that is read, at every site; and the
+    lens, with the head at two sites of each layer for every held-out token."""
     documents = study.representation.documents + study.evaluation.documents
     tokens = documents * study.evaluation.characters / CHARACTERS_PER_TOKEN
     units = documents * study.representation.positions
-    return len(spec.texts) * (tokens * forward_flops(shape) + units * 18.0 * shape.layers * shape.hidden**2)
+    found = tokens * forward_flops(shape) + units * 18.0 * shape.layers * shape.hidden**2
+    if not spec.random_weights:
+        read = held_out_tokens(study, study.evaluation.documents)
+        found += read * 2 * shape.layers * 2.0 * shape.hidden * (shape.vocabulary + shape.hidden)
+    return len(spec.texts) * found
 
 
 def ablate_flops(shape: ModelShape, study: Study, spec: Ablate) -> float:
