@@ -56,7 +56,8 @@ def _halving(study: Study) -> dict[str, str]:
         TRAINING: length,
         SCORING: scoring,
         MEASURING: "selection.measures: [] (none of it is left)",
-        "probing": f"representation.documents: {_half(study.representation.documents)}, evaluation.documents: {_half(evaluation.documents)}",
+        "probing": f"representation.documents: {_half(study.representation.documents)}, "
+        f"evaluation.documents: {_half(evaluation.documents)}",
         "ablating": f"causation.documents: {_half(min(causation.documents, evaluation.documents))}",
         "gating": f"causation.documents: {_half(min(causation.documents, evaluation.documents))}"
         if len(gated) == 1
