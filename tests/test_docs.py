@@ -19,6 +19,7 @@ COMMANDS = (
     "init",
     "run",
     "demo",
+    "import",
     "status",
     "report",
     "norms",
