@@ -66,6 +66,7 @@ def write_report(
     tidied = tidy_frames(frames)
     tables.write_tables(out, study, tidied.norms, tidied.evaluation, tidied.ranking, synthetic)
     tables.write_optional(out, "importance", tidied.importance)
+    tables.write_optional(out, "rates", tidied.rates)
     found = evidence.evidence(study, tidied, adapters, cases, known_truths(out, study))
     evidence.write_evidence(out, found)
     known = truth_summary.sections(study, found.calibration, cases or (lambda _: []), runs, synthetic)
@@ -80,7 +81,7 @@ def write_report(
     content = summary.summary(study, tidied, runs, versions, synthetic, found.ledger, shared, known, found.gate)
     if proxy := proxy_views.proxy_summary(study, found.proxy):
         content["proxy"] = proxy
-    power = power_lines(out, study)
+    power = power_lines(out, study, tidied.rates)
     if power:
         content["power"] = power
     write_text(out / "summary.json", summary.summary_text(content))
