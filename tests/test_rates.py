@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ldc.cli import main
 from ldc.domains.registry import load_texts
-from ldc.engine import rates as engine_rates
+from ldc.engine import sweep as engine_sweep
 from ldc.engine.bank import Bank
 from ldc.engine.evaluate import score
 from ldc.engine.members import Member
@@ -103,16 +103,16 @@ def worker_of(study: MiniStudy) -> Worker:
     return Worker(StudyState(file.study, inputs, store), file.base, domains, Compute("cpu", 1), Silent())
 
 
-def sweep_of(study: MiniStudy) -> engine_rates.RateSweep:
+def sweep_of(study: MiniStudy) -> engine_sweep.RateSweep:
     """The engine's sweep of the study's model."""
     worker = worker_of(study)
-    return engine_rates.RateSweep(worker.open("tiny"), worker.domains, swept_texts(worker.state.study))
+    return engine_sweep.RateSweep(worker.open("tiny"), worker.domains, swept_texts(worker.state.study))
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[list[tuple[str, float]]]:
     """The banks of all sweeps from now on; an interrupt comes in place of the one after `stop_after`."""
     banks: list[list[tuple[str, float]]] = []
-    losses = engine_rates.RateSweep.losses
+    losses = engine_sweep.RateSweep.losses
 
     def count(self: Any, points: Any, tell: Any = lambda _tokens: None) -> Any:
         if stop_after is not None and len(banks) == stop_after:
@@ -120,7 +120,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> l
         banks.append(list(points))
         return losses(self, points, tell)
 
-    monkeypatch.setattr(engine_rates.RateSweep, "losses", count)
+    monkeypatch.setattr(engine_sweep.RateSweep, "losses", count)
     return banks
 
 
@@ -217,7 +217,7 @@ def test_a_sweep_reads_no_test_text_and_rows_of_its_texts_in_turn(tmp_path: Path
     worker = worker_of(auto_study(tmp_path))
     space, texts = worker.open("tiny"), swept_texts(worker.state.study)
     hidden = {name: replace(text, test=()) for name, text in worker.domains.items()}
-    blind, seeing = (engine_rates.RateSweep(space, domains, texts) for domains in (hidden, worker.domains))
+    blind, seeing = (engine_sweep.RateSweep(space, domains, texts) for domains in (hidden, worker.domains))
     assert blind.losses([("all", 0.01)]) == seeing.losses([("all", 0.01)])
     rows = [next(seeing.feed.rows(text)).tokens for text in seeing.texts]
     batches = seeing.feed.in_turn(seeing.texts)
@@ -264,6 +264,8 @@ def test_a_study_trains_with_the_rates_that_it_found_and_shows_them(tmp_path: Pa
     assert peaks == pytest.approx({**chosen, "top1-mlp": chosen["mlp"]})
     words = ", ".join(f"{block} {written(chosen[block])}" for block in ("attn", "mlp", "all"))
     assert f"tiny: learning rate {words}, from a sweep of 2 steps on validation text of birds and brooks" in told.lines
+    page = (study.out / "report.html").read_text(encoding="utf-8")
+    assert f"Learning rates found by a sweep, which read no test text: tiny {words}." in page
     exported = chosen_for_export(StudyState.of(study.out), "tiny", "birds", "mlp", None)[0]
     assert exported.training.learning_rate == chosen["mlp"]
 

@@ -90,7 +90,7 @@ class _Finder:
     """The sweep of one model."""
 
     def __init__(self, worker: Worker, model: str, sweep: Sweep, blocks: Sequence[Block]) -> None:
-        from ldc.engine.rates import RateSweep
+        from ldc.engine.sweep import RateSweep
 
         self.worker, self.model, self.sweep, self.blocks = worker, model, sweep, blocks
         study, files = worker.state.study, worker.state.inputs.models[model]

@@ -85,9 +85,9 @@ class Sweep:
 
     def told(self, model: str) -> str:
         """The chosen rates in a sentence."""
-        rates = ", ".join(f"{block} {written(self.chosen[block])}" for block in BLOCKS if block in self.chosen)
         text = "validation text" if self.split == "validation" else "training text kept apart"
-        return f"{model}: learning rate {rates}, from a sweep of {self.steps} steps on {text} of {_and(self.texts)}"
+        steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
+        return f"{model}: learning rate {_listed(self.chosen)}, from a sweep of {steps} on {text} of {_and(self.texts)}"
 
     def warnings(self, model: str) -> list[str]:
         """A sentence for each block whose rate says little."""
@@ -149,9 +149,9 @@ def swept_steps(steps: int) -> int:
 def middle_rate(parameters: int) -> float:
     """The rate in the middle of those that a sweep begins with, of the series 1, 2, 5, 10.
 
-    The nearest to 3e-3 (10^6 / parameters)^0.39: 3e-3 at a million parameters, 2e-4 at 10^9. The upper end is what is
-    commonly taken for LoRA on models of 10^9 to 10^10 parameters (QLoRA, Dettmers et al. 2023, table 9: 2e-4 at 7 and
-    13 billion); the lower one was measured on the embedded models (docs/decisions.md).
+    The nearest to 3e-3 (10^6 / parameters)^0.39: 3e-3 at a million parameters, 2e-4 at 10^9. 2e-4 is what is commonly
+    taken for LoRA on models of that size and above; 2e-3 to 3e-3 is what the studies of the embedded models used. It is
+    a place to begin: the rates span a factor of a hundred, and more are added where the best one lies at an end.
     """
     return at_place(round(place_of(3e-3 * (1e6 / parameters) ** 0.39)))
 
@@ -315,6 +315,19 @@ def rates_table(sweeps: Mapping[str, Sweep]) -> pd.DataFrame:
         for rate, loss in losses.items()
     ]
     return pd.DataFrame(rows, columns=list(RATES.names)) if rows else empty(RATES)
+
+
+def told_rates(table: pd.DataFrame) -> list[str]:
+    """The chosen rates of each model in words, from the table that `rates_table` made."""
+    chosen = table[table["chosen"].astype(bool)] if len(table) else table
+    found: dict[str, dict[str, float]] = {}
+    for row in chosen.itertuples():
+        found.setdefault(str(row.model), {})[str(row.block)] = float(row.learning_rate)
+    return [f"{model} {_listed(rates)}" for model, rates in found.items()]
+
+
+def _listed(rates: Mapping[str, float]) -> str:
+    return ", ".join(f"{block} {written(rates[block])}" for block in BLOCKS if block in rates)
 
 
 def written(rate: float) -> str:
