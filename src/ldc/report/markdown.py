@@ -186,8 +186,8 @@ def tables_readme() -> str:
     lines.append(
         (
             "rates.{parquet,csv}",
-            "with `training.learning_rate: auto`, the rates tried: loss on validation text in nats per token, gain over "
-            "the bare model, and which one the study trains with",
+            "with `training.learning_rate: auto`, the rates tried: loss on validation text in nats per token, gain "
+            "over the bare model, and which one the study trains with",
         )
     )
     lines += [(f"{name}.{{parquet,csv}}", what) for name, what in EVIDENCE.items()]
