@@ -20,6 +20,7 @@ from ldc.plan.arms import arms
 from ldc.plan.calibration import CaseRun, calibration_runs
 from ldc.plan.leg_truths import leg_truth_runs
 from ldc.plan.legs import forward_runs, gate_runs, leg_ids
+from ldc.plan.rates import rates_table
 from ldc.plan.runs import PT, Inputs, Run, RunLine, fixed_runs, later_runs
 from ldc.plan.specs import RunId
 from ldc.store.adapter import WEIGHTS, read_stacks
@@ -38,6 +39,7 @@ from ldc.tables import (
     LOSSES,
     NORMS,
     RANKING,
+    RATES,
     SHARES,
     SIZES,
     Frames,
@@ -177,7 +179,15 @@ class StudyState:
             importance=_or_empty(self.store.table(measured, "importance"), IMPORTANCE),
             shares=_or_empty(self.store.table(runs, "shares"), SHARES),
             effects=_or_empty(self.store.table(runs, "effects"), EFFECTS),
+            rates=self.rates(),
         )
+
+    def rates(self) -> pd.DataFrame:
+        """The sweeps that found the study's learning rates; empty where all rates are given."""
+        if self.study.training.rate is not None:
+            return empty(RATES)
+        sweeps = self.store.plan.sweeps()
+        return rates_table({model: sweeps[model] for model in self.study.models if model in sweeps})
 
     def adapters(self, model: str) -> Adapters:
         """The stored adapters of the ranked regime, read component by component on demand."""

@@ -33,7 +33,7 @@ _WHOLE = (
 _TYPE_OF = (
     dict.fromkeys(_TEXT.split(), "text")
     | dict.fromkeys(_WHOLE.split(), "whole")
-    | dict.fromkeys(("hit", "gains", "placebo"), "flag")
+    | dict.fromkeys(("hit", "gains", "placebo", "chosen"), "flag")
 )
 """The type of a column by its name, the same in every table; a name that is not here is a real number."""
 
@@ -157,6 +157,10 @@ EFFECTS = _table(
 embeddings), on a text: the value, its standard error over documents, and the values over the documents in even and in
 odd places, for reliability. Units differ by measure (`ldc.analysis.legs`)."""
 
+RATES = _table("rates", "model block learning_rate loss gain chosen", "model block learning_rate")
+"""The sweep that found each block's learning rate: NLL on validation text in nats per token, null where training was
+not finite; `gain` is how far it lies below the bare model's; which rate the study trains with."""
+
 RUN_TABLES = {table.name: table for table in (NORMS, LOSSES, DOCUMENTS, IMPORTANCE, SHARES, EFFECTS)}
 """What a run may leave, by the name of its file."""
 
@@ -194,6 +198,7 @@ class Frames:
     importance: pd.DataFrame = field(default_factory=lambda: empty(IMPORTANCE))
     shares: pd.DataFrame = field(default_factory=lambda: empty(SHARES))
     effects: pd.DataFrame = field(default_factory=lambda: empty(EFFECTS))
+    rates: pd.DataFrame = field(default_factory=lambda: empty(RATES))
 
 
 FRAMES: Mapping[str, Table] = {
@@ -206,6 +211,7 @@ FRAMES: Mapping[str, Table] = {
     "importance": IMPORTANCE,
     "shares": SHARES,
     "effects": EFFECTS,
+    "rates": RATES,
 }
 """The table of each frame of `Frames`."""
 

@@ -88,6 +88,15 @@ class Feed:
         while True:
             yield [self._batch(texts, streams, spec.batch) for _ in range(spec.accumulation)]
 
+    def in_turn(self, texts: Sequence[Text]) -> Iterator[list[Batch]]:
+        """For each optimiser step its batches of one text, which has a row of each of these in turn and the first one's
+        name."""
+        streams = [self.rows(text) for text in texts]
+        mixed = (row for rows in zip(*streams) for row in rows)
+        spec = self.study.training
+        while True:
+            yield [self._batch(texts[:1], [mixed], spec.batch) for _ in range(spec.accumulation)]
+
     def first_batches(self, texts: Sequence[Text]) -> list[Batch]:
         """The batches on which what is measured beside the norms is measured: the first ones of training."""
         batches = (batch for window in self.steps(texts) for batch in window)

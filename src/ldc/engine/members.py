@@ -136,6 +136,7 @@ class Member:
             stands for the lowest layer it adapts. A member without components must say where it joins.
         edits: (place, edit) for what else is done to the model for this member alone, behind its adapters; those at
             one place in this order. No place may lie below `join`.
+        rate: its peak learning rate; None stands for the training settings'.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Member:
     steps: int
     join: int | None = None
     edits: tuple[tuple[str, Edit], ...] = ()
+    rate: float | None = None
 
     @property
     def joins(self) -> int:

@@ -15,17 +15,19 @@ from ldc.engine.adapters import Adapters
 from ldc.study.schema import TrainingSpec
 
 
-def learning_rate(spec: TrainingSpec, step: int, steps: int) -> float:
+def learning_rate(spec: TrainingSpec, step: int, steps: int, peak: float | None = None) -> float:
     """Rate at step 1 .. steps: a linear rise over the warm-up, then constant, or falling to zero after the last.
 
-    The first step after the warm-up has the peak rate.
+    The first step after the warm-up has the peak rate: `peak`, or where that is None the settings'.
     """
+    peak = spec.rate if peak is None else peak
+    assert peak is not None
     warmup = round(spec.warmup * steps)
     if step <= warmup:
-        return spec.learning_rate * step / (warmup + 1)
+        return peak * step / (warmup + 1)
     done = (step - warmup - 1) / max(1, steps - warmup)
     factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[spec.schedule]
-    return spec.learning_rate * factor
+    return peak * factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,18 @@ class BankOptimizer:
 
     Args:
         steps: the number of steps of each member, which its schedule needs.
+        rates: the peak learning rate of each member; None for one that has the settings'.
     """
 
-    def __init__(self, adapters: Adapters, steps: Sequence[int], spec: TrainingSpec) -> None:
+    def __init__(
+        self,
+        adapters: Adapters,
+        steps: Sequence[int],
+        spec: TrainingSpec,
+        rates: Sequence[float | None] | None = None,
+    ) -> None:
         self.adapters, self.steps, self.spec = adapters, tuple(steps), spec
+        self.rates = tuple(rates) if rates is not None else (None,) * len(self.steps)
         self.taken = [0] * len(self.steps)
         self.first_moment = torch.zeros_like(adapters.values)
         self.second_moment = torch.zeros_like(adapters.values)
@@ -61,7 +71,8 @@ class BankOptimizer:
         norm_M = self._norms()
         norms = norm_M.tolist()
         reports = {
-            k: StepReport(learning_rate(self.spec, self.taken[k] + 1, self.steps[k]), norms[k]) for k in sorted(active)
+            k: StepReport(learning_rate(self.spec, self.taken[k] + 1, self.steps[k], self.rates[k]), norms[k])
+            for k in sorted(active)
         }
         moving = [k for k, report in reports.items() if report.finite]
         if self.spec.clip > 0 and any(norms[k] > self.spec.clip for k in moving):

@@ -61,7 +61,7 @@ def train(
         moved: called after each optimiser step with the members that took it; it may change their factors.
     """
     members = bank.members
-    optimizer = BankOptimizer(bank.adapters, [m.steps for m in members], spec)
+    optimizer = BankOptimizer(bank.adapters, [m.steps for m in members], spec, [m.rate for m in members])
     courses = [Course() for _ in members]
     snapshots = [snapshot_steps(m.steps, spec.trajectory) for m in members]
     _snapshot(bank, 0, range(len(members)), courses)

@@ -12,6 +12,7 @@ from ldc.domains.registry import load_texts
 from ldc.errors import EnvironmentFault, StudyError
 from ldc.execute.here import Here
 from ldc.execute.processes import Processes
+from ldc.execute.rates import with_rates
 from ldc.execute.schedule import Schedule
 from ldc.execute.tasks import Compute, Event, Executor, Task
 from ldc.execute.worker import Worker
@@ -114,8 +115,10 @@ def run_study(
     with locked(out, progress.say):
         domains = _domains(file, store, progress)
         inputs = Inputs(models, {name: text.fingerprint for name, text in domains.items()})
-        state = StudyState(file.study, inputs, store)
-        computed, shared = _Conduct(file, state, domains, progress, compute).work()
+        worker = Worker(StudyState(file.study, inputs, store), file.base, domains, compute, progress)
+        worker.state = state = StudyState(file.study, with_rates(worker), store)
+        computed, shared = _Conduct(file, worker, progress, compute).work()
+        del worker
         page = rebuild_report(out, progress)
         lines = state.lines()
         return Outcome(sum(line.status == "done" for line in lines), computed, undone(lines), page, shared)
@@ -151,14 +154,13 @@ class _Conduct:
     def __init__(
         self,
         file: StudyFile,
-        state: StudyState,
-        domains: Mapping[str, DomainText],
+        worker: Worker,
         progress: Progress,
         compute: Compute,
     ) -> None:
-        self.file, self.state, self.domains = file, state, domains
+        self.file, self.worker, self.state, self.domains = file, worker, worker.state, worker.domains
         self.progress, self.compute = progress, compute
-        self.schedule = Schedule(file, state, compute, progress)
+        self.schedule = Schedule(file, self.state, compute, progress)
         self.computed = self.shared = 0
         self._recorded = False
         self._read: dict[str, int] = {}
@@ -188,8 +190,9 @@ class _Conduct:
     def _executor(self, handle: Callable[[Event], None]) -> Executor:
         out, base = self.state.store.out, self.file.base
         if self.compute.workers > 1:
+            self.worker.close()
             return Processes(out, base, self.compute, handle)
-        return Here(Worker(self.state, base, self.domains, self.compute, self.progress), handle)
+        return Here(self.worker, handle)
 
     def _begin(self, executor: Executor, model: str) -> None:
         """Make this the study of the folder. With one process, wait until a model is loaded and its text is tokenised:

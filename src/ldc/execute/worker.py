@@ -81,6 +81,14 @@ class Worker:
         self._model, self._space = model, space
         return space
 
+    def close(self) -> None:
+        """Let go of the model in memory."""
+        if self._space is not None:
+            from ldc.engine.device import free_memory
+
+            self._model, self._space = "", None
+            free_memory()
+
     def run(self, task: Task, emit: Emit) -> None:
         """Run a bank and store each run as soon as it is finished.
 

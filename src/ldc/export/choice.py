@@ -17,6 +17,7 @@ from ldc.export.selection import Base, Selection, ranges, where
 from ldc.models.folders import EMBEDDED
 from ldc.models.roles import Component
 from ldc.plan.arms import adapter_of, components_of
+from ldc.plan.rates import rate_of
 from ldc.plan.runs import PT, RunId
 from ldc.report.facts import listed, own_domain
 from ldc.state import StudyState
@@ -73,7 +74,7 @@ def choose(
         components=components,
         base=_base(state, model, record),
         adapter=_adapter(state, model, regime),
-        training=study.training,
+        training=study.training.model_copy(update={"learning_rate": _rate(state, model, regime)}),
         seed=study.seeds[0] if seed is None else seed,
         how=how,
         scored=_scored(scores, regime) if seed is None and (own or not _targeted(study, regime)) else "",
@@ -229,6 +230,12 @@ def _read_from(study: Study) -> str:
 def _targeted(study: Study, name: str) -> bool:
     """Whether the layers of a regime depend on the ranking."""
     return (study.regimes.get(name) or _known(name, study.regimes)).targeted
+
+
+def _rate(state: StudyState, model: str, name: str) -> float:
+    """The learning rate of the regime: its own, the study's, or the one that a sweep found."""
+    regime = state.study.regimes.get(name) or _known(name, state.study.regimes)
+    return rate_of(state.study, regime, state.inputs.models[model].rates)
 
 
 def _is_control(regime: Regime) -> bool:

@@ -14,10 +14,11 @@ from ldc.models.roles import Component
 from ldc.models.shapes import ModelShape
 from ldc.plan.arms import adapter_of, components_of
 from ldc.plan.flops import forward_flops
+from ldc.plan.rates import rate_of
 from ldc.plan.runs import Inputs, Run, make_run
 from ldc.plan.specs import RunId, Tune
 from ldc.plan.texts import OWN, Text, general_domains
-from ldc.plan.variants import Unit, Variant, pairs, spread, units_of, variant_name
+from ldc.plan.variants import Unit, Variant, own_model, pairs, spread, units_of, variant_name
 from ldc.study.schema import CalibrationSpec, Study
 
 GENERAL, SHUFFLED = "general", "shuffled"
@@ -155,7 +156,7 @@ def _run(study: Study, inputs: Inputs, model: str, case: Case, seed: int, keeps:
     spec = Tune(
         _ranked(study, inputs, model),
         adapter_of(study, regime, inputs.components(model)),
-        regime.learning_rate or study.training.learning_rate,
+        rate_of(study, regime, inputs.models[own_model(model)].rates),
         seed,
         _text_of(case, seed),
         variant=damaged,

@@ -16,7 +16,8 @@ from ldc.plan.legs import leg_runs
 from ldc.plan.machine import Machine, find_machine
 from ldc.plan.measuring import measuring_flops
 from ldc.plan.memory import BYTES, PRECISIONS, Memory, bank_size, memory_of, stage_one_bank
-from ldc.plan.parts import LEGS, MEASURING, SAMPLING, SCORING, TRAINING, PartCost, parts_of
+from ldc.plan.parts import FINDING, LEGS, MEASURING, SAMPLING, SCORING, TRAINING, PartCost, parts_of
+from ldc.plan.rates import middle_rate, sweep_flops, swept_blocks
 from ldc.plan.runs import PT, Inputs, ModelInputs, Run, check_lengths, fixed_runs, later_runs
 from ldc.study.reading import StudyFile
 from ldc.study.regimes import family_of
@@ -179,6 +180,7 @@ def _part_flops(study: Study, name: str, shape: ModelShape, runs: Sequence[Run],
     measured = None if study.calibration is None else len(runs)
     found[MEASURING] = measuring_flops(shape, study, precision, BYTES[precision], forward_flops(shape), measured)
     found[SAMPLING] = sampling_flops(shape, study, runs)
+    found[FINDING] = sweep_flops(shape, study)
     return found
 
 
@@ -236,9 +238,11 @@ def _largest(parts: Sequence[PartCost]) -> list[str]:
 def planned(study: Study, model: str, shape: ModelShape) -> list[tuple[str, Run]]:
     """Every run of a model in a study, with the regime (or kind of case) that it is counted under.
 
-    Nothing is read, so fingerprints are left out. Layers that a ranking will choose are taken from half depth on.
+    Nothing is read, so fingerprints are left out. Layers that a ranking will choose are taken from half depth on, and
+    a learning rate that a sweep will find is the middle one of its first rates.
     """
-    files = ModelInputs("", "", "auto", shape.components)
+    rates = {str(block): middle_rate(shape.parameters) for block in swept_blocks(study)}
+    files = ModelInputs("", "", "auto", shape.components, rates)
     inputs = Inputs({model: files}, dict.fromkeys(study.domains, ""))
     if study.calibration is not None:
         mapped = [(found.case.kind, found.run) for found in calibration_runs(study, inputs, model)]

@@ -146,7 +146,7 @@ TUNE = Kind(
     1,
     ("norms", "losses", "evaluation", "importance"),
     _tune_decides,
-    lambda spec: (spec.adapter, spec.rate, spec.variant, spec.capped, spec.equal_steps),
+    lambda spec: (spec.adapter, spec.variant, spec.capped, spec.equal_steps),
     flops.tune_flops,
     trains=True,
     stores_adapter=True,

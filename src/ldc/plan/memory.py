@@ -213,8 +213,8 @@ def bank_size(
 
 
 def stage_one_bank(study: Study, per_bank: int) -> int:
-    """Trained runs in a bank of the first stage: the most runs of one model, rank and rate in equal shares."""
+    """Trained runs in a bank of the first stage: the most runs of one model and rank in equal shares."""
     fixed = [r for r in study.regimes.values() if r.choice is None and not r.full]
-    alike = Counter((r.rank, r.budget, r.learning_rate) for r in fixed)
+    alike = Counter((r.rank, r.budget) for r in fixed)
     runs = max(1, len(study.domains) * len(study.seeds) * max(alike.values(), default=0))
     return -(-runs // -(-runs // per_bank))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ldc.study.schema import Study
 
 TRAINING, SCORING, MEASURING, SAMPLING = "training", "scoring", "measuring", "sampling"
+FINDING = "finding rates"
 LEGS = {"probe": "probing", "ablate": "ablating", "gate": "gating"}
 """The part of each kind of run of a leg; the other kinds train, or only score."""
 
@@ -17,7 +18,8 @@ class PartCost:
     """One part of a study's work.
 
     Attributes:
-        part: training, scoring held-out text, measuring other importances, sampling from models, or a leg.
+        part: training, scoring held-out text, measuring other importances, sampling from models, finding learning
+            rates, or a leg.
         flops: of all models.
         share: of all FLOPs of the study, 0 to 1.
         halved_by: the setting that halves it; empty where no single one does.
@@ -55,6 +57,7 @@ def _halving(study: Study) -> dict[str, str]:
     return {
         TRAINING: length,
         SCORING: scoring,
+        FINDING: "training.learning_rate: a number (none of it is left)",
         MEASURING: "selection.measures: [] (none of it is left)",
         "probing": f"representation.documents: {_half(study.representation.documents)}, "
         f"evaluation.documents: {_half(evaluation.documents)}",

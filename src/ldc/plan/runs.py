@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ldc.errors import StudyError
@@ -13,6 +13,7 @@ from ldc.models.roles import Component
 from ldc.plan.arms import Arm, arms
 from ldc.plan.kinds import KIND_OF, Kind
 from ldc.plan.proxy_pairs import pairs
+from ldc.plan.rates import rate_of
 from ldc.plan.specs import Bare, Full, Graft, RunId, Spec, Tune
 from ldc.plan.texts import Text, general_domains
 from ldc.plan.variants import own_model
@@ -77,12 +78,14 @@ class ModelInputs:
         weights, tokenizer: fingerprints.
         precision: in which the frozen base is kept: float32, bfloat16 or nf4; never `auto`.
         components: all of them.
+        rates: the learning rate that a sweep found for each block; empty unless the study asks for a sweep.
     """
 
     weights: str
     tokenizer: str
     precision: str
     components: tuple[Component, ...]
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,17 +200,17 @@ def _run_of(
     components = chosen if arm.components is None else arm.components
     assert components
     identity, text = RunId(model, domain, arm.name, seed), Text(domain, seed, arm.regime.text == "shuffled")
-    rate = arm.regime.learning_rate or study.training.learning_rate
+    found = inputs.models[own_model(model)].rates
     if arm.regime.full:
         ranks = tuple(dict.fromkeys(pair.rank for pair in pairs(study) if pair.full == arm.name))
-        return make_run(study, inputs, identity, Full(components, rate, text, ranks))
+        return make_run(study, inputs, identity, Full(components, rate_of(study, arm.regime, found), text, ranks))
     if not arm.regime.grafted:
         measures = ("effect",) if arm.name == study.measured_regime else ()
         capped = bool(pairs(study)) and any(min(c.d_in, c.d_out) < arm.adapter.rank for c in components)
         spec = Tune(
             components,
             arm.adapter,
-            rate,
+            rate_of(study, arm.regime, found),
             seed,
             text,
             measures=tuple(m for m in measures if m in study.selection.measures),

@@ -68,6 +68,7 @@ def write_report(
     tidied = tidy_frames(frames)
     tables.write_tables(out, study, tidied.norms, tidied.evaluation, tidied.ranking, synthetic)
     tables.write_optional(out, "importance", tidied.importance)
+    tables.write_optional(out, "rates", tidied.rates)
     found = evidence.evidence(study, tidied, adapters, cases, known_truths(out, study))
     evidence.write_evidence(out, found)
     known = truth_summary.sections(study, found.calibration, cases or (lambda _: []), runs, synthetic)
@@ -85,7 +86,7 @@ def write_report(
         content["proxy"] = proxy
     if legs := {m: said for m in study.models if (said := leg_words.sentences(found.tables, m))}:
         content["legs"] = legs
-    power = power_lines(out, study)
+    power = power_lines(out, study, tidied.rates)
     if power:
         content["power"] = power
     write_text(out / "summary.json", summary.summary_text(content))

@@ -188,5 +188,12 @@ def tables_readme() -> str:
             "other measures of each component: output effect; saliency, SNR and norm of the base weights",
         )
     )
+    lines.append(
+        (
+            "rates.{parquet,csv}",
+            "with `training.learning_rate: auto`, the rates tried: loss on validation text in nats per token, gain "
+            "over the bare model, and which one the study trains with",
+        )
+    )
     lines += [(f"{name}.{{parquet,csv}}", what) for name, what in EVIDENCE.items()]
     return "# Tables\n\n" + grid(["file", "what it holds"], [[f"`{name}`", what] for name, what in lines], left=2)

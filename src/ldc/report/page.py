@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from ldc.analysis.findings import Claim
 from ldc.analysis.measure_names import score_name
+from ldc.plan.rates import told_rates
 from ldc.plan.runs import RunLine
 from ldc.report import (
     charts,
@@ -391,6 +392,7 @@ def render(
         caution=summary.CAUTION,
         not_improved=facts.NOT_IMPROVED,
         settings=resolved_yaml(study),
+        found_rates=told_rates(frames.rates),
         ranked_by=score_name(study.selection),
         versions=sorted(versions.items()),
         **_LOOKS,

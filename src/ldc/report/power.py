@@ -16,11 +16,16 @@ from ldc.report.truth_words import power_sentence
 from ldc.study.schema import Study
 
 
-def power_lines(out: Path, study: Study) -> list[str]:
+def power_lines(out: Path, study: Study, rates: pd.DataFrame | None = None) -> list[str]:
     """A sentence for each calibration of each model of the study; empty if none was run.
 
     Calibrations are read from `out/calibration/<name>/summary.json`, a place for the output of `ldc calibrate -o`. If
     one was made with other settings than the study's, its sentence says with which.
+
+    Args:
+        out: the study's folder.
+        study: the study.
+        rates: its table `rates`, if a sweep found its learning rates.
 
     Raises:
         StoreError: a summary cannot be read, or an older version wrote it.
@@ -29,7 +34,11 @@ def power_lines(out: Path, study: Study) -> list[str]:
     for path in sorted((out / "calibration").glob("*/summary.json")):
         try:
             sections = dict(json.loads(path.read_text(encoding="utf-8")).get("calibration", {}))
-            said = {model: _line(model, section, study) for model, section in sections.items() if model in found}
+            said = {
+                model: _line(model, section, study, _found(rates, model))
+                for model, section in sections.items()
+                if model in found
+            }
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{path}: cannot be read as a calibration; run: ldc report {path.parent}") from error
         for model, line in said.items():
@@ -53,11 +62,11 @@ def known_truths(out: Path, study: Study) -> list[TruthTest]:
     return found
 
 
-def _line(model: str, section: Mapping[str, Any], study: Study) -> str:
+def _line(model: str, section: Mapping[str, Any], study: Study, rates: Mapping[str, float]) -> str:
     sentence = power_sentence(section)
     if not sentence:
         return ""
-    theirs, ours = _settings(section), _own_settings(study)
+    theirs, ours = _settings(section), _own_settings(study, rates)
     other = [f"{name} {_said(ours[name])}" for name in ours if theirs[name] != ours[name]]
     note = f" This study has other settings: {', '.join(other)}." if other else ""
     return f"{model}: {sentence}{note}"
@@ -75,13 +84,21 @@ def _settings(section: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _own_settings(study: Study) -> dict[str, Any]:
-    """The same of a study."""
+def _found(rates: pd.DataFrame | None, model: str) -> dict[str, float]:
+    """The learning rate that a sweep found for each block of a model."""
+    if rates is None or rates.empty:
+        return {}
+    own = rates[(rates["model"] == model) & rates["chosen"].astype(bool)]
+    return {str(row.block): float(row.learning_rate) for row in own.itertuples()}
+
+
+def _own_settings(study: Study, rates: Mapping[str, float]) -> dict[str, Any]:
+    """The same of a study; `rates` are those that a sweep found, by block."""
     regime, training = study.regimes[study.selection.regime], study.training
     return {
         "tokens": training.total_steps * training.tokens_per_step,
         "rank": study.adapter.rank if regime.rank is None else regime.rank,
-        "learning rate": regime.learning_rate or training.learning_rate,
+        "learning rate": regime.learning_rate or rates.get(regime.block, training.learning_rate),
         "ranking seeds": len(rankings(study)[0]),
         "score": ranked_by(study),
     }

@@ -10,6 +10,7 @@ from typing import Any
 from ldc.errors import StoreError
 from ldc.models.roles import Component
 from ldc.plan.banks import BankPlan
+from ldc.plan.rates import Sweep
 from ldc.plan.runs import Inputs, ModelInputs
 from ldc.store.atomic import write_text
 from ldc.store.records import opened, sealed
@@ -58,7 +59,11 @@ class PlanFile:
         try:
             models = {
                 name: ModelInputs(
-                    m["weights"], m["tokenizer"], m["precision"], tuple(Component(*c) for c in m["components"])
+                    m["weights"],
+                    m["tokenizer"],
+                    m["precision"],
+                    tuple(Component(*c) for c in m["components"]),
+                    {str(block): float(rate) for block, rate in m.get("rates", {}).items()},
                 )
                 for name, m in data["models"].items()
             }
@@ -79,10 +84,26 @@ class PlanFile:
                 "tokenizer": model.tokenizer,
                 "precision": model.precision,
                 "components": [list(astuple(c)) for c in model.components],
+                **({"rates": dict(model.rates)} if model.rates else {}),
             }
             for name, model in inputs.models.items()
         }
         self._write({"models": models, "domains": dict(inputs.domains)})
+
+    def sweeps(self) -> dict[str, Sweep]:
+        """The sweep that found the learning rates of each model; none for a study with rates of its own.
+
+        Raises:
+            StoreError: as `read`.
+        """
+        try:
+            return {name: Sweep.from_json(data) for name, data in self.read().get("sweeps", {}).items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{self.path}: not a plan; {_ANEW}") from error
+
+    def record_sweep(self, model: str, sweep: Sweep) -> None:
+        """Record a model's sweep as far as it has come, in place of an earlier one."""
+        self._write({"sweeps": {**self.read().get("sweeps", {}), model: sweep.as_json()}})
 
     def banks(self) -> list[BankPlan]:
         """The banks recorded so far."""

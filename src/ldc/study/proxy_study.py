@@ -128,7 +128,7 @@ def study_of_study(study: Study, ranks: Sequence[int] = (), full_rate: float | N
             components, and without one SHARE_OF_RATE of LoRA's.
 
     Raises:
-        StudyError: the ranked regime is no LoRA of fixed layers.
+        StudyError: the ranked regime is no LoRA of fixed layers, or no rate of full fine-tuning is known.
     """
     ranked = study.regimes.get(study.selection.regime, Regime(block="all"))
     if ranked.full or ranked.choice is not None or ranked.text != "own":
@@ -137,9 +137,14 @@ def study_of_study(study: Study, ranks: Sequence[int] = (), full_rate: float | N
             "it cannot be compared with full fine-tuning; name another regime"
         )
     own = [r for r in study.regimes.values() if r.full and (r.block, r.layers) == (ranked.block, ranked.layers)]
-    rates = [full_rate, *(r.learning_rate or study.training.learning_rate for r in own)]
-    lora_rate = ranked.learning_rate or study.training.learning_rate
-    rate = next((rate for rate in rates if rate is not None), SHARE_OF_RATE * lora_rate)
+    lora_rate = ranked.learning_rate or study.training.rate
+    rates = [full_rate, *(r.learning_rate or study.training.rate for r in own), SHARE_OF_RATE * (lora_rate or 0.0)]
+    rate = next((rate for rate in rates if rate), None)
+    if rate is None:
+        raise StudyError(
+            "training.learning_rate: auto finds rates of adapters, not of full fine-tuning; give --full-rate, such as "
+            f"{SHARE_OF_RATE:g} of a rate that `ldc run` found, or a number as learning_rate"
+        )
     plain = ranked.model_copy(update={"rank": None, "budget": None})
     wanted = tuple(sorted(set(ranks))) or (ranked.rank or study.adapter.rank,)
     return Study(

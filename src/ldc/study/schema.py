@@ -87,8 +87,8 @@ class TrainingSpec(Record):
     """Passes in one optimiser step; the loss is averaged over all their tokens."""
     block_length: Annotated[Whole, Field(ge=8)] = 512
     """Tokens in a row; short documents share a row without seeing each other."""
-    learning_rate: Annotated[Number, Field(gt=0)] = 2e-4
-    """Peak learning rate of AdamW."""
+    learning_rate: Annotated[Number, Field(gt=0)] | Literal["auto"] = 2e-4
+    """Peak learning rate of AdamW. `auto` finds one for each model and block, by a short sweep on validation text."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     """Schedule of the learning rate after warm-up; linear and cosine end at zero."""
     warmup: Share = 0.05
@@ -111,6 +111,11 @@ class TrainingSpec(Record):
         if (self.steps is None) == (self.tokens is None):
             raise ValueError("give steps or tokens, not both" if self.steps else "give steps or tokens")
         return self
+
+    @property
+    def rate(self) -> float | None:
+        """The peak learning rate; None where a sweep finds it."""
+        return None if self.learning_rate == "auto" else self.learning_rate
 
     @property
     def tokens_per_step(self) -> int:
@@ -242,6 +247,13 @@ class Study(Record):
             for limit in ("seeds", "domains") if name == self.selection.regime else ():
                 if getattr(regime, limit) is not None:
                     raise fault(f"the ranked regime runs with all {limit} of the study", "regimes", name, limit)
+        full = [name for name, r in self.regimes.items() if r.full and r.learning_rate is None]
+        if full and self.training.rate is None:
+            raise fault(
+                "training.learning_rate: auto finds rates of adapters; give this full regime its own learning_rate",
+                "regimes",
+                full[0],
+            )
         taught = self.calibration is not None and self.calibration.domains
         if all(d.reference for d in self.domains.values()) and not taught:
             raise ValueError("every domain is only a reference; at least one must be studied")

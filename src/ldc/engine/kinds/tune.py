@@ -34,22 +34,23 @@ def work(
     compiled: bool,
     tell: Callable[[int], None],
 ) -> Iterator[Result]:
-    """Train and score the runs of one bank: of one adapter, rate and variant."""
+    """Train and score the runs of one bank: of one adapter and variant."""
     by_name = {str(run.id): run for run in runs}
     specs = {name: _spec(run) for name, run in by_name.items()}
     first = next(iter(specs.values()))
     texts = sorted({spec.text for spec in specs.values()}, key=str)
     with space.variant(first.variant, texts):
         members = [
-            Member(name, str(spec.text), spec.seed, spec.components, space.feed.steps_of(spec.text))
+            Member(name, str(spec.text), spec.seed, spec.components, space.feed.steps_of(spec.text), rate=spec.rate)
             for name, spec in specs.items()
         ]
         bank = Bank(space.base, members, first.adapter.rank, first.adapter.scaling, compiled=compiled)
         if first.capped:
             cap_ranks(bank)
-        training = space.study.training.model_copy(update={"learning_rate": first.rate})
         after = partial(equalise, space.weight_norms) if first.equal_steps else None
-        courses = train(bank, space.feed.steps(texts), training, lambda _steps, tokens: tell(tokens), moved=after)
+        courses = train(
+            bank, space.feed.steps(texts), space.study.training, lambda _steps, tokens: tell(tokens), moved=after
+        )
         documents = score_members(space, bank, by_name, tell)
         own = [by_name[member.name] for member in bank.members]
         good = [k for k, course in enumerate(courses) if course.failure is None]
