@@ -11,7 +11,7 @@ from ldc.errors import ModelError
 from ldc.inspection.adapter_folder import lora_files, newest_checkpoint
 from ldc.inspection.found import find_folder
 from ldc.inspection.keys import alias, aliases, unwrapped
-from ldc.inspection.tensors import Stored, stored_tensors
+from ldc.inspection.tensors import Stored, check_filled, stored_tensors
 from ldc.models.folders import read_config, weight_files
 from ldc.models.headers import HARMLESS, TRANSPOSED, module_path
 
@@ -58,7 +58,8 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
     """The checkpoint in a folder or in the Hub cache; only headers are read.
 
     Raises:
-        ModelError: whatever `find_folder`, `read_config`, `weight_files` and `read_header` refuse; an adapter.
+        ModelError: whatever `find_folder`, `read_config`, `weight_files` and `read_header` refuse; an adapter; weights
+            that are empty or lie in a trainer's checkpoint.
         EnvironmentFault: a Hub id that is not in the cache.
     """
     folder = find_folder(source, "a model")
@@ -69,6 +70,7 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
     if not any(folder.glob("*.safetensors*")) and (newest := newest_checkpoint(folder, "*.safetensors")):
         raise ModelError(f"{folder}: no weights, but those of its newest checkpoint: give {folder / newest}")
     stored = stored_tensors(weight_files(folder))
+    check_filled(folder, {key: tensor for key, tensor in stored.items() if key.endswith(".weight")})
     tensors = {module_path(unwrapped(k), model_type): t for k, t in stored.items() if not HARMLESS.search(k)}
     return Checkpoint(folder, model_type, tensors, model_type in TRANSPOSED, aliases(tensors))
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ldc.errors import StoreError
 from ldc.inspection.tensors import Stored
 
 DORA = "DoRA: S measures the LoRA part s B A, without the magnitudes, which rescale every row of the sum"
@@ -120,20 +119,3 @@ def layout_of(a: tuple[int, ...], b: tuple[int, ...], rank: int, stacked: bool) 
     if len(a) == len(b) == 3 and a[0] == b[0] and a[2] == b[1] == rank:
         return Layout.EXPERTS_TRANSPOSED, a[0]
     return None
-
-
-def check_filled(file: Path, tensors: Mapping[str, Stored]) -> None:
-    """Make sure that an adapter's file holds tensors, and none of them without elements.
-
-    Raises:
-        StoreError: it holds none, or some are empty, as a save under DeepSpeed ZeRO-3 leaves them.
-    """
-    empty = [key for key, tensor in tensors.items() if tensor.size == 0]
-    if tensors and not empty:
-        return
-    what = f"{len(empty)} of its {len(tensors)} tensors are empty, such as {empty[0]}" if empty else "holds no tensors"
-    raise StoreError(
-        f"{file}: {what}. DeepSpeed ZeRO-3 saves this where the weights are not gathered from all processes: save "
-        "again with stage3_gather_16bit_weights_on_model_save, or rebuild the weights with zero_to_fp32.py from the "
-        "training checkpoint"
-    )

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ldc.errors import StoreError
-from ldc.inspection.factors import DORA, Adapter, Factors, check_filled, layout_of
+from ldc.inspection.factors import DORA, Adapter, Factors, layout_of
 from ldc.inspection.keys import some
-from ldc.inspection.tensors import Stored, stored_tensors
+from ldc.inspection.tensors import Stored, check_filled, stored_tensors
 
 _TENSOR = re.compile(r"(?P<path>.+)\.(?:lora_(?P<factor>down|up|mid)\.weight|(?P<other>alpha|dora_scale))")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ldc.inspection.keys import alias, some
+from ldc.inspection.keys import alias
 from ldc.models.roles import locate
 
 
@@ -18,17 +18,25 @@ def layer_notes(base: Iterable[str], tuned: Iterable[str]) -> list[str]:
     old, new = _layers(base), _layers(tuned)
     notes = []
     for stack in sorted(old.keys() & new.keys()):
-        gone, more = sorted(old[stack] - new[stack]), sorted(new[stack] - old[stack])
-        if not gone and not more:
-            continue
-        change = f"layers were removed ({some(map(str, gone))} of BASE)" if gone else ""
-        change += (" and " if gone and more else "") + (f"added ({some(map(str, more))} of TUNED)" if more else "")
-        notes.append(
-            f"TUNED has {len(new[stack])} layers and BASE {len(old[stack])}, so {change}: TUNED is no fine-tune of all "
-            "of BASE. Layers are compared by number; if others than the last were removed, the rows after them compare "
-            "different layers"
-        )
+        if old[stack] != new[stack]:
+            change = "removed" if len(new[stack]) < len(old[stack]) else "added"
+            notes.append(
+                f"TUNED has {len(new[stack])} layers and BASE {len(old[stack])}: layers were {change}, so TUNED is not "
+                "a fine-tune of all of BASE. Layers are compared by number: if the change was not at the end, the rows "
+                "after it compare different layers"
+            )
     return notes
+
+
+def expert_notes(base: Iterable[str], tuned: Iterable[str]) -> list[str]:
+    """A note where experts are among the tensors that only BASE has, and among those that only TUNED has."""
+    old, new = ([key for key in keys if ".experts." in key and locate(key)] for keys in (base, tuned))
+    if not old or not new:
+        return []
+    return [
+        f"the experts are stored one by one in one model and stacked in the other ({old[0]} in BASE, {new[0]} in "
+        "TUNED), so they are not compared, and the MLP lacks them. Save both with the same version of transformers"
+    ]
 
 
 def _layers(keys: Iterable[str]) -> dict[str, set[int]]:

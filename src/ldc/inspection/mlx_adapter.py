@@ -10,9 +10,9 @@ from typing import Any
 from ldc.errors import StoreError
 from ldc.inspection.adapter_folder import CONFIG, MLX_WEIGHTS, positive
 from ldc.inspection.checkpoint import EMBEDDINGS
-from ldc.inspection.factors import DORA, Adapter, Factors, Layout, check_filled, layout_of
+from ldc.inspection.factors import DORA, Adapter, Factors, Layout, layout_of
 from ldc.inspection.keys import some
-from ldc.inspection.tensors import Stored, stored_tensors
+from ldc.inspection.tensors import Stored, check_filled, stored_tensors
 
 _FACTOR = re.compile(r"(?P<path>.+)\.lora_(?P<factor>[ab])")
 _FIELDS = ("fine_tune_type", "lora_parameters", "lora_layers")
@@ -68,6 +68,10 @@ def read_mlx(folder: Path, config: Mapping[str, Any], file: Path | None = None) 
     rest = sorted(key for key in tensors if not _FACTOR.fullmatch(key) and not key.endswith(".m"))
     if rest:
         notes.append(f"not counted: {some(rest)}")
+    if saves := sorted(p.name for p in folder.glob("*_adapters.safetensors") if p != file):
+        notes.append(
+            f"the folder also holds {len(saves)} saves made during training, which this table leaves out: {some(saves)}"
+        )
     return Adapter(folder, str(config.get("model") or ""), factors, notes=tuple(notes))
 
 

@@ -11,7 +11,7 @@ from ldc.inspection.adapter import Row, Table
 from ldc.inspection.checkpoint import EMBEDDINGS, HEADS, Checkpoint, read_checkpoint
 from ldc.inspection.difference import compare, stable_rank
 from ldc.inspection.keys import some
-from ldc.inspection.layers import layer_notes
+from ldc.inspection.layers import expert_notes, layer_notes
 from ldc.inspection.places import Places, table_order
 from ldc.inspection.tensors import Stored
 from ldc.models.roles import is_norm, locate
@@ -46,8 +46,9 @@ def checkpoint_table(base: str | Path, tuned: str | Path, *, with_stable_rank: b
     old, new = read_checkpoint(base), read_checkpoint(tuned)
     pairs, notes = _pairs(old, new)
     used = {id(a) for a, _ in pairs.values()}
-    lone = [f"{key} (only in BASE)" for key, a in sorted(old.tensors.items()) if id(a) not in used]
-    lone += [f"{key} (only in TUNED)" for key in sorted(new.tensors) if key not in pairs]
+    left = [key for key, a in sorted(old.tensors.items()) if id(a) not in used]
+    added = sorted(key for key in new.tensors if key not in pairs)
+    lone = [f"{key} (only in BASE)" for key in left] + [f"{key} (only in TUNED)" for key in added]
     unread = [key for key, (a, b) in pairs.items() if not (a.readable and b.readable)]
     lone += [f"{key} (stored as {pairs[key][0].dtype} and {pairs[key][1].dtype})" for key in unread]
     places = Places(key.removesuffix(".weight") for key, (_, b) in pairs.items() if _is_weight(key, b))
@@ -60,7 +61,7 @@ def checkpoint_table(base: str | Path, tuned: str | Path, *, with_stable_rank: b
                 f"{row['path']}: {a.shape[0]:,} rows in BASE, {b.shape[0]:,} in TUNED; the first "
                 f"{min(a.shape[0], b.shape[0]):,} are compared"
             )
-    notes += layer_notes(old.tensors, new.tensors)
+    notes += [*layer_notes(old.tensors, new.tensors), *expert_notes(left, added)]
     notes += _findings(rows, pairs, whole=not lone)
     if lone:
         notes.append(f"not compared: {some(lone)}")

@@ -17,14 +17,14 @@ from ldc.inspection.adapter_folder import (
     sibling_note,
     weights_file,
 )
-from ldc.inspection.factors import Adapter, Factors, Layout, check_filled, layout_of
+from ldc.inspection.factors import Adapter, Factors, Layout, layout_of
 from ldc.inspection.keys import some, unwrapped
 from ldc.inspection.kohya import read_kohya
 from ldc.inspection.mlx_adapter import is_mlx, read_mlx
 from ldc.inspection.peft_experts import in_experts, parameters
 from ldc.inspection.peft_notes import notes_of
 from ldc.inspection.peft_scaling import scaling_of
-from ldc.inspection.tensors import Stored, stored_tensors
+from ldc.inspection.tensors import Stored, check_filled, stored_tensors
 
 _PREFIX = re.compile(r"^(?:base_model\.(?:model\.)?)+")
 _FACTOR = re.compile(r"(?P<path>.+)\.lora_(?P<kind>embedding_)?(?P<factor>[AB])(?:\.(?P<name>[^.]+))??(?:\.weight)?")
@@ -173,17 +173,18 @@ def _misfit(a: tuple[int, ...], b: tuple[int, ...], rank: int) -> str:
 
 
 def _group(path: str, what: str, pair: Mapping[str, Stored], config: Mapping[str, Any], file: Path) -> Factors:
-    """Grouped experts as NeMo Automodel saves them; the rank is their own, since experts may have another.
+    """Grouped experts as NeMo Automodel saves them; their rank may differ from the configuration's.
 
     Source: NeMo Automodel, `GroupedExpertsLoRA`: scale = alpha / rank of the module.
     """
     if missing := {"A", "B"} - pair.keys():
         raise StoreError(f"{file}: {path} lacks lora_{what}_{missing.pop()}. Save it again")
     a, b = pair["A"], pair["B"]
-    rank = a.shape[-1] if a.shape else 0
-    layout = layout_of(a.shape, b.shape, rank, stacked=False)
+    rank, layout = config["r"], layout_of(a.shape, b.shape, config["r"], stacked=False)
+    if layout is None and a.shape:
+        rank, layout = a.shape[-1], layout_of(a.shape, b.shape, a.shape[-1], stacked=False)
     if layout is None:
-        raise StoreError(f"{file}: {path}.lora_{what}: {_misfit(a.shape, b.shape, rank)}")
+        raise StoreError(f"{file}: {path}.lora_{what}: {_misfit(a.shape, b.shape, config['r'])}")
     leaf = {"gate_and_up": "gate_up"}.get(what, what)
     return Factors(
         f"{path}.{leaf}_proj", a, b, rank, config["lora_alpha"] / rank, *layout, parameter=f"{path}.{leaf}_proj"
