@@ -249,6 +249,19 @@ def test_experts_are_relative_to_the_weights_that_the_base_stores_one_by_one(tmp
         assert row["relative"] == pytest.approx(row["frobenius"] / norm, rel=1e-6)
 
 
+@pytest.mark.parametrize("targets", [["gate_up_proj", "down_proj"], ["down_proj", "gate_up_proj"], ["down_proj"]])
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
+def test_experts_are_named_by_the_parameter_that_peft_adapts(family: str, targets: list[str], tmp_path: Path) -> None:
+    settings = {"target_modules": [], "target_parameters": [f"mlp.experts.{name}" for name in targets]}
+    model = adapted(family, settings)
+    model.save_pretrained(tmp_path)
+    rows = adapter_norms(tmp_path)
+    check(rows, delta_norms(model))
+    for row in rows:
+        parameter = model.base_model.model.get_submodule(row["path"]).parameter_name
+        assert (row["block"], row["component"]) == ("mlp", f"experts.{parameter}")
+
+
 def test_a_base_of_other_shapes_is_told_with_the_first_mismatch(
     base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
