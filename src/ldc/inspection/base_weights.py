@@ -106,26 +106,26 @@ def _prefix_note(adapter: Adapter, base: Checkpoint) -> list[str]:
 def copies_note(adapter: Adapter, base: Checkpoint | None) -> list[str]:
     """Notes on weights of the base that PEFT saves beside an adapted embedding or head, and on a head once tied."""
     notes = []
-    same, moved = [], []
+    same, moved, unseen = [], [], []
     for path, copy in sorted(adapter.copies.items()):
         weight = base.weight_of(path) if base else None
-        known = weight is not None and weight.readable and copy.readable
-        if known and weight is not None and (weight.shape != copy.shape or compare(weight, copy).changed):
-            moved.append(path)
+        if weight is None or not (weight.readable and copy.readable):
+            unseen.append(path)
         else:
-            same.append(path)
-    if same:
-        told = "equal to the base" if base else "the base's own unless tokens were added or weights retrained"
-        notes.append(f"PEFT's copies of base weights under adapted modules, {told}, no update: {some(same)}")
+            differs = weight.shape != copy.shape or compare(weight, copy).changed > 0
+            (moved if differs else same).append(path)
+    for paths, told in ((same, "equal to the base"), (unseen, "not learned, unless tokens were added")):
+        if paths:
+            notes.append(f"PEFT's copies of base weights, saved beside adapted modules and {told}: {some(paths)}")
     if moved:
         notes.append(
-            f"stored under adapted modules and not as in the base, so retrained, resized or of another base; S leaves "
+            "saved beside adapted modules and not as in the base, so retrained, resized or of another base; S leaves "
             f"the difference out: {some(moved)}"
         )
     keys = [f"{path}.weight" for path in adapter.saved]
     if any(map(HEADS.search, keys)) and any(map(EMBEDDINGS.search, keys)) and (base is None or base.head is None):
-        tied = "the base ties head and embeddings" if base else "if the base ties head and embeddings, note"
-        notes.append(f"{tied}: the adapter stores each, trained apart from the other")
+        tied = "which the base ties, so" if base else "so if the base ties them,"
+        notes.append(f"head and embeddings are both stored, {tied} they were trained apart")
     return notes
 
 
