@@ -105,8 +105,10 @@ def _prefix_note(adapter: Adapter, base: Checkpoint) -> list[str]:
 
 def copies_note(adapter: Adapter, base: Checkpoint | None) -> list[str]:
     """Notes on weights of the base that PEFT saves beside an adapted embedding or head, and on a head once tied."""
-    notes = []
-    same, moved, unseen = [], [], []
+    notes: list[str] = []
+    same: list[str] = []
+    moved: list[str] = []
+    unseen: list[str] = []
     for path, copy in sorted(adapter.copies.items()):
         weight = base.weight_of(path) if base else None
         if weight is None or not (weight.readable and copy.readable):
