@@ -239,12 +239,27 @@ def test_relative_norms_are_over_the_base_models_weights(variant: str, tmp_path:
         assert row["relative"] == pytest.approx(row["frobenius"] / norm, rel=1e-6)
 
 
-def test_experts_that_the_base_stores_apart_have_no_relative_norm(tmp_path: Path) -> None:
+def test_experts_are_relative_to_the_weights_that_the_base_stores_one_by_one(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path / "base", "mixtral")
     adapted(*VARIANTS["experts"]).save_pretrained(tmp_path / "adapter")
-    table = adapter_table(tmp_path / "adapter", folder)
-    assert all("relative" not in row for row in table.rows)
-    assert "the base model stores each expert separately, so they have no relative norms" in table.notes
+    model = build("mixtral")
+    for row in adapter_norms(tmp_path / "adapter", folder):
+        norm = float(model.get_submodule(row["path"]).gate_up_proj.detach().double().norm())
+        assert row["base_frobenius"] == pytest.approx(norm, rel=1e-6)
+        assert row["relative"] == pytest.approx(row["frobenius"] / norm, rel=1e-6)
+
+
+@pytest.mark.parametrize("targets", [["gate_up_proj", "down_proj"], ["down_proj", "gate_up_proj"], ["down_proj"]])
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
+def test_experts_are_named_by_the_parameter_that_peft_adapts(family: str, targets: list[str], tmp_path: Path) -> None:
+    settings = {"target_modules": [], "target_parameters": [f"mlp.experts.{name}" for name in targets]}
+    model = adapted(family, settings)
+    model.save_pretrained(tmp_path)
+    rows = adapter_norms(tmp_path)
+    check(rows, delta_norms(model))
+    for row in rows:
+        parameter = model.base_model.model.get_submodule(row["path"]).parameter_name
+        assert (row["block"], row["component"]) == ("mlp", f"experts.{parameter}")
 
 
 def test_a_base_of_other_shapes_is_told_with_the_first_mismatch(

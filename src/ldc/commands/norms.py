@@ -14,7 +14,7 @@ from ldc.commands.updates import AsCsv, By, ByOption, FigureFile, check_output, 
 def norms(
     adapter: Annotated[
         str,
-        typer.Argument(metavar="ADAPTER", help="A folder with a PEFT adapter, or its Hub id (org/name) in the cache."),
+        typer.Argument(metavar="ADAPTER", help="A folder or file of a LoRA adapter, or its Hub id in the cache."),
     ],
     base: Annotated[
         str | None,
@@ -44,15 +44,23 @@ def norms(
     as_csv: AsCsv = False,
     figure: FigureFile = None,
 ) -> None:
-    """Print the norm of each update in a PEFT LoRA adapter.
+    """Print the norm of each update in a LoRA adapter.
 
-    Builds no model and downloads nothing."""
+    Builds no model and downloads nothing. Reads PEFT's adapters, MLX's and kohya's. An adapter whose every update is
+    zero was never trained: it is refused with exit code 2, and if only some are zero, a note names them."""
     check_output(as_json, as_csv, figure)
     if intruders and base is None:
         raise typer.BadParameter("counting intruders needs the base model; give --base", param_hint="--intruders")
+    from ldc.errors import StoreError
     from ldc.inspection.adapter import adapter_table
+    from ldc.inspection.findings import all_zero
     from ldc.inspection.intruders import Intruders
 
     table = adapter_table(adapter, base, name=name, intruders=Intruders(top, threshold) if intruders else None)
+    if all_zero(table.rows):
+        raise StoreError(
+            f"{adapter}: B is zero in all {len(table.rows)} modules: the adapter was never trained, or saved before "
+            "training, so there is no update to measure. Give the adapter that was saved after training"
+        )
     title = Path(adapter).name or adapter
     put_updates(table, {"adapter": adapter, "base": base}, title, by, as_json, as_csv, figure)

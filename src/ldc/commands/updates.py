@@ -56,13 +56,13 @@ def put_updates(
         named: the sources, for JSON.
         title: of the figure.
     """
-    from ldc.inspection.sums import by_block
+    from ldc.inspection.sums import by_block, fold_experts
 
     rows = by_block(table.rows) if by is By.BLOCK else table.rows
     if figure is not None:
         from ldc.report.figures import fig_blocks, save_as
 
-        save_as(fig_blocks(table.rows, title), figure)
+        save_as(fig_blocks(fold_experts(table.rows), title), figure)
     if as_json:
         console.put_json({**named, "notes": table.notes, "not_counted": table.others, "rows": rows})
     elif as_csv:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from ldc.models.roles import block_and_name, feeds_forward, locate
+
+_MIXTURE = re.compile(r"mlp|feed_?forward|ffn|moe")
+_PART_OF_MIXTURE = re.compile(r"expert|router")
+_NUMBERED = re.compile(r"(experts)\.\d+(?=\.|$)")
 
 
 class Named(NamedTuple):
@@ -28,8 +33,22 @@ class Places:
         place = locate(f"{path}.weight")
         if place is None:
             return Named(None, None, path)
-        named = block_and_name(place.below.removesuffix(".weight"), self._feed_forward)
-        return Named(place.layer, *named) if named else Named(place.layer, None, place.below.removesuffix(".weight"))
+        below = place.below.removesuffix(".weight")
+        named = block_and_name(below, self._feed_forward) or _in_mixture(below)
+        return Named(place.layer, *named) if named else Named(place.layer, None, below)
+
+
+def _in_mixture(below: str) -> tuple[str, str] | None:
+    """The MLP half also holds what a mixture of experts puts in its place: experts, shared experts and router."""
+    child, _, rest = below.partition(".")
+    if rest and _MIXTURE.search(child.lower()):
+        return "mlp", rest
+    return ("mlp", below) if _PART_OF_MIXTURE.search(child.lower()) else None
+
+
+def without_number(component: str) -> str:
+    """A component's name without the number of its expert: `experts.3.up_proj` becomes `experts.up_proj`."""
+    return _NUMBERED.sub(r"\1", component)
 
 
 def table_order(row: dict[str, object]) -> tuple[bool, int, str, str]:

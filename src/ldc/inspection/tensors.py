@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,23 @@ def stored_tensors(files: Iterable[Path]) -> dict[str, Stored]:
         ModelError: as `read_header`.
     """
     return {name: Stored(file, name, entry) for file in files for name, entry in read_header(file).items()}
+
+
+def check_filled(where: Path, tensors: Mapping[str, Stored]) -> None:
+    """Make sure that there are tensors, and none of them without elements.
+
+    Raises:
+        ModelError: there are none, or some are empty, as a save under DeepSpeed ZeRO-3 leaves them.
+    """
+    empty = [key for key, tensor in tensors.items() if tensor.size == 0]
+    if tensors and not empty:
+        return
+    what = f"{len(empty)} of its {len(tensors)} tensors are empty, such as {empty[0]}" if empty else "holds no tensors"
+    raise ModelError(
+        f"{where}: {what}. DeepSpeed ZeRO-3 saves this where the weights are not gathered from all processes: save "
+        "again with stage3_gather_16bit_weights_on_model_save, or rebuild the weights with zero_to_fp32.py from the "
+        "training checkpoint"
+    )
 
 
 def sum_of_squares(tensor: Stored, end: int | None = None) -> float:

@@ -66,6 +66,11 @@ def locate(path: str) -> Place | None:
     return None
 
 
+def is_foreign(path: str) -> bool:
+    """Whether a path leads through a vision, audio or other encoder, by its names."""
+    return any(_FOREIGN.search(part.lower()) for part in path.split("."))
+
+
 def block_and_name(below: str, has_feed_forward: bool) -> tuple[str, str] | None:
     """The block of a linear and its name in it, from its path below the layer; None where no block fits.
 
