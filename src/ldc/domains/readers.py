@@ -200,7 +200,8 @@ def _records(path: Path, name: str, kind: str, columns: Columns, tally: Tally) -
         tally.met |= named.intersection(found)
         way = recognised(columns, set(found))
         tally.ways.setdefault(way_of(way, found), way is not columns)
-        return way.names
+        told = way.names and set(way.names).difference((way.source, *dict(way.only)))
+        return way.names if told and told.intersection(found) else None  # all columns, to name them in the message
 
     for count, (word, number, record) in enumerate(records(path, kind, choose)):
         if count == tally.most:
