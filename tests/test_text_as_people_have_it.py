@@ -112,7 +112,7 @@ def test_tables_in_a_folder_are_read_only_where_there_is_nothing_else(tmp_path: 
     json_lines(tmp_path / "b.jsonl", {"text": "alone"}, *({"text": f"more {i}"} for i in range(60)))
     text = load(tmp_path, source=".")
     assert sum(len(text.split(split)) for split in SPLITS) == 61
-    assert "1 files (.csv) lie beside text of other kinds and were not read" in text.notes[0]
+    assert "files beside text of other kinds were not read: 1 (.csv)" in text.notes[0]
 
 
 CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]

@@ -142,7 +142,7 @@ def _files(path: Path, tally: Tally) -> list[tuple[Path, str]]:
     if first and len(first) < len(files):
         kinds = sorted({_kind(p) for p in files} - {_kind(p) for p in first})
         tally.notes.append(
-            f"{len(files) - len(first)} files ({', '.join(kinds)}) lie beside text of other kinds and were not read; "
+            f"files beside text of other kinds were not read: {len(files) - len(first):,} ({', '.join(kinds)}); "
             "to read them, give them a folder of their own"
         )
     within = [(p, p.relative_to(path)) for p in first or files]

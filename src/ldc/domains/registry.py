@@ -11,6 +11,7 @@ from ldc.domains.document import Document, DomainText, Split
 from ldc.domains.embedded import EMBEDDED_DOMAINS, SYNTHETIC_DOMAINS, embedded_domain
 from ldc.domains.formats import Columns
 from ldc.domains.hub import load_hub_domain
+from ldc.domains.quoting import without_text
 from ldc.domains.readers import Tally, local_path, read_documents
 from ldc.domains.splits import assemble, keep_apart, split_by_source
 from ldc.domains.word_order import shuffled_words
@@ -74,7 +75,7 @@ def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
             raise DataError(
                 f"domains.{name}: its {split} split is empty ({sum(map(len, splits.values()))} documents in all"
                 + (f", of records with {asked}" if asked else "")
-                + (f"; {found.empty:,} records have no text" if found.empty else "")
+                + (f"; {without_text(found.empty)}" if found.empty else "")
                 + "); give more documents, a larger share, or train and test files of their own"
             )
     text = assemble(name, splits)
@@ -163,4 +164,8 @@ def _recognised(tally: Tally, before: Mapping[str, bool]) -> list[str]:
 
 
 def _empty(tally: Tally) -> list[str]:
-    return [f"{tally.empty:,} of {tally.records:,} records have no text and were left out"] if tally.empty else []
+    return (
+        [f"{without_text(tally.empty, tally.records)} and {'was' if tally.empty == 1 else 'were'} left out"]
+        if tally.empty
+        else []
+    )
