@@ -351,11 +351,14 @@ def test_what_was_read_is_a_table_with_warnings(tmp_path: Path) -> None:
     assert row["passes"] == pytest.approx(10 * 100 / (size / 4))
     assert f"only {len(text.test)} test documents" in row["warning"]
     assert csv_text(table).startswith("domain,read_as,train_documents")
-    console = Console(width=100, record=True, file=io.StringIO())
-    print_texts(console, table)
-    shown = console.export_text()
-    assert f"only {len(text.test)} test documents" in shown
-    assert max(map(len, shown.splitlines())) <= 100
+    for width in (80, 120):
+        console = Console(width=width, record=True, file=io.StringIO())
+        print_texts(console, table.assign(domain="a-domain", read_as="question: columns question and answer"))
+        shown = console.export_text()
+        assert f"only {len(text.test)} test documents" in shown
+        heading = "text train test chars tokens passes repeats empty read as"
+        assert heading in [" ".join(line.split()) for line in shown.splitlines()]
+        assert max(map(len, shown.splitlines())) <= width
 
 
 def test_a_record_of_an_earlier_version_is_read_and_completed(tmp_path: Path) -> None:

@@ -89,28 +89,42 @@ def print_texts(console: Console, table: pd.DataFrame) -> None:
     """Print one line for each domain, and the warnings below; nothing for an empty table."""
     if table.empty:
         return
+    names = ("text", "train", "test", "chars", "tokens", "passes", "repeats", "empty", "read as")
+    rows = [_row(row) for row in table.to_dict("records")]
+    widths = [max(len(name), *(len(row[at]) for row in rows)) for at, name in enumerate(names)]
+    room = max(len(names[-1]), console.width - sum(width + 2 for width in widths[:-1]) - 4)
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    shown.add_column("text", no_wrap=True)
-    for name in ("train", "test", "characters", "tokens", "passes", "repeats", "empty"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("read as", overflow="ellipsis", no_wrap=True)
-    for row in table.to_dict("records"):
-        repeats = [row[f"{split}_duplicates"] for split in SPLITS] + [row["left_out"]]
-        shown.add_row(
-            str(row["domain"]),
-            *map(_count, (row["train_documents"], row["test_documents"], row["train_characters"])),
-            _count(row["train_tokens"], about=True),
-            "" if pd.isna(row["passes"]) else f"{row['passes']:.2g}",
-            "" if any(map(pd.isna, repeats)) else _count(sum(repeats)),
-            _count(row["empty"]),
-            str(row["read_as"]),
+    for at, (name, width) in enumerate(zip(names, widths)):
+        last = at == len(names) - 1
+        shown.add_column(
+            name,
+            justify="left" if at == 0 or last else "right",
+            no_wrap=True,
+            min_width=min(width, room),
+            max_width=room,
         )
+    for row in rows:
+        shown.add_row(*row[:-1], row[-1] if len(row[-1]) <= room else f"{row[-1][: room - 1]}~")
     console.print()
     console.print(Text("Text: documents for training and test; characters, tokens and passes of training", style="dim"))
     console.print(Padding(shown, (0, 0, 0, 2), expand=False), highlight=False)
     for row in table.to_dict("records"):
         if row["warning"]:
             console.print(Padding(Text(f"{row['domain']}: {row['warning']}", style="yellow"), (0, 0, 0, 2)))
+
+
+def _row(row: Mapping[Any, Any]) -> list[str]:
+    """The cells of one domain."""
+    repeats = [row[f"{split}_duplicates"] for split in SPLITS] + [row["left_out"]]
+    return [
+        str(row["domain"]),
+        *map(_count, (row["train_documents"], row["test_documents"], row["train_characters"])),
+        _count(row["train_tokens"], about=True),
+        "" if pd.isna(row["passes"]) else f"{row['passes']:.2g}",
+        "" if any(map(pd.isna, repeats)) else _count(sum(repeats)),
+        _count(row["empty"]),
+        str(row["read_as"]),
+    ]
 
 
 def _count(value: Any, about: bool = False) -> str:
