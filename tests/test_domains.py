@@ -117,8 +117,9 @@ def test_training_and_test_files_may_have_one_name(tmp_path: Path, file: str) ->
 def test_one_text_or_one_named_source_given_for_training_and_test_is_refused(tmp_path: Path) -> None:
     for split in ("train", "test"):
         (tmp_path / f"{split}.jsonl").write_text(json.dumps({"text": f"for {split}", "doc": "report 7"}))
-    with pytest.raises(DataError, match=r"the text of 'test:train.jsonl:1' \(test\) is also in train"):
-        load_domain("notes", DomainSpec(train="train.jsonl", test="train.jsonl", document="none"), tmp_path)
+    (tmp_path / "plain.jsonl").write_text(json.dumps({"text": "for train"}))
+    with pytest.raises(DataError, match=r"the text of 'test:plain.jsonl:1' \(test\) is also in train"):
+        load_domain("notes", DomainSpec(train="train.jsonl", test="plain.jsonl"), tmp_path)
     with pytest.raises(DataError, match="the source document 'report 7' is in both train and test"):
         load_domain("notes", DomainSpec(train="train.jsonl", test="test.jsonl"), tmp_path)
 
@@ -269,7 +270,11 @@ def test_texts_that_repeat_across_ldcs_own_splits_are_left_out_and_told(tmp_path
     assert not words["validation"] & words["test"]
     assert len(set().union(*words.values())) == 150
     kept = sum(len(text.split(split)) for split in SPLITS)
-    assert text.notes == (f"notes: {200 - kept} of 200 documents repeat one of another split and were left out",)
+    assert text.notes[0] == f"notes: {200 - kept} of 200 documents repeat one of another split and were left out"
+    assert text.reading.repeats == 200 - kept
+    twins = {split: len(text.split(split)) - len(words[split]) for split in SPLITS}
+    assert text.reading.twins == twins
+    assert f"{twins['train']} of {len(text.train)} (train)" in text.notes[1]
     # Repeats within a split stay: they were no fault before, and a split without them would be another text.
     repeats = [d for d in before["test"] if " ".join(d.text.split()) in words["test"]]
     assert len(repeats) > len(words["test"])

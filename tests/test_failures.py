@@ -106,7 +106,7 @@ DATA: dict[str, tuple[str, bytes | None, str]] = {
     ),
     "binary": ("b.jsonl", bytes(range(256)), "b.jsonl: not UTF-8 text (byte 128 is 0x80); is it binary?"),
     "zero bytes": ("z.txt", b"a\0b", "z.txt: holds zero bytes, so it is binary and not text"),
-    "kind": ("a.docx", b"a", "a.docx: unknown kind of file; LDC reads .jsonl, .ndjson, .parquet, .txt, "),
+    "kind": ("a.docx", b"a", "a.docx: unknown kind of file; LDC reads .jsonl, .ndjson, .parquet, .csv, .tsv, "),
     "cut gzip": (
         "c.jsonl.gz",
         gzip.compress(LINES.encode())[:-20],
@@ -128,7 +128,11 @@ DATA: dict[str, tuple[str, bytes | None, str]] = {
         "s.jsonl, line 1: holds half a surrogate pair (such as \\ud800), which is not text; remove it",
     ),
     "no columns": ("k.jsonl", b'{"body": "a"}\n', f"k.jsonl, line 1: {FOUND}body (str){RENAME}"),
-    "null text": ("t.jsonl", b'{"text": null}\n', f"t.jsonl, line 1: {FOUND}text (NoneType){RENAME}"),
+    "null text": (
+        "t.jsonl",
+        b'{"text": null}\n',
+        "its train split is empty (0 documents in all; 1 record has no text); ",
+    ),
     "no Parquet": ("p.parquet", b"PAR1 no PAR1", "p.parquet: not a whole Parquet file ("),
     "cut Parquet": ("q.parquet", corrupted_parquet(), "q.parquet: not a whole Parquet file ("),
     "one document": ("o.jsonl", b'{"text": "a"}\n', "its test split is empty (1 documents in all); "),

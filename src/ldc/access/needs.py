@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ldc.access.hub import Repository
@@ -12,6 +12,7 @@ from ldc.domains.choices import HubSplit
 from ldc.domains.embedded import EMBEDDED_DOMAINS
 from ldc.domains.hub import HubDomain, hub_domain
 from ldc.domains.readers import check_there, local_path
+from ldc.domains.registry import look
 from ldc.errors import DataError, EnvironmentFault, LdcError, ModelError, StudyError
 from ldc.models.folders import read_config, resolve_folder, tokenizer_fingerprint, weight_files
 from ldc.study.reading import StudyFile
@@ -111,6 +112,11 @@ def _domain(name: str, spec: DomainSpec, base: Path) -> list[Need]:
                 found.append(Need(key, path, place=place))
             except StudyError as error:
                 found.append(Need(key, path, problem=DataError(f"{key}: {error}")))
+    if all(need.here for need in found):
+        try:
+            look(name, spec, base)
+        except StudyError as error:
+            found[0] = replace(found[0], problem=error)
     return found
 
 

@@ -140,13 +140,24 @@ def conduct(
 
 
 def put_cost(file: StudyFile, as_json: bool, device: str) -> None:
-    """Print what a study will cost; nothing is downloaded."""
+    """Print what a study will cost, after a look at its local text; nothing is downloaded.
+
+    Raises:
+        DataError: a path is missing or unreadable, or its first records lack their columns.
+    """
     from ldc.access.needs import needs
+    from ldc.access.preflight import raise_problems
+    from ldc.domains.registry import look
     from ldc.plan.cost import estimate
 
+    every = needs(file)
+    raise_problems([n.problem for n in every if n.problem and not n.repository and n.key.startswith("domains.")], file)
     cost = record(estimate(file, device))
-    if sources := [need_row(need) for need in needs(file) if need.repository]:
+    if sources := [need_row(need) for need in every if need.repository]:
         cost["from the Hub"] = sources
+    ways = {name: look(name, spec, file.base) for name, spec in file.study.domains.items()}
+    if local := [{"domain": name, "read as": ", ".join(way)} for name, way in ways.items() if way]:
+        cost["local text"] = local
     if as_json:
         console.put_json(cost)
     else:

@@ -1,4 +1,4 @@
-"""How much text a split takes: up to the document that reaches a limit, and no more of any document than the limit."""
+"""How much text a split takes: up to the document that reaches a limit, which is cut if it goes far beyond."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from ldc.domains.quoting import quoted
 from ldc.errors import DataError
 
 MOST_CHARACTERS = 200_000_000
+_TENTHS = 11
+"""A split takes at most this many tenths of its limit."""
 
 
 @dataclass(slots=True)
 class Cap:
     """Counts the characters of a split.
 
-    A document longer than the limit is cut there, so a split has at most twice as many characters as asked for. Other
-    documents stay whole, the last one too.
+    A document that is longer than the limit, or would take the split more than a tenth beyond it, is cut at the limit.
+    Other documents stay whole, the last one too, so a split has at most a tenth more characters than asked for.
 
     Attributes:
         domain: the domain's name, for messages.
@@ -46,15 +48,17 @@ class Cap:
         Raises:
             DataError: no limit was given, and the text is longer than MOST_CHARACTERS.
         """
-        head = document.head(self.limit)
-        if not head.text or head.text.isspace():
-            return None
-        self.total += len(head.text)
-        if self.characters is None and (head is not document or self.total > MOST_CHARACTERS):
+        if self.characters is None and self.total + len(document.text) > MOST_CHARACTERS:
             raise DataError(
                 f"more than {MOST_CHARACTERS:,} characters in one split, which would all be held in memory; set "
                 f"domains.{self.domain}.characters to the number to read"
             )
+        head = document.head(self.limit)
+        if self.total + len(head.text) > self.limit * _TENTHS // 10:
+            head = document.head(self.limit - self.total)
+        if not head.text or head.text.isspace():
+            return None
+        self.total += len(head.text)
         if head is not document:
             self.cut = document.source
         return head
@@ -64,4 +68,4 @@ class Cap:
         """Notes for the user."""
         if self.cut is None:
             return ()
-        return (f"{self.domain}: {quoted(self.cut)} was cut after its first {self.limit:,} characters (characters)",)
+        return (f"{self.domain}: {quoted(self.cut)} was cut where the text read had {self.limit:,} characters",)

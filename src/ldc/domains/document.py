@@ -37,12 +37,30 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What was met while a domain's text was read.
+
+    Attributes:
+        ways: how its records became text, in words.
+        empty: records without text, which were left out.
+        repeats: documents left out because another document that was kept has their text.
+        twins: for each split, documents that stay although an earlier one of the split has their text.
+    """
+
+    ways: tuple[str, ...] = ()
+    empty: int = 0
+    repeats: int = 0
+    twins: Mapping[Split, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class DomainText:
     """A domain's documents by split, with a fingerprint of every character in them.
 
     Attributes:
         notes: notes for the user on how the text was made.
         origin: where it came from, with licence and revision, as far as they are known.
+        reading: what was met while it was read.
     """
 
     name: str
@@ -53,6 +71,7 @@ class DomainText:
     synthetic: bool = False
     notes: tuple[str, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
+    reading: Reading = Reading()
 
     def split(self, name: Split) -> tuple[Document, ...]:
         """The documents of one split."""

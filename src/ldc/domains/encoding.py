@@ -11,8 +11,10 @@ from itertools import accumulate, islice
 from typing import Any
 
 from ldc.domains.document import Document
+from ldc.errors import DataError
 
 PIECE_CHARACTERS = 100_000
+WHOLE_CHARACTERS = 4_000_000
 KEPT_BYTES = 128 * 2**20
 _REACH = 200
 _TRIES = 8
@@ -102,21 +104,36 @@ class Encoder:
 
         Tokenizers take a hundred times the memory of a text, and longer the longer it is. Where no cut can be shown to
         change nothing, the rest stays whole.
+
+        Raises:
+            DataError: what stays whole is longer than WHOLE_CHARACTERS.
         """
         at = 0
-        while len(text) - at > 2 * PIECE_CHARACTERS and (end := self._cut(text, at + PIECE_CHARACTERS)) is not None:
+        while len(text) - at > 2 * PIECE_CHARACTERS and (cut := self._cut(text, at + PIECE_CHARACTERS)) is not None:
+            end, following = cut
             yield at, text[at:end]
-            at = end
+            at = following
+        if len(text) - at > WHOLE_CHARACTERS:
+            raise DataError(
+                f"a document has {len(text) - at:,} characters that this tokenizer can only take at once, which would "
+                f"exhaust memory ({text[at : at + 40]!r} ...); cut it into documents of at most {WHOLE_CHARACTERS:,} "
+                "characters, or set characters of its domain"
+            )
         yield at, text[at:]
 
-    def _cut(self, text: str, start: int) -> int | None:
-        """A place from `start` on, before a single blank, where the tokenizer begins a token whatever is before it."""
+    def _cut(self, text: str, start: int) -> tuple[int, int] | None:
+        """Where a piece ends and the next begins: at a single blank at which a token begins whatever is before it.
+
+        The blank belongs to the next piece, or, with a tokenizer that puts a blank before every text, to neither.
+        """
         for match in islice(_BREAK.finditer(text, start, start + PIECE_CHARACTERS), _TRIES):
             at = match.start()
             ids, ends = self._ids_and_ends(text[at - _REACH : at + _REACH])
-            left, right = self._ids_and_ends(text[at - _REACH : at]), self._ids_and_ends(text[at : at + _REACH])
-            if ids == left[0] + right[0] and ends == left[1] + [_REACH + end for end in right[1]]:
-                return at
+            left = self._ids_and_ends(text[at - _REACH : at])
+            for skip in (0, 1):
+                right = self._ids_and_ends(text[at + skip : at + _REACH])
+                if ids == left[0] + right[0] and ends == left[1] + [_REACH + skip + end for end in right[1]]:
+                    return at, at + skip
         return None
 
     def _ids_and_ends(self, text: str) -> tuple[list[int], list[int]]:

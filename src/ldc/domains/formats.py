@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -16,6 +17,14 @@ _OPTIONS = ("choices", "options")
 _ANSWERS = ("answer", "answerKey", "cop", "label")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DEPTH = 20
+_LONGEST, _MOST = 80, 200
+_USED = {
+    "alpaca": ("instruction", "input", "context", "output", "response"),
+    "question": ("question", "answer"),
+    "choices": ("question", *_OPTIONS, "opa"),
+    "chat": ("messages", "conversations", "prompt", "completion"),
+}
+"""The columns that a format reads, to be named."""
 
 
 class UnfitRecord(Exception):
@@ -51,6 +60,18 @@ class Columns:
         found = [name for part in (self.text, self.prompt, self.completion) for name in _places(part)]
         return tuple(dict.fromkeys([*found, self.source, *(column for column, _ in self.only)]))
 
+    @property
+    def named(self) -> dict[str, str]:
+        """The setting of each single column that was named, where its name is not the default: a file must have it."""
+        parts = ("text", "prompt", "completion", "source") if self.format == "columns" else ("source",)
+        default = {field.name: field.default for field in fields(Columns)}
+        given = {part: getattr(self, part) for part in parts}
+        return {
+            name: "document" if part == "source" else part
+            for part, name in given.items()
+            if name != default[part] and (part == "source" or not _is_template(name))
+        }
+
     def takes(self, record: Mapping[str, Any]) -> bool:
         """Whether a record has the values that `only` asks for.
 
@@ -77,8 +98,13 @@ def prompt_and_rest(record: Mapping[str, Any], columns: Columns) -> tuple[str, s
         pair = _value(record, columns.prompt), _value(record, columns.completion)
         if isinstance(pair[0], str) and isinstance(pair[1], str):
             return pair[0], pair[1]
+        if isinstance(pair[0], (list, tuple)) and isinstance(pair[1], (list, tuple)):
+            return _turns([*pair[0], *pair[1]])
     if not _is_template(columns.text) and not _has(record, columns.text):
         if _has(record, columns.prompt) and _has(record, columns.completion):
+            odd = [value for value in pair if value is not None and not isinstance(value, str)]
+            if odd:
+                raise UnfitRecord(f"text in the prompt and the completion, of which one is {type(odd[0]).__name__}")
             return None
         raise UnfitRecord(columns.wanted)
     text = _value(record, columns.text)
@@ -89,11 +115,47 @@ def prompt_and_rest(record: Mapping[str, Any], columns: Columns) -> tuple[str, s
     return "", text
 
 
+def recognised(columns: Columns, names: Collection[str]) -> Columns:
+    """How records with the columns `names` are read: as asked for, or in the usual format that the columns show.
+
+    A format is recognised only where nothing else was asked for and the records have neither `text` nor `prompt` and
+    `completion`, so that what could be read before is read as before.
+    """
+    default = Columns()
+    asked = (columns.format, columns.text, columns.prompt, columns.completion)
+    if asked != (default.format, default.text, default.prompt, default.completion):
+        return columns
+    if columns.text in names or (columns.prompt in names and columns.completion in names):
+        return columns
+    fitting = formats_that_fit(list(names))
+    return replace(columns, format=fitting[0]) if fitting else columns
+
+
+def way_of(columns: Columns, names: Collection[str]) -> str:
+    """How records are read, in words: `chat: column messages`; `columns prompt and completion`; `column text`."""
+    if columns.format != "columns":
+        used = [name for name in _USED[columns.format] if name in names]
+        return f"{columns.format}: column{'s' if len(used) > 1 else ''} {' and '.join(used)}"
+    if _is_template(columns.text):
+        return "template"
+    if columns.prompt in names and columns.completion in names:
+        return f"columns {shown(columns.prompt)} and {shown(columns.completion)}"
+    if _is_template(columns.prompt) and columns.text not in names:
+        return "template"
+    return f"column {shown(columns.text)}"
+
+
+def nearest(wanted: str, names: Iterable[str]) -> str:
+    """A question for the column that was meant: `; did you mean dox?`; nothing where none is near."""
+    near = get_close_matches(wanted[:_LONGEST], [name for name in names if len(name) <= _LONGEST][:_MOST], n=1)
+    return f"; did you mean {quoted(near[0])}?" if near else ""
+
+
 def formats_that_fit(names: Sequence[str]) -> list[str]:
     """The formats whose columns are among `names`, to be suggested."""
     have = set(names)
     found = []
-    if {"instruction", "output"} <= have:
+    if "instruction" in have and have & {"output", "response"}:
         found.append("alpaca")
     if have & {"messages", "conversations"}:
         found.append("chat")
@@ -179,10 +241,12 @@ def _required(record: Mapping[str, Any], *names: str) -> list[str] | None:
 
 
 def _alpaca(record: Mapping[str, Any]) -> tuple[str, str] | None:
-    texts = _required(record, "instruction", "output")
+    answer = "response" if "response" in record and "output" not in record else "output"
+    texts = _required(record, "instruction", answer)
     if texts is None:
         return None
-    given = _flat(record.get("input"), "input").strip()
+    column = "context" if "context" in record and "input" not in record else "input"
+    given = _flat(record.get(column), column).strip()
     middle = f"### Input:\n{given}\n\n" if given else ""
     return f"### Instruction:\n{texts[0].strip()}\n\n{middle}### Response:\n", texts[1]
 
@@ -250,10 +314,17 @@ def _place(answer: Any, column: str, options: Sequence[str], labels: Sequence[st
 
 
 def _chat(record: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Turns with role and content, or from and value; the completion is the assistant's last turn."""
-    turns = record.get("messages", record.get("conversations"))
-    if not isinstance(turns, (list, tuple)):
+    """The turns of one of the two columns; None if it is empty."""
+    column = "messages" if "messages" in record else "conversations"
+    if column in record and record[column] is None:
+        return None
+    if not isinstance(turns := record.get(column), (list, tuple)):
         raise UnfitRecord("a list of turns in the column 'messages' or 'conversations'")
+    return _turns(turns)
+
+
+def _turns(turns: Sequence[Any]) -> tuple[str, str] | None:
+    """Turns with role and content, or from and value; the completion is the assistant's last turn."""
     said: list[tuple[str, str]] = []
     for turn in turns:
         if not isinstance(turn, Mapping):

@@ -13,7 +13,8 @@ from ldc.domains import kept, streaming
 from ldc.domains.capping import Cap
 from ldc.domains.choices import CHOICES, Choice, HubSplit
 from ldc.domains.document import SPLITS, Document, DomainText, Split
-from ldc.domains.formats import Columns
+from ldc.domains.formats import Columns, recognised, way_of
+from ldc.domains.quoting import quoted
 from ldc.domains.readers import document_of
 from ldc.domains.splits import assemble, split_by_source, text_digest
 from ldc.errors import DataError, EnvironmentFault, LdcError
@@ -52,6 +53,7 @@ class Read:
     empty: int = 0
     splits: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    way: str = ""
 
 
 @dataclass(slots=True)
@@ -62,6 +64,8 @@ class _Taking:
     cap: Cap
     documents: list[Document] = field(default_factory=list)
     empty: int = 0
+    way: str = ""
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, asked: HubDomain, split: HubSplit) -> _Taking:
@@ -80,20 +84,37 @@ class _Taking:
             DataError: a row lacks its columns.
         """
         where = f"domains.{self.cap.domain}: {self.split.id}, split {self.split.split}"
+        columns, missing = self.split.columns, set(self.split.columns.named)
         for number, row in enumerate(rows):
+            if not self.way:
+                columns = self._begun(row)
+            missing.difference_update(row if missing else ())
             source = f"{self.split.id}:{self.split.split}:{number}"
-            document = document_of(dict(row), self.split.columns, f"{where}, row {number}", source)
+            document = document_of(dict(row), columns, f"{where}, row {number}", source)
             taken = None if document is None else self.cap.take(document)
             if taken is None:
                 self.empty += 1
                 continue
             self.documents.append(taken)
             if self.full:
-                return
+                break
+        if missing and self.way:
+            name = min(missing)
+            raise DataError(f"{where}: no row has the column {quoted(name)}, which {columns.named[name]} names")
+
+    def _begun(self, row: Mapping[str, Any]) -> Columns:
+        """How rows are read, from the columns of the first."""
+        columns = recognised(self.split.columns, set(row))
+        self.way = way_of(columns, set(row))
+        if columns is not self.split.columns:
+            self.notes = (
+                f"{self.cap.domain}: read as {self.way}; set `format` or columns of the domain to read it otherwise",
+            )
+        return columns
 
     def read(self, commit: str, licence: str | None, splits: tuple[str, ...]) -> Read:
         """The documents taken, with their provenance."""
-        return Read(self.documents, commit, licence, self.empty, splits, self.cap.notes)
+        return Read(self.documents, commit, licence, self.empty, splits, (*self.notes, *self.cap.notes), self.way)
 
 
 def hub_domain(name: str, spec: DomainSpec) -> HubDomain:
@@ -215,7 +236,7 @@ def _assembled(asked: HubDomain, read: Mapping[Split, Read]) -> DomainText:
     before, after = sum(len(r.documents) for r in read.values()), sum(map(len, kept_documents.values()))
     if before > after:
         notes.append(f"{asked.name}: {before - after} of {before} documents repeat another and were left out")
-    notes += [note for r in read.values() for note in r.notes]
+    notes += dict.fromkeys(note for r in read.values() for note in r.notes)
     if empty := sum(r.empty for r in read.values()):
         notes.append(f"{asked.name}: {empty} rows have no text and were left out")
     for split in ("train", "test"):
@@ -225,7 +246,9 @@ def _assembled(asked: HubDomain, read: Mapping[Split, Read]) -> DomainText:
                 "the split's share, or name another split"
             )
     text = assemble(asked.name, kept_documents)
-    return replace(text, notes=tuple(notes), origin=_origin(asked, read))
+    ways = tuple(dict.fromkeys(r.way for r in read.values() if r.way))
+    reading = replace(text.reading, ways=ways, empty=empty, repeats=before - after)
+    return replace(text, notes=tuple(notes), origin=_origin(asked, read), reading=reading)
 
 
 def _origin(asked: HubDomain, read: Mapping[Split, Read]) -> dict[str, Any]:

@@ -43,3 +43,9 @@ def listed(names: Iterable[str]) -> str:
     every = list(names)
     more = f" and {len(every) - NAMES:,} more" if len(every) > NAMES else ""
     return ", ".join(every[:NAMES]) + more
+
+
+def without_text(count: int, of: int | None = None) -> str:
+    """How many records have no text: `3 of 90 records have no text`."""
+    many = f"{count:,} of {of:,}" if of is not None else f"{count:,}"
+    return f"{many} record{'s' if (of or count) != 1 else ''} {'has' if count == 1 else 'have'} no text"

@@ -1,42 +1,100 @@
-"""Reads local files into documents: JSON lines, Parquet, plain text and folders of them, with or without gzip."""
+"""Reads local files into documents: records of several kinds, plain text and folders of them, with or without gzip."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ldc.domains import pieces
+from ldc.domains import paragraphs, pieces
 from ldc.domains.capping import MOST_CHARACTERS
 from ldc.domains.document import Document
-from ldc.domains.formats import Columns, UnfitRecord, formats_that_fit, prompt_and_rest
+from ldc.domains.formats import (
+    Columns,
+    UnfitRecord,
+    formats_that_fit,
+    nearest,
+    prompt_and_rest,
+    recognised,
+    way_of,
+)
 from ldc.domains.quoting import listed, place, quoted, reason, shown
+from ldc.domains.record_files import LINE_SUFFIXES, LIST_SUFFIX, PARQUET, TABLE_SUFFIXES, records
 from ldc.errors import DataError
 
 TEXT_SUFFIXES = (".txt", ".md", ".rst", ".tex", ".py", ".c", ".cc", ".cpp", ".h", ".hpp", ".java", ".js", ".rs", ".go")
-LINE_SUFFIXES = (".jsonl", ".ndjson")
-SUFFIXES = (*LINE_SUFFIXES, ".parquet", *TEXT_SUFFIXES)
-BATCH_ROWS = 64
-
+TABLES = (*TABLE_SUFFIXES, LIST_SUFFIX)
+"""Kinds of file that a folder often holds beside its text, as lists of files or settings: read in a folder only if it
+holds no file of another kind."""
+SUFFIXES = (*LINE_SUFFIXES, PARQUET, *TABLES, *TEXT_SUFFIXES)
 
 PLAIN = Columns()
 
 
+@dataclass(slots=True)
+class Tally:
+    """What is met while files are read.
+
+    Attributes:
+        most: stop a file after this many records; None for all.
+        pieces: whether a single file of plain text is cut into pieces, each a document.
+        records: records read, those without text included.
+        empty: those without text.
+        ways: how records became text, in words, and whether that was recognised from the columns.
+        columns: the columns of the first record of the last file.
+        met: columns with a name of the user's choice that were in any record.
+        notes: notes for the user, without the domain's name.
+    """
+
+    most: int | None = None
+    pieces: bool = False
+    records: int = 0
+    empty: int = 0
+    ways: dict[str, bool] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    met: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+
+    def check(self, columns: Columns, path: Path) -> None:
+        """Make sure that each column which the study names was in some record.
+
+        Raises:
+            DataError: one was in none; names those there are, and the nearest.
+        """
+        for name, setting in columns.named.items() if self.records else ():
+            if name not in self.met:
+                raise DataError(
+                    f"{place(path)}: no record has the column {quoted(name)}, which {setting} names"
+                    f"{nearest(name, self.columns) or '.'} The columns are {listed(map(shown, self.columns))}"
+                )
+
+
 def read_documents(
-    path: Path, columns: Columns = PLAIN, prefix: str = "", characters: int = MOST_CHARACTERS
+    path: Path,
+    columns: Columns = PLAIN,
+    prefix: str = "",
+    characters: int = MOST_CHARACTERS,
+    tally: Tally | None = None,
 ) -> Iterator[Document]:
     """Every document of a file, or of the readable files of a folder in order of their paths.
 
     Where a record names no source of its own, it is called after its file: by the path within the folder, or by the
     name of a single file, behind `prefix`. So the folder may lie anywhere, and be named in any way. Of a plain text
-    file one character more than `characters` is read, which tells that there is more.
+    file one character more than `characters` is read, which tells that there is more. Records without text are left
+    out and counted.
+
+    Args:
+        columns: where a record has its parts. A usual format is recognised (`formats.recognised`).
+        tally: counts what is met.
 
     Raises:
         DataError: the path is missing, empty or binary, or a record lacks its columns; names the file and line.
     """
-    for file, name in _files(path):
-        yield from _read(file, prefix + name, columns, characters)
+    tally = Tally() if tally is None else tally
+    files = _files(path, tally)
+    for file, name in files:
+        yield from _read(file, prefix + name, columns, characters, tally, alone=len(files) == 1)
 
 
 def local_path(base: Path, path: str) -> Path:
@@ -67,7 +125,7 @@ def check_there(path: Path) -> None:
         raise DataError(f"{place(path)}: cannot be accessed ({error.strerror})") from error
 
 
-def _files(path: Path) -> list[tuple[Path, str]]:
+def _files(path: Path, tally: Tally) -> list[tuple[Path, str]]:
     """The file itself, or the readable files of a folder, each with the name its documents are called by."""
     check_there(path)
     if not path.is_dir():
@@ -80,27 +138,48 @@ def _files(path: Path) -> list[tuple[Path, str]]:
         raise DataError(
             f"{place(path)}: no readable file in this folder; LDC reads {', '.join(SUFFIXES)}, and .gz of these"
         )
-    within = [(p, p.relative_to(path)) for p in files]
+    first = [p for p in files if _kind(p) not in TABLES]
+    if first and len(first) < len(files):
+        kinds = sorted({_kind(p) for p in files} - {_kind(p) for p in first})
+        tally.notes.append(
+            f"files beside text of other kinds were not read: {len(files) - len(first):,} ({', '.join(kinds)}); "
+            "to read them, give them a folder of their own"
+        )
+    within = [(p, p.relative_to(path)) for p in first or files]
     return [(p, r.as_posix()) for p, r in sorted(within, key=lambda pair: pair[1].parts)]
 
 
-def _read(path: Path, name: str, columns: Columns, characters: int) -> Iterator[Document]:
+def _read(path: Path, name: str, columns: Columns, characters: int, tally: Tally, alone: bool) -> Iterator[Document]:
     check_there(path)
     if path.stat().st_size == 0:
         raise DataError(f"{place(path)}: the file is empty; give one with text")
     if not _is_unicode(name):
         raise DataError(f"{place(path)}: the name of the file is not UTF-8; rename it")
     kind = _kind(path)
-    if kind == ".parquet":
-        yield from _parquet(path, name, columns)
-    elif kind in LINE_SUFFIXES:
-        yield from _json_lines(path, name, columns)
-    elif kind and columns.only:
-        raise DataError(f"{place(path)}: plain text has no columns, so `only` cannot choose from it")
-    elif kind:
-        yield Document(source=name, text=pieces.head(path, characters + 1))
-    else:
+    if not kind:
         raise DataError(f"{place(path)}: unknown kind of file; LDC reads {', '.join(SUFFIXES)}, and .gz of these")
+    if kind not in TEXT_SUFFIXES:
+        yield from _records(path, name, kind, columns, tally)
+        return
+    if columns.only:
+        raise DataError(f"{place(path)}: plain text has no columns, so `only` cannot choose from it")
+    tally.ways.setdefault("plain text", False)
+    text = pieces.head(path, characters + 1)
+    if alone and tally.pieces:
+        yield from _pieces(name, text, tally)
+    else:
+        yield Document(source=name, text=text)
+
+
+def _pieces(name: str, text: str, tally: Tally) -> Iterator[Document]:
+    """A single text as documents of their own, so that it can be split."""
+    most = paragraphs.piece_characters(len(text))
+    tally.notes.append(
+        f"{shown(name)} is one text; it was cut at blank lines into pieces of at most {most:,} characters, each a "
+        "document. Neighbours may fall into different splits, so its test text is close to its training text"
+    )
+    for number, piece in enumerate(paragraphs.cut(text, most), start=1):
+        yield Document(source=f"{name}:{number}", text=piece)
 
 
 def _kind(path: Path) -> str:
@@ -110,56 +189,34 @@ def _kind(path: Path) -> str:
     return suffixes[-1] if suffixes and suffixes[-1] in SUFFIXES else ""
 
 
-def _json_lines(path: Path, name: str, columns: Columns) -> Iterator[Document]:
-    where = place(path)
-    for number, line in pieces.lines(path):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            told = error.msg if isinstance(error, json.JSONDecodeError) else error
-            raise DataError(f"{where}, line {number}: not JSON ({told}); LDC needs one JSON object per line") from error
-        if not isinstance(record, dict):
-            raise DataError(f"{where}, line {number}: needs a JSON object, but this is {type(record).__name__}")
-        if _taken(record, columns, f"{where}, line {number}"):
-            yield _document(record, columns, f"{where}, line {number}", f"{name}:{number}")
+def _records(path: Path, name: str, kind: str, columns: Columns, tally: Tally) -> Iterator[Document]:
+    """The documents of a file of records; those without text are counted and left out."""
+    where, way = place(path), columns
+    named = set(columns.named)
 
+    def choose(found: Sequence[str]) -> Sequence[str] | None:
+        nonlocal way
+        tally.columns = tuple(found)
+        tally.met |= named.intersection(found)
+        way = recognised(columns, set(found))
+        tally.ways.setdefault(way_of(way, found), way is not columns)
+        told = way.names and set(way.names).difference((way.source, *dict(way.only)))
+        return way.names if told and told.intersection(found) else None  # all columns, to name them in the message
 
-def _parquet(path: Path, name: str, columns: Columns) -> Iterator[Document]:
-    """Rows in small batches: a few kilobytes of a file can hold gigabytes of text."""
-    where = place(path)
-    for number, record in enumerate(_records(path, columns), start=1):
-        if _taken(record, columns, f"{where}, row {number}"):
-            yield _document(record, columns, f"{where}, row {number}", f"{name}:{number}")
-
-
-def _records(path: Path, columns: Columns) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
-            have = file.schema_arrow.names
-            wanted = [column for column in (have if columns.names is None else columns.names) if column in have]
-            for batch in file.iter_batches(BATCH_ROWS, columns=wanted or None, use_threads=False):
-                values = [_values(batch.column(at), at_name, path) for at, at_name in enumerate(batch.schema.names)]
-                yield from (dict(zip(batch.schema.names, row)) for row in zip(*values))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{place(path)}: not a whole Parquet file ({reason(error)}); fetch it again") from error
-
-
-def _values(column: Any, name: str, path: Path) -> list[Any]:
-    """The values of a column of a batch.
-
-    Raises:
-        DataError: Python has no form for one of them, such as text in another encoding or a date beyond all calendars.
-    """
-    try:
-        return column.to_pylist()
-    except (ValueError, OverflowError) as error:
-        raise DataError(
-            f"{place(path)}: the column {quoted(name)} has values that cannot be read ({reason(error)}); "
-            "rewrite it as UTF-8 text, or leave the column out"
-        ) from error
+    for count, (word, number, record) in enumerate(records(path, kind, choose)):
+        if count == tally.most:
+            return
+        here = f"{where}, {word} {number}"
+        if not tally.met >= named:
+            tally.met |= named.intersection(record)
+        if not _taken(record, way, here):
+            continue
+        tally.records += 1
+        document = document_of(record, way, here, f"{name}:{number}")
+        if document is None or not document.text or document.text.isspace():
+            tally.empty += 1
+        else:
+            yield document
 
 
 def _taken(record: dict[str, Any], columns: Columns, where: str) -> bool:
@@ -167,13 +224,6 @@ def _taken(record: dict[str, Any], columns: Columns, where: str) -> bool:
         return columns.takes(record)
     except UnfitRecord as unfit:
         raise DataError(f"{where}: needs {unfit}; {found_columns(record)}") from unfit
-
-
-def _document(record: dict[str, Any], columns: Columns, where: str, default_source: str) -> Document:
-    document = document_of(record, columns, where, default_source)
-    if document is None:
-        raise DataError(f"{where}: needs {columns.wanted}; {found_columns(record)}")
-    return document
 
 
 def document_of(record: dict[str, Any], columns: Columns, where: str, default_source: str) -> Document | None:
@@ -186,7 +236,7 @@ def document_of(record: dict[str, Any], columns: Columns, where: str, default_so
         parts = prompt_and_rest(record, columns)
         source = _source(record.get(columns.source), columns.source, default_source)
     except UnfitRecord as unfit:
-        raise DataError(f"{where}: needs {unfit}; {found_columns(record)}") from unfit
+        raise DataError(f"{where}: needs {unfit}; {found_columns(record, columns)}") from unfit
     if parts is None:
         return None
     document = Document(source=source, text=parts[0] + parts[1], prompt_characters=len(parts[0]))
@@ -205,13 +255,14 @@ def _source(value: Any, column: str, default: str) -> str:
         raise UnfitRecord(f"a name in the column {quoted(column)}, which holds lists in lists") from error
 
 
-def found_columns(record: dict[str, Any]) -> str:
-    """What a record has, and how to name it under the domain."""
+def found_columns(record: dict[str, Any], columns: Columns = PLAIN) -> str:
+    """What a record has, the nearest to a column that was named, and how to name it under the domain."""
     found = listed(f"{shown(key)} ({type(value).__name__})" for key, value in sorted(record.items()))
     fitting = formats_that_fit(list(record))
     hint = f", or format: {fitting[0]}, which fits these columns" if fitting else ""
+    meant = next((near for name in columns.named if name not in record and (near := nearest(name, record))), "")
     return (
-        f"found {found or 'nothing'}. To use other names, set text, prompt and completion of the domain, "
+        f"found {found or 'nothing'}{meant or '.'} To use other names, set text, prompt and completion of the domain, "
         f"each to a column or a template with columns in braces{hint}"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from ldc.domains.document import SPLITS, Document, DomainText, Split
+from ldc.domains.document import SPLITS, Document, DomainText, Reading, Split
 from ldc.domains.quoting import quoted
 from ldc.errors import DataError
 
@@ -78,6 +78,8 @@ def assemble(name: str, splits: dict[Split, list[Document]], synthetic: bool = F
     """
     owners: dict[bytes, Split] = {}
     sources: dict[str, Split] = {}
+    twins: dict[Split, int] = dict.fromkeys(SPLITS, 0)
+    shared: list[tuple[Document, Split, Split]] = []
     hasher = hashlib.blake2b(digest_size=16)
     for split in SPLITS:
         for document in splits[split]:
@@ -87,16 +89,16 @@ def assemble(name: str, splits: dict[Split, list[Document]], synthetic: bool = F
                     "pieces of one document must stay in one split"
                 )
             digest = text_digest(document.text)
+            known = digest in owners
             if (other := owners.setdefault(digest, split)) != split:
-                twin = next(d for d in splits[other] if text_digest(d.text) == digest)
-                raise DataError(
-                    f"domain {name}: the text of {quoted(document.source)} ({split}) is also in {other} as "
-                    f"{quoted(twin.source)}; remove it from one of them ({document.text[:60]!r} ...)"
-                )
+                shared.append((document, split, other))
+            twins[split] += known
             hasher.update(f"{split}\0{document.source}\0{document.prompt_characters}\0".encode())
             for at in range(0, len(document.text), _PIECE):
                 hasher.update(document.text[at : at + _PIECE].encode())
             hasher.update(b"\0")
+    if shared:
+        raise _shared(name, splits, shared)
     return DomainText(
         name=name,
         train=tuple(splits["train"]),
@@ -104,4 +106,17 @@ def assemble(name: str, splits: dict[Split, list[Document]], synthetic: bool = F
         test=tuple(splits["test"]),
         fingerprint=hasher.hexdigest(),
         synthetic=synthetic,
+        reading=Reading(twins=twins),
+    )
+
+
+def _shared(name: str, splits: dict[Split, list[Document]], shared: list[tuple[Document, Split, Split]]) -> DataError:
+    """The error that names the first text in two splits, and says how many more there are."""
+    document, split, other = shared[0]
+    digest = text_digest(document.text)
+    twin = next(d for d in splits[other] if text_digest(d.text) == digest)
+    more = f"; so are {len(shared) - 1:,} more documents" if len(shared) > 1 else ""
+    return DataError(
+        f"domain {name}: the text of {quoted(document.source)} ({split}) is also in {other} as "
+        f"{quoted(twin.source)}{more}; remove it from one of them ({document.text[:60]!r} ...)"
     )

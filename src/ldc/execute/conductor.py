@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ldc.access.fetch import ready
 from ldc.domains.registry import load_texts
+from ldc.domains.sufficiency import warnings
 from ldc.errors import EnvironmentFault, StudyError
 from ldc.execute.here import Here
 from ldc.execute.processes import Processes
@@ -24,10 +25,11 @@ from ldc.plan.variants import own_model
 from ldc.progress import Progress
 from ldc.provenance import versions
 from ldc.report import write_report
-from ldc.report.tables import write_overlap
+from ldc.report.tables import write_optional, write_overlap
+from ldc.report.what_was_read import texts_table
 from ldc.state import StudyState, undone
 from ldc.store.atomic import remove_litter, write_text
-from ldc.store.domain_file import read_overlap, record_domains
+from ldc.store.domain_file import read_overlap, read_texts, record_domains
 from ldc.store.lock import locked
 from ldc.store.runs import STUDY, Store
 from ldc.study.reading import StudyFile, resolved_yaml
@@ -63,12 +65,14 @@ class Outcome:
         from ldc.report.power import known_truths
         from ldc.report.proxy_views import plain_records
         from ldc.report.terminal import print_summary
+        from ldc.report.what_was_read import print_texts
         from ldc.tables import tidy_frames
 
         state = StudyState.of(self.report.parent)
         frames = tidy_frames(state.frames())
         out = self.report.parent
         found = evidence(state.study, frames, known=known_truths(out, state.study))
+        print_texts(console, texts_table(state.study, read_texts(out), frames.documents, frames.losses))
         print_summary(
             console,
             self.report.parent,
@@ -141,6 +145,7 @@ def rebuild_report(out: Path, progress: Progress) -> Path:
         )
     try:
         write_overlap(out, read_overlap(out))
+        write_optional(out, "texts", texts_table(state.study, read_texts(out), frames.documents, frames.losses))
         page = write_report(out, state.study, frames, lines, versions(), state.synthetic(), state.adapters, state.cases)
     except OSError as error:
         raise EnvironmentFault(f"{out}: the report cannot be written ({error.strerror}); the runs stay") from error
@@ -291,7 +296,7 @@ def _domains(file: StudyFile, store: Store, progress: Progress) -> dict[str, Dom
     for text in load_texts(file.study, file.base):
         domains[text.name] = text
         progress.advance(1)
-        for note in text.notes:
+        for note in (*text.notes, *warnings(text, file.study.training)):
             progress.say(note)
     remove_litter(store.out)
     return domains

@@ -183,6 +183,9 @@ def tables_readme() -> str:
         ("overlap.{parquet,csv}", "how many test documents the training text contains whole, or shares 13 words with")
     )
     lines.append(
+        ("texts.{parquet,csv}", "documents, characters, repeats, tokens and passes of each domain; what is too little")
+    )
+    lines.append(
         (
             "importance.{parquet,csv}",
             "other measures of each component: output effect; saliency, SNR and norm of the base weights",

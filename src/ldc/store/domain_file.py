@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -35,6 +36,11 @@ def record_domains(out: Path, domains: Mapping[str, DomainText], scored: bool = 
             "synthetic": text.synthetic,
             "documents": {split: len(text.split(split)) for split in SPLITS},
             "characters": {split: sum(len(d.text) for d in text.split(split)) for split in SPLITS},
+            "bytes": {split: sum(d.bytes for d in text.split(split)) for split in SPLITS},
+            "duplicates": {split: text.reading.twins.get(split, 0) for split in SPLITS},
+            "left_out": text.reading.repeats,
+            "empty": text.reading.empty,
+            "read_as": list(text.reading.ways),
             "notes": list(text.notes),
             "origin": dict(text.origin),
         }
@@ -42,13 +48,34 @@ def record_domains(out: Path, domains: Mapping[str, DomainText], scored: bool = 
     }
     path = out / DOMAINS
     try:
-        if opened(path.read_text(encoding="utf-8"))["domains"] == texts:
+        before = opened(path.read_text(encoding="utf-8"))
+        if before["domains"] == texts:
             return []
-    except (OSError, ValueError, KeyError, TypeError):
+        if {name: text["fingerprint"] for name, text in before["domains"].items()} == {
+            name: text.fingerprint for name, text in domains.items()
+        }:  # the same text, of which an earlier version recorded less
+            write_text(path, sealed({"domains": texts, "overlap": before["overlap"]}, indent=2))
+            return []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     rows = measure(domains) if scored else []
     write_text(path, sealed({"domains": texts, "overlap": [asdict(r) for r in rows]}, indent=2))
     return sentences(rows)
+
+
+def read_texts(out: Path) -> dict[str, dict[str, Any]]:
+    """What is recorded of each domain's text, by its name; nothing where no text is recorded.
+
+    Raises:
+        StoreError: the record cannot be read.
+    """
+    path = out / DOMAINS
+    if not path.exists():
+        return {}
+    try:
+        return {str(name): dict(text) for name, text in opened(path.read_text(encoding="utf-8"))["domains"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); delete it and run the study again") from error
 
 
 def read_overlap(out: Path) -> pd.DataFrame:

@@ -14,7 +14,9 @@ class DomainSpec(Record):
 
     source: Text | None = None
     """`embedded`, a file or folder that LDC splits by source document, or `hub:` and a data set's id; `hub` alone takes
-    the built-in choice for the domain's name."""
+    the built-in choice for the domain's name. LDC reads JSON lines, lists in JSON, CSV, TSV, Parquet and plain text,
+    each also with gzip. A single plain text is cut at blank lines into pieces, each a document; in a folder CSV, TSV
+    and JSON are read only if it holds no other readable file."""
     configuration: Text | None = None
     """Configuration of a Hub data set that has several."""
     folder: Text | None = None
@@ -28,7 +30,9 @@ class DomainSpec(Record):
     test: Text | None = None
     """File or folder of the test split; for a Hub data set, the name of its split. Without it LDC splits `train`."""
     format: Literal["columns", "alpaca", "question", "choices", "chat"] = "columns"
-    """How a record becomes text: from the columns below, or as instructions, questions, multiple choice or chats."""
+    """How a record becomes text: from the columns below, or as instructions (`instruction` and `output` or `response`),
+    questions (`question` and `answer`), multiple choice or chats (`messages` or `conversations`). Where the records
+    have none of the default columns below, LDC recognises these formats from their columns, and says so."""
     text: Text = "text"
     """Column that holds plain text, or a template with columns in braces: `{title}: {body}`."""
     prompt: Text = "prompt"
@@ -36,12 +40,14 @@ class DomainSpec(Record):
     completion: Text = "completion"
     """Column that holds the completion of the prompt, or a template."""
     document: Text = "doc"
-    """Column with the name of the source document; a record without it is a document of its own."""
+    """Column with the name of the source document; a record without it is a document of its own. A name other than the
+    default that no record has is an error."""
     loss: Literal["all", "completion"] = "all"
     """Which tokens of a prompt and its completion are trained on and scored."""
     characters: Positive | None = None
-    """Read at most this many characters of a split, and cut the last document there. The default is 10 million for the
-    Hub and no limit for local text, of which more than 200 million are refused."""
+    """Read about this many characters of a split: reading ends with the document that reaches them, which is cut there
+    if it goes more than a tenth beyond. The default is 10 million for the Hub and no limit for local text, of which
+    more than 200 million are refused."""
     validation_share: Share = 0.05
     """Share of source documents for validation, if LDC makes the splits."""
     test_share: Share = 0.1
