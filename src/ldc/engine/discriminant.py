@@ -13,6 +13,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ldc.engine.units import balanced
+
 NEGLIGIBLE = 1e-12
 """A dimension whose variance within classes is at most this share of its mean square is constant but for rounding."""
 STEPS = 60
@@ -173,6 +175,30 @@ def bits(scores_XUK: Tensor, labels_XU: Tensor, b_X: Tensor) -> Tensor:
     """[X, U] -log2 p of each unit's label under softmax(b score)."""
     log_p_XUK = (b_X[:, None, None] * scores_XUK).log_softmax(dim=2)
     return -log_p_XUK.gather(2, labels_XU[..., None])[..., 0] / math.log(2)
+
+
+def crossed_bits(scores_XUK: Tensor, labels_XU: Tensor, class_U: Tensor, document_U: Tensor) -> Tensor:
+    """[X, U] -log2 p of each unit's label, under the temperature that fits the other half of the documents best.
+
+    Documents are halved by pairs of neighbours in the order of their numbers. With nothing in the other half the scores
+    say nothing: every class is as likely.
+
+    Args:
+        class_U: by which the units that fit a temperature are weighted, every class alike.
+        document_U: the number of each unit's document.
+    """
+    _, rank_U = torch.unique(document_U, return_inverse=True)
+    half_U = rank_U // 2 % 2
+    loss_XU = torch.zeros(labels_XU.shape, dtype=scores_XUK.dtype, device=scores_XUK.device)
+    for half in (0, 1):
+        own_U, other_U = half_U == half, half_U != half
+        if other_U.any():
+            weight_U = balanced(class_U[other_U], document_U[other_U])
+            b_X = inverse_temperatures(scores_XUK[:, other_U], labels_XU[:, other_U], weight_U)
+        else:
+            b_X = scores_XUK.new_zeros(len(scores_XUK))
+        loss_XU[:, own_U] = bits(scores_XUK[:, own_U], labels_XU[:, own_U], b_X)
+    return loss_XU
 
 
 def _one_against_rest(n_K: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """A readout: discriminants of several spaces at one place of the model, fitted and scored as documents go by.
 
 Training documents come in blocks. Before a block is added to the sums it is scored: by the discriminants of all blocks
-before (the code length), and, if it is the last one, by those without each fold (for their temperature). Held-out
-documents come last and are scored by the discriminants that leave out their fold.
+before (the code length). Held-out documents come last and are scored by the discriminants that leave out their fold.
+Each half of the documents of a fold has the temperature that fits the other half best. So no document has a part in its
+own, and a source does not cost bits only because discriminants of another source are too sure of themselves there.
 
 Shapes: U units, P parts, D hidden, K classes, N kinds of labels, Q questions.
 """
@@ -16,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ldc.engine.discriminant import Discriminant, bits, discriminant, inverse_temperatures
+from ldc.engine.discriminant import Discriminant, bits, crossed_bits, discriminant, inverse_temperatures
 from ldc.engine.moments import Moments, Space, states_of
-from ldc.engine.units import LAST_BLOCK, TEST, TRUE, Folds, balanced
+from ldc.engine.units import TEST, TRUE, Folds, balanced
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,25 +78,22 @@ class Readout:
         self._in_order: list[Discriminant | None] = []
         self._without: list[list[Discriminant | None]] = []
         self._seen: list[tuple[Tensor, Units]] = []
-        self._trials: list[tuple[list[Tensor], Units]] = []
         self._b_C: Tensor | None = None
-        self._b_FQ: list[Tensor] = []
         self._code: list[tuple[Tensor, Tensor]] = []
-        self._losses: list[tuple[Tensor, Tensor]] = []
+        self._held_out: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = {fold: [] for fold in folds.probes}
 
     def begin(self, block: int) -> None:
         """Fit with all blocks before this one."""
         self._block = block
         if block == TEST:
-            self._b_FQ = [self._temperatures(fold) for fold in self.folds.probes]
-            self._trials, self._seen = [], []
+            self._seen = []
         elif self._coded:
             if block > 1 and self._seen:
                 self._b_C = self._fitted([s for s, _ in self._seen], [u for _, u in self._seen], self._coded)
             self._seen = []
             everything = list(range(self.folds.count))
             self._in_order = [self._fit(everything, self.questions[q]) for q in self._coded] if block else []
-        if block >= LAST_BLOCK:
+        if block == TEST:
             self._without = [
                 [self._fit(self.folds.used(fold), q) for q in self.questions] for fold in self.folds.probes
             ]
@@ -112,21 +110,18 @@ class Readout:
                 own = units.fold_U == fold if self.folds.count > 1 else torch.ones_like(units.fold_U, dtype=torch.bool)
                 if own.any():
                     scores = self._scores(probes, states, range(len(self.questions)))[:, own]
-                    loss_QU = bits(scores, units.labels_NU[self._kinds][:, own], self._b_FQ[fold])
-                    self._losses.append((loss_QU, units.document_U[own]))
+                    self._held_out[fold].append((scores, units.labels_NU[:, own], units.document_U[own]))
             return
         if self._coded:
             self._code_length(states, units)
-        if self._block == LAST_BLOCK:
-            every = range(len(self.questions))
-            self._trials.append(([self._scores(probes, states, every) for probes in self._without], units))
         self.moments.add(x_UPD, units.fold_U, units.labels_NU[: self.moments.n_FNK.shape[1]])
 
     def answers(self) -> Answers:
         """All losses, the units of a document in the order they were read."""
         device = self._kinds.device
         none = torch.zeros(0, dtype=torch.long, device=device)
-        losses = self._losses or [(torch.zeros(len(self.questions), 0, device=device), none)]
+        losses = [self._crossed(parts) for parts in self._held_out.values() if parts]
+        losses = losses or [(torch.zeros(len(self.questions), 0, device=device), none)]
         code = self._code or [(torch.zeros(len(self._coded), 0, device=device), none)]
         return Answers(
             torch.cat([loss for loss, _ in losses], dim=1).double(),
@@ -149,16 +144,12 @@ class Readout:
             loss_CU = bits(scores, units.labels_NU[self._kinds[self._coded]], self._b_C)
         self._code.append((loss_CU.double(), units.document_U))
 
-    def _temperatures(self, fold: int) -> Tensor:
-        """The inverse temperatures of the probes without a fold, fitted on the last training block of other folds."""
-        if not self._trials:
-            return torch.ones(len(self.questions), dtype=torch.float64, device=self._kinds.device)
-        scores, kept = [], []
-        for by_fold, units in self._trials:
-            other = units.fold_U != fold if self.folds.count > 1 else torch.ones_like(units.fold_U, dtype=torch.bool)
-            scores.append(by_fold[fold][:, other])
-            kept.append(Units(units.document_U[other], units.fold_U[other], units.labels_NU[:, other]))
-        return self._fitted(scores, kept, range(len(self.questions)))
+    def _crossed(self, parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """The losses of a fold's held-out units, and the number of each one's document."""
+        scores_QUK = torch.cat([scores for scores, _, _ in parts], dim=1)
+        labels_NU = torch.cat([labels for _, labels, _ in parts], dim=1)
+        document_U = torch.cat([document for _, _, document in parts])
+        return crossed_bits(scores_QUK, labels_NU[self._kinds], labels_NU[TRUE], document_U), document_U
 
     def _fitted(self, scores: Sequence[Tensor], units: Sequence[Units], asked: Sequence[int]) -> Tensor:
         labels_NU = torch.cat([u.labels_NU for u in units], dim=1)

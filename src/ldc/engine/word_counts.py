@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ldc.engine.discriminant import bits, inverse_temperatures
-from ldc.engine.units import LAST_BLOCK, TEST, Item, Material, balanced
+from ldc.engine.discriminant import crossed_bits
+from ldc.engine.units import LAST_BLOCK, TEST, Item, Material
 
 
 class WordCounts:
@@ -44,27 +44,21 @@ class WordCounts:
 def word_losses(read: Material, vocabulary: int) -> tuple[Tensor, Tensor]:
     """Loss in bits [U] of naive Bayes on every held-out unit, and the number of its document [U].
 
-    Each document is scored without the counts of its fold, under one temperature a fold. That is fitted on the last
-    block of training documents of other folds, with the counts of the blocks before.
+    Each document is scored without the counts of its fold. Each half of a fold's documents has the temperature that
+    fits the other half best (`discriminant.crossed_bits`).
 
     Args:
         vocabulary: number of token ids.
     """
     folds = read.folds
     counts = WordCounts(folds.count, len(read.domains), vocabulary)
-    for block in range(LAST_BLOCK):
+    for block in range(LAST_BLOCK + 1):
         _count(counts, read.of_block(block))
-    numbers = {fold: [n for n, i in enumerate(read.items) if i.block == LAST_BLOCK] for fold in folds.probes}
-    if folds.count > 1:
-        numbers = {fold: [n for n in own if read.items[n].fold != fold] for fold, own in numbers.items()}
-    trials = {fold: _scored(counts, read, own, fold) for fold, own in numbers.items()}
-    _count(counts, read.of_block(LAST_BLOCK))
     losses, documents = [], []
-    for fold, (scores_UK, label_U, document_U) in trials.items():
-        b_1 = inverse_temperatures(scores_UK[None], label_U[None], balanced(label_U, document_U))
+    for fold in folds.probes:
         own = [n for n, i in enumerate(read.items) if i.block == TEST and (folds.count == 1 or i.fold == fold)]
         scores_UK, label_U, document_U = _scored(counts, read, own, fold)
-        losses.append(bits(scores_UK[None], label_U[None], b_1)[0])
+        losses.append(crossed_bits(scores_UK[None], label_U[None], label_U, document_U)[0])
         documents.append(document_U)
     return torch.cat(losses), torch.cat(documents)
 

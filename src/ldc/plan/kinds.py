@@ -157,7 +157,7 @@ FULL = Kind(
 GRAFT = Kind(
     "graft", 1, ("evaluation",), _graft_decides, lambda spec: spec.adapter, flops.none, trains=True, uses_adapter=True
 )
-PROBE = Kind("probe", 1, ("effects",), _probe_decides, lambda spec: spec, flops.probe_flops)
+PROBE = Kind("probe", 2, ("effects",), _probe_decides, lambda spec: spec, flops.probe_flops)
 ABLATE = Kind("ablate", 1, ("effects",), _ablate_decides, lambda spec: spec, flops.ablate_flops)
 GATE = Kind("gate", 1, ("effects",), _gate_decides, lambda spec: spec.text.domain, flops.gate_flops, uses_adapter=True)
 
