@@ -87,6 +87,7 @@ SURFACE = {
     "export": EXPORT_OPTIONS,
     "diff": ["--by", "--csv", "--figure", "--help", "--json", "--stable-rank", "-h", "base", "tuned"],
     "init": ["--force", "--help", "-h", "path"],
+    "import": ["--help", "--json", "--out", "--quiet", "-h", "-o", "-q", "file"],
     "norms": [
         *(
             "--base",

@@ -72,13 +72,7 @@ def write_report(
     found = evidence.evidence(study, tidied, adapters, cases, known_truths(out, study))
     evidence.write_evidence(out, found)
     known = truth_summary.sections(study, found.calibration, cases or (lambda _: []), runs, synthetic)
-    if known:
-        truth_figures.write_truth_figures(out, study, found.calibration, synthetic)
-    else:
-        figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic)
-        necessity_figure.write_necessity_figures(out, study, found.necessity_means)
-        leg_figure.write_leg_figures(out, study, found.tables, synthetic)
-    proxy_figure.write_proxy_figures(out, study, found.proxy["proxy"], synthetic)
+    _write_figures(out, study, tidied, found, synthetic, known=bool(known))
     proof = read_proof(out)
     shared = overlap_rows(proof.overlap, study.domains)
     content = summary.summary(study, tidied, runs, versions, synthetic, found.ledger, shared, known, found.gate)
@@ -93,3 +87,16 @@ def write_report(
     path = out / "report.html"
     write_text(path, page.render(study, tidied, runs, versions, synthetic, proof, known, power, found.tables))
     return path
+
+
+def _write_figures(
+    out: Path, study: Study, tidied: Frames, found: evidence.Evidence, synthetic: frozenset[str], known: bool
+) -> None:
+    """The figures of a study, or of a calibration, whose truths are known."""
+    if known:
+        truth_figures.write_truth_figures(out, study, found.calibration, synthetic)
+    else:
+        figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic)
+        necessity_figure.write_necessity_figures(out, study, found.necessity_means)
+        leg_figure.write_leg_figures(out, study, found.tables, synthetic)
+    proxy_figure.write_proxy_figures(out, study, found.proxy["proxy"], synthetic)
