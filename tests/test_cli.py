@@ -37,6 +37,7 @@ STUDY_OPTIONS = [
 ]
 EXPORT_OPTIONS = [
     *(
+        "--by",
         "--domain",
         "--force",
         "--help",
