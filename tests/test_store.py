@@ -372,7 +372,7 @@ def test_what_a_study_stopped_before_its_plan_leaves_is_not_foreign(store: Store
     assert not store.has_runs()
 
 
-EVIDENCE = ("claims", "contrasts", "excess", "gate", "regime_gains")
+EVIDENCE = ("claims", "contrasts", "excess", "gate", "regime_gains", "texts")
 """The tables of statistics that a study of one domain has, though one seed decides nothing."""
 
 

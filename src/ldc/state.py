@@ -12,6 +12,7 @@ import pandas as pd
 
 from ldc.analysis.arms import studied
 from ldc.analysis.ranking import ranking_of, select
+from ldc.analysis.rate_table import rates_table
 from ldc.analysis.subspace_pairs import Adapters
 from ldc.domains.registry import is_synthetic
 from ldc.errors import StoreError
@@ -20,7 +21,6 @@ from ldc.plan.arms import arms
 from ldc.plan.calibration import CaseRun, calibration_runs
 from ldc.plan.leg_truths import leg_truth_runs
 from ldc.plan.legs import forward_runs, gate_runs, leg_ids
-from ldc.plan.rates import rates_table
 from ldc.plan.runs import PT, Inputs, Run, RunLine, fixed_runs, later_runs
 from ldc.plan.specs import RunId
 from ldc.store.adapter import WEIGHTS, read_stacks

@@ -13,15 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-import pandas as pd
-
 from ldc.errors import StudyError
 from ldc.models.roles import Component
 from ldc.models.shapes import ModelShape
 from ldc.plan.flops import forward_flops, held_out_tokens
 from ldc.study.regimes import Block, Regime
 from ldc.study.schema import Study
-from ldc.tables import RATES, empty
 
 SWEEP_VERSION = 1
 """Raised when the same sweep would give other losses."""
@@ -87,7 +84,7 @@ class Sweep:
         """The chosen rates in a sentence."""
         text = "validation text" if self.split == "validation" else "training text kept apart"
         steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
-        return f"{model}: learning rate {_listed(self.chosen)}, from a sweep of {steps} on {text} of {_and(self.texts)}"
+        return f"{model}: learning rate {listed(self.chosen)}, from a sweep of {steps} on {text} of {_and(self.texts)}"
 
     def warnings(self, model: str) -> list[str]:
         """A sentence for each block whose rate says little."""
@@ -299,34 +296,8 @@ def of_block(components: Sequence[Component], block: Block) -> tuple[Component, 
     return tuple(c for c in components if block in ("all", c.block))
 
 
-def rates_table(sweeps: Mapping[str, Sweep]) -> pd.DataFrame:
-    """Every rate that was tried, `ldc.tables.RATES`, by model."""
-    rows = [
-        (
-            model,
-            block,
-            rate,
-            math.nan if loss is None else loss,
-            math.nan if loss is None else sweep.bare - loss,
-            sweep.chosen.get(block) == rate,
-        )
-        for model, sweep in sweeps.items()
-        for block, losses in sweep.losses.items()
-        for rate, loss in losses.items()
-    ]
-    return pd.DataFrame(rows, columns=list(RATES.names)) if rows else empty(RATES)
-
-
-def told_rates(table: pd.DataFrame) -> list[str]:
-    """The chosen rates of each model in words, from the table that `rates_table` made."""
-    chosen = table[table["chosen"].astype(bool)] if len(table) else table
-    found: dict[str, dict[str, float]] = {}
-    for row in chosen.itertuples():
-        found.setdefault(str(row.model), {})[str(row.block)] = float(row.learning_rate)
-    return [f"{model} {_listed(rates)}" for model, rates in found.items()]
-
-
-def _listed(rates: Mapping[str, float]) -> str:
+def listed(rates: Mapping[str, float]) -> str:
+    """The rates of the blocks in words."""
     return ", ".join(f"{block} {written(rates[block])}" for block in BLOCKS if block in rates)
 
 

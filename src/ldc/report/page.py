@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from ldc.analysis.findings import Claim
 from ldc.analysis.measure_names import score_name
-from ldc.plan.rates import told_rates
+from ldc.analysis.rate_table import told_rates
 from ldc.plan.runs import RunLine
 from ldc.report import (
     charts,
