@@ -22,7 +22,8 @@ from ldc.engine.kinds import WORK, probe
 from ldc.engine.moments import Moments
 from ldc.engine.random_weights import random_weights
 from ldc.engine.results import Result
-from ldc.engine.units import LAST_BLOCK, SHARES, TEST, Folds, Item, Material, groups, material, unit_positions
+from ldc.engine.rows import by_length
+from ldc.engine.units import LAST_BLOCK, SHARES, TEST, Folds, Item, Material, material, unit_positions
 from ldc.engine.word_counts import WordCounts, word_losses
 from ldc.engine.workspace import Workspace
 from ldc.models.load import load
@@ -103,7 +104,7 @@ def test_positions_are_even_and_none_is_early() -> None:
 
 def test_groups_hold_every_place_once_and_no_more_tokens_than_asked() -> None:
     lengths = [5, 30, 7, 7, 100, 2]
-    found = list(groups(lengths, 32))
+    found = list(by_length(lengths, 32))
     assert sorted(place for group in found for place in group) == list(range(6))
     assert all(len(g) == 1 or len(g) * max(lengths[i] for i in g) <= 32 for g in found)
     assert len(found) == 3

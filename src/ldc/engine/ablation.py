@@ -20,8 +20,8 @@ from torch import Tensor
 from ldc.domains.windows import Window
 from ldc.engine.bank import Bank
 from ldc.engine.batches import Batch
-from ldc.engine.evaluate import groups, padded
 from ldc.engine.members import Change, Member
+from ldc.engine.rows import batch_of, by_length, row_nats
 from ldc.engine.sites import Sites
 from ldc.engine.threads import most_parts
 from ldc.engine.trunk import Recording
@@ -56,15 +56,18 @@ class Ablation:
         batch_tokens: the most tokens, padding included, of all rows that run side by side. It decides speed and memory
             and no result, but for rounding.
         parts: how many threads; None lets the device decide.
+        first: the lowest layer whose blocks are replaced.
 
     Attributes:
         blocks: layer and block of each member, in the order of all results.
     """
 
-    def __init__(self, sites: Sites, batch_tokens: int, parts: int | None = None) -> None:
+    def __init__(self, sites: Sites, batch_tokens: int, parts: int | None = None, first: int = 0) -> None:
         self.sites = sites
         self._lent: Mapping[Site, Tensor] = {}
-        names = {f"{block}-{layer}": (layer, block) for layer in range(len(sites.attn)) for block in ("attn", "mlp")}
+        names = {
+            f"{block}-{layer}": (layer, block) for layer in range(first, len(sites.attn)) for block in ("attn", "mlp")
+        }
         members = [self._member(name, *site) for name, site in names.items()]
         self.bank = Bank(sites.base, members, 1, 1.0, parts=parts)
         self.blocks: tuple[Site, ...] = tuple(names[member.name] for member in self.bank.members)
@@ -72,24 +75,21 @@ class Ablation:
 
     def groups(self, windows: Sequence[Window]) -> Iterator[Group]:
         """The windows in groups of about one length, the shortest first."""
-        order = sorted(range(len(windows)), key=lambda i: (len(windows[i].tokens), i))
         size = max(1, self._in_a_pass // min(len(self.blocks), TOGETHER))
-        at = 0
-        for group in groups([windows[i] for i in order], size):
-            places = tuple(order[at : at + len(group)])
-            at += len(group)
-            yield Group(places, padded(group, self.sites.base.device))
+        for places in by_length([len(window.tokens) for window in windows], size):
+            yield Group(tuple(places), batch_of([windows[i] for i in places], self.sites.base.device))
 
     @torch.no_grad()
     def read(self, tokens_RT: Tensor) -> tuple[dict[Site, Tensor], Tensor]:
         """What each block adds on these rows [R, T, D], and the stream behind the last layer [R, T, D]."""
         found: dict[Site, Tensor] = {}
+        wanted = frozenset(self.blocks)
         stream: list[Tensor] = []
 
         def see(block: str, layer: int, state: Tensor) -> None:
-            if block != "stream":
+            if (layer, block) in wanted:
                 found[layer, block] = state.clone()
-            else:
+            elif block == "stream":
                 stream[:] = [state]
 
         self.sites.read(tokens_RT, see)
@@ -103,7 +103,7 @@ class Ablation:
     def base(self, batch: Batch, recording: Recording) -> Array:
         """Nats of each row [R] under the model as it is."""
         assert recording.last is not None
-        return self._nats(recording.last, batch.labels)
+        return row_nats(self.sites.base.head, recording.last, batch.labels)
 
     @torch.no_grad()
     def replaced(
@@ -122,7 +122,7 @@ class Ablation:
         chosen = [tuple(everyone[at : at + together]) for at in range(0, len(everyone), together)]
 
         def work(part: Sequence[int], state: Tensor) -> tuple[Array, Array | None]:
-            nats = self._nats(state, batch.labels.repeat(len(part), 1)).reshape(len(part), rows)
+            nats = row_nats(self.sites.base.head, state, batch.labels.repeat(len(part), 1)).reshape(len(part), rows)
             seen = None if look is None else look(state.view(len(part), rows, *state.shape[1:])).double().cpu().numpy()
             return nats, seen
 
@@ -145,7 +145,7 @@ class Ablation:
         found = []
         for site in self.blocks:
             state = stream_RTD - added[site] + lent[site].to(stream_RTD.dtype)
-            found.append(self._nats(state if norm is None else norm(state), batch.labels))
+            found.append(row_nats(self.sites.base.head, state if norm is None else norm(state), batch.labels))
         return np.stack(found)
 
     def _member(self, name: str, layer: int, block: str) -> Member:
@@ -157,10 +157,3 @@ class Ablation:
             return (state.expand_as(y) if state.dim() == 1 else state.reshape(y.shape)).clone()
 
         return Member(name, "held-out", 0, (), 0, layer, ((self.sites.path(layer, block), Change(replace)),))
-
-    @torch.no_grad()
-    def _nats(self, state: Tensor, labels: Tensor) -> Array:
-        ones = torch.ones(labels.shape, device=labels.device, dtype=torch.float32)
-        _, nll = self.sites.base.head.loss(state, labels, ones)
-        found: Array = nll.double().sum(dim=1).cpu().numpy()
-        return found

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ldc.domains.windows import Window
 from ldc.engine.estimates import Estimate
-from ldc.engine.evaluate import padded
 from ldc.engine.gates import Update
 from ldc.engine.members import Change
+from ldc.engine.rows import batch_of
 from ldc.engine.sites import Sites
 from ldc.norms import Array
 
@@ -144,7 +144,7 @@ class _Reading:
     @torch.no_grad()
     def terms(self, windows: Sequence[Window]) -> dict[Site, tuple[float, ...]]:
         """Of one batch of windows the terms of `cka` and of `moved`, for each site."""
-        batch = padded(windows, self.sites.base.device)
+        batch = batch_of(windows, self.sites.base.device)
         rows, length = batch.tokens.shape
         spans = [slice(len(w.tokens) - _units(w), len(w.tokens)) for w in windows]
         base: dict[Site, Tensor] = {}

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ldc.domains.windows import Window
 from ldc.engine.bank import Bank
-from ldc.engine.batches import ANY, Batch
-from ldc.engine.head import IGNORED
+from ldc.engine.batches import Batch
+from ldc.engine.rows import batch_of, row_nats, window_groups
 from ldc.engine.threads import most_parts
 from ldc.engine.train import member_labels
 
@@ -45,20 +45,19 @@ def score(
     """
     documents = 1 + max(w.document for w in windows)
     totals = {k: np.zeros(documents) for k in ([PT] if pt else []) + list(members)}
-    order = sorted(range(len(windows)), key=lambda i: (len(windows[i].tokens), i))
     copies = len(members) + (1 if pt else 0)
     in_a_pass = batch_tokens // most_parts(bank.base.device)  # whatever the number of threads, for the same results
-    for group in groups([windows[i] for i in order], max(1, in_a_pass // max(1, min(copies, TOGETHER)))):
-        batch = padded(group, bank.base.device)
+    for group in window_groups(windows, max(1, in_a_pass // max(1, min(copies, TOGETHER)))):
+        batch = batch_of(group, bank.base.device)
         recording = bank.record(batch, members, to_the_end=pt)
         if pt:
             assert recording.last is not None
-            nll = _nll(bank, recording.last, batch.labels)
+            nll = row_nats(bank.base.head, recording.last, batch.labels)
             np.add.at(totals[PT], [w.document for w in group], nll)
         if members:
 
             def part_nll(part: Sequence[int], state: Tensor, batch: Batch = batch) -> NDArray[np.float64]:
-                return _nll(bank, state, member_labels(bank, batch, part))
+                return row_nats(bank.base.head, state, member_labels(bank, batch, part))
 
             together = max(1, in_a_pass // batch.tokens.numel())
             chosen = [tuple(members[at : at + together]) for at in range(0, len(members), together)]
@@ -67,33 +66,3 @@ def score(
                 np.add.at(totals[k], [w.document for w in group], nll)
         advance(len(group) * copies, copies * sum(len(w.tokens) for w in group))
     return totals
-
-
-def _nll(bank: Bank, state: Tensor, labels: Tensor) -> NDArray[np.float64]:
-    ones = torch.ones(labels.shape, device=labels.device, dtype=torch.float32)
-    _, nll = bank.base.head.loss(state, labels, ones)
-    return nll.double().sum(dim=1).cpu().numpy()
-
-
-def groups(windows: Sequence[Window], tokens: int) -> list[list[Window]]:
-    """Windows in groups of neighbours, each of one window or of so many that their padded rows fit into `tokens`."""
-    found: list[list[Window]] = []
-    for window in windows:
-        if found and (len(found[-1]) + 1) * len(window.tokens) <= tokens:
-            found[-1].append(window)
-        else:
-            found.append([window])
-    return found
-
-
-def padded(group: Sequence[Window], device: torch.device) -> Batch:
-    """Windows as the rows of a batch, padded on the right, where a causal model cannot look."""
-    length = max(len(w.tokens) for w in group)
-    tokens = torch.zeros(len(group), length, dtype=torch.long)
-    labels = torch.full((len(group), length), IGNORED, dtype=torch.long)
-    for row, window in enumerate(group):
-        ids = torch.tensor(window.tokens)
-        tokens[row, : len(ids)] = ids
-        following = torch.where(torch.tensor(window.scored)[1:], ids[1:], IGNORED)
-        labels[row, : len(ids) - 1] = following
-    return Batch((ANY,), tokens.to(device), labels.to(device))

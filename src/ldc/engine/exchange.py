@@ -5,7 +5,7 @@ Shapes: R rows, T tokens, D hidden, J documents, U blocks of the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +14,12 @@ import torch
 from torch import Tensor
 
 from ldc.domains.windows import Window
-from ldc.engine.bank import Bank, Base
-from ldc.engine.batches import ANY, Batch
-from ldc.engine.evaluate import groups, padded
+from ldc.engine.ablation import Ablation
+from ldc.engine.bank import Base
 from ldc.engine.gates import gauss_legendre
 from ldc.engine.importance import mean_loss
-from ldc.engine.members import Change, Member
+from ldc.engine.rows import batch_of, window_groups
 from ldc.engine.sites import Sites
-from ldc.engine.train import member_labels
 from ldc.models.roles import Component
 from ldc.norms import Array
 from ldc.plan.variants import Unit, units_of
@@ -100,25 +98,25 @@ def exchange(pair: Pair, sites: Sites, windows: Sequence[Window], batch_tokens: 
 
     Args:
         windows: pieces of documents 0, 1, ...
-        batch_tokens: the most tokens of one pass.
+        batch_tokens: as `Ablation` takes it.
     """
     units = units_of(pair.base.components)
     documents = 1 + max(w.document for w in windows)
     before_J, after_J = np.zeros(documents), np.zeros(documents)
     lost_JU, given_JU = (np.zeros((documents, len(units))) for _ in range(2))
-    lender = _Lender(sites, [unit for unit in units if unit[0] >= pair.first])
-    places = [units.index(unit) for unit in lender.units]
-    ordered = sorted(windows, key=lambda w: len(w.tokens))
-    for group in groups(ordered, batch_tokens):
-        batch = padded(group, pair.base.device)
-        at = [w.document for w in group]
+    ablation = Ablation(sites, batch_tokens, first=pair.first)
+    places = [units.index(unit) for unit in ablation.blocks]
+    for group in ablation.groups(windows):
+        at = [windows[place].document for place in group.places]
         pair.put(pair.before)
-        old, old_nll = lender.read(batch)
+        old, old_run = ablation.read(group.batch.tokens)[0], ablation.record(group.batch)
+        old_nll = ablation.base(group.batch, old_run)
         pair.put(pair.after)
-        new, new_nll = lender.read(batch)
-        lost = lender.replaced(batch, old, batch_tokens) - new_nll
+        new, new_run = ablation.read(group.batch.tokens)[0], ablation.record(group.batch)
+        new_nll = ablation.base(group.batch, new_run)
+        lost = ablation.replaced(group.batch, new_run, old)[0] - new_nll
         pair.put(pair.before)
-        given = old_nll - lender.replaced(batch, new, batch_tokens)
+        given = old_nll - ablation.replaced(group.batch, old_run, new)[0]
         pair.put(pair.after)
         np.add.at(before_J, at, old_nll)
         np.add.at(after_J, at, new_nll)
@@ -126,59 +124,6 @@ def exchange(pair: Pair, sites: Sites, windows: Sequence[Window], batch_tokens: 
             np.add.at(lost_JU[:, place], at, lost[k])
             np.add.at(given_JU[:, place], at, given[k])
     return Exchange(units, before_J, after_J, lost_JU, given_JU)
-
-
-class _Lender:
-    """Reads what blocks add, and scores a model in which one of them adds something else."""
-
-    def __init__(self, sites: Sites, units: Sequence[Unit]) -> None:
-        self.sites, self._lent = sites, dict[Unit, Tensor]()
-        members = [
-            Member(f"{at:04d}", ANY, 0, (), 0, unit[0], ((sites.path(*unit), Change(self._replacement(unit))),))
-            for at, unit in enumerate(units)
-        ]
-        self.bank = Bank(sites.base, members, 1, 1.0)
-        self.units = tuple(units[int(member.name)] for member in self.bank.members)
-
-    def read(self, batch: Batch) -> tuple[dict[Unit, Tensor], Array]:
-        """What each of the blocks adds to each row, and the NLL of each row."""
-        found: dict[Unit, Tensor] = {}
-        wanted = frozenset(self.units)
-
-        def see(block: str, layer: int, state: Tensor) -> None:
-            if (layer, block) in wanted:
-                found[layer, block] = state.clone()
-
-        last_RTD = self.sites.read(batch.tokens, see)
-        return found, _row_losses(self.sites.base, last_RTD, batch.labels)
-
-    def replaced(self, batch: Batch, lent: Mapping[Unit, Tensor], batch_tokens: int) -> Array:
-        """NLL of each row, with the output of one block after the other replaced, [blocks, R]."""
-        self._lent.update(lent)
-        members = range(len(self.units))
-        together = max(1, batch_tokens // batch.tokens.numel())
-        chosen = [tuple(members[at : at + together]) for at in range(0, len(members), together)]
-        found = self.bank.in_parts(batch, chosen, self.bank.record(batch, members), self._scorer(batch))
-        self._lent.clear()
-        return np.concatenate(found).reshape(len(members), -1)
-
-    def _scorer(self, batch: Batch) -> Callable[[Sequence[int], Tensor], Array]:
-        return lambda part, state: _row_losses(self.sites.base, state, member_labels(self.bank, batch, part))
-
-    def _replacement(self, unit: Unit) -> Callable[[Tensor, Tensor], Tensor]:
-        scale = self.sites.scale(unit[1])
-
-        def replace(_x: Tensor, y: Tensor) -> Tensor:
-            return (self._lent[unit] / scale if scale != 1.0 else self._lent[unit]).view_as(y)
-
-        return replace
-
-
-def _row_losses(base: Base, state_RTD: Tensor, labels_RT: Tensor) -> Array:
-    ones = torch.ones(labels_RT.shape, dtype=torch.float32, device=labels_RT.device)
-    _, nll_RT = base.head.loss(state_RTD, labels_RT, ones)
-    rows: Array = nll_RT.double().sum(dim=1).cpu().numpy()
-    return rows
 
 
 @dataclass(frozen=True)
@@ -230,9 +175,9 @@ def _slopes(pair: Pair, change: Weights, windows: Sequence[Window], pass_tokens:
         for weight in weights.values():
             weight.requires_grad_(True)
         for document, own in _by_document(windows):
-            for group in groups(own, pass_tokens):
+            for group in window_groups(own, pass_tokens):
                 with torch.enable_grad():
-                    loss = mean_loss(pair.base, padded(group, pair.base.device), 1)
+                    loss = mean_loss(pair.base, batch_of(group, pair.base.device), 1)
                     grads = torch.autograd.grad(loss, list(weights.values()))
                 for component, grad in zip(pair.components, grads, strict=True):
                     place = units.index((component.layer, component.block))
@@ -247,14 +192,14 @@ def _slopes(pair: Pair, change: Weights, windows: Sequence[Window], pass_tokens:
 def _losses(base: Base, windows: Sequence[Window], pass_tokens: int) -> Array:
     found = np.zeros(1 + max(w.document for w in windows))
     for document, own in _by_document(windows):
-        for group in groups(own, pass_tokens):
-            found[document] += float(mean_loss(base, padded(group, base.device), 1))
+        for group in window_groups(own, pass_tokens):
+            found[document] += float(mean_loss(base, batch_of(group, base.device), 1))
     return found
 
 
 def _by_document(windows: Sequence[Window]) -> list[tuple[int, list[Window]]]:
-    """The windows of each document, the shortest first."""
+    """The windows of each document."""
     found: dict[int, list[Window]] = {}
     for window in windows:
         found.setdefault(window.document, []).append(window)
-    return [(document, sorted(own, key=lambda w: len(w.tokens))) for document, own in sorted(found.items())]
+    return sorted(found.items())

@@ -18,8 +18,9 @@ from torch import Tensor
 from ldc.domains.windows import Window
 from ldc.engine.bank import Bank, Base
 from ldc.engine.batches import ANY, Batch
-from ldc.engine.evaluate import groups, padded, score
+from ldc.engine.evaluate import score
 from ldc.engine.members import Edit, Member
+from ldc.engine.rows import batch_of, window_groups
 from ldc.engine.train import member_labels
 from ldc.models.roles import Component
 from ldc.norms import Array
@@ -121,10 +122,10 @@ def integrated_gradients(
     weight_K = torch.from_numpy(weight_P[settings]).to(update.base.device)
     found = np.zeros((1 + max(w.document for w in windows), len(update.units)))
     for document in range(len(found)):
-        own = sorted((w for w in windows if w.document == document), key=lambda w: len(w.tokens))
+        own = [w for w in windows if w.document == document]
         bank.adapters.clear_gradients()
-        for group in groups(own, pass_tokens):
-            _backward(bank, padded(group, update.base.device), pass_tokens)
+        for group in window_groups(own, pass_tokens):
+            _backward(bank, batch_of(group, update.base.device), pass_tokens)
         found[document] = -_slopes(update, bank, weight_K)
         advance(2 * points * sum(len(w.tokens) for w in own))
     bank.adapters.clear_gradients()

@@ -76,14 +76,6 @@ def lender(feed: Feed, name: str, shuffled: bool) -> Lender:
     return Lender(feed.domains[name].train, feed.encoders[name], shuffled)
 
 
-def padded_rows(rows: Sequence[Sequence[int]], length: int, device: torch.device) -> Tensor:
-    """Rows as token ids [R, length], padded on the right."""
-    tokens_RT = torch.zeros(len(rows), length, dtype=torch.long)
-    for number, row in enumerate(rows):
-        tokens_RT[number, : len(row)] = torch.tensor(row)
-    return tokens_RT.to(device)
-
-
 def general_means(feed: Feed, text: Text, ablation: Ablation) -> dict[Site, Tensor]:
     """The mean of what each block adds [D] over general text for a text, from position 1 on of every window.
 

@@ -20,11 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldc.domains.windows import HeldOut, Window
-from ldc.engine.bank import Base
+from ldc.domains.windows import HeldOut
 from ldc.engine.head import IGNORED
+from ldc.engine.rows import batch_of, by_length, padded, token_nats, window_groups
 from ldc.engine.sites import EMBEDDINGS, Block, Sites
-from ldc.engine.units import FIRST_POSITION, groups, padded
+from ldc.engine.units import FIRST_POSITION
 
 RIDGE = 1e-3
 FITTING_TOKENS = 512
@@ -85,7 +85,7 @@ def fit_lenses(
     width, device = sites.base.head.weight_VD.shape[1], sites.base.device
     sums = {(name, layer): AffineSums(width, device) for layer in layers for name in ("before", "between")}
     last = len(sites.base.layers) - 1
-    for group in groups([len(row) for row in rows], FITTING_TOKENS):
+    for group in by_length([len(row) for row in rows], FITTING_TOKENS):
         own = [rows[i] for i in group]
         tokens_RT = padded(own, device)
         length_R1 = torch.tensor([[len(row)] for row in own], device=device)
@@ -127,9 +127,9 @@ def lens_losses(
     """
     base, end = sites.base, ("before", len(sites.base.layers))
     totals = {site: np.zeros(len(text.sources)) for site in [*lenses, end]}
-    for group in groups([len(w.tokens) for w in text.windows], batch_tokens):
-        windows = [text.windows[i] for i in group]
-        tokens_RT, labels_RT = _labelled(windows, base.device)
+    for windows in window_groups(text.windows, batch_tokens):
+        batch = batch_of(windows, base.device)
+        tokens_RT, labels_RT = batch.tokens, batch.labels
         late_RT = labels_RT.clone()
         late_RT[:, :FIRST_POSITION] = IGNORED
         found: dict[Site, Tensor] = {}
@@ -143,11 +143,11 @@ def lens_losses(
                 seen_ND = (state_RTD[wanted_RT].to(a_DD.dtype) @ a_DD + b_D).to(state_RTD.dtype)
                 normed_ND = seen_ND if base.final_norm is None else base.final_norm(seen_ND[None])[0]
                 nll_RT = torch.zeros(late_RT.shape, dtype=torch.float64, device=base.device)
-                nll_RT[wanted_RT] = _nll(base, normed_ND, late_RT[wanted_RT])
+                nll_RT[wanted_RT] = token_nats(base.head, normed_ND, late_RT[wanted_RT])
                 found[site] = nll_RT.sum(1)
 
         last_RTD = sites.read(tokens_RT, _Between(through))
-        own_RT = _nll(base, last_RTD, labels_RT)
+        own_RT = token_nats(base.head, last_RTD, labels_RT)
         early_R = own_RT[:, :FIRST_POSITION].sum(1)
         found = {site: nll_R + early_R for site, nll_R in found.items()} | {end: own_RT.sum(1)}
         for site, nll_R in found.items():
@@ -170,18 +170,3 @@ class _Between:
             self.see(("before", layer - EMBEDDINGS), state_RTD)
         elif block == "attn":
             self.see(("between", layer), self.before_RTD + state_RTD)
-
-
-def _nll(base: Base, hidden: Tensor, labels: Tensor) -> Tensor:
-    ones = torch.ones(labels.shape, device=labels.device, dtype=torch.float32)
-    _, nll = base.head.loss(hidden, labels, ones)
-    return nll.double()
-
-
-def _labelled(windows: Sequence[Window], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and the label of each position, the next token where it is scored, [R, T]."""
-    tokens_RT = padded([w.tokens for w in windows], device)
-    scored_RT = padded([w.scored for w in windows], device)
-    labels_RT = torch.full_like(tokens_RT, IGNORED)
-    labels_RT[:, :-1] = torch.where(scored_RT[:, 1:] > 0, tokens_RT[:, 1:], IGNORED)
-    return tokens_RT, labels_RT

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ldc.engine.moments import Space
 from ldc.engine.readout import Question, Readout, Units
+from ldc.engine.rows import by_length, padded
 from ldc.engine.sites import EMBEDDINGS, Block, Sites
-from ldc.engine.units import CONTROL, PERMUTED, TEST, Item, Material, groups, padded
+from ldc.engine.units import CONTROL, PERMUTED, TEST, Item, Material
 from ldc.errors import ModelError
 
 WORDS, BEFORE, ATTN, MLP = range(4)
@@ -140,7 +141,7 @@ class Reading:
 def batches(read: Material, block: int, batch_tokens: int, device: torch.device) -> Iterator[Reading]:
     """The documents of a block in batches of like length."""
     numbered = [(number, item) for number, item in enumerate(read.items) if item.block == block]
-    for group in groups([len(item.tokens) for _, item in numbered], batch_tokens):
+    for group in by_length([len(item.tokens) for _, item in numbered], batch_tokens):
         own = [numbered[place] for place in group]
         items = tuple(item for _, item in own)
         tokens_RT = padded([item.tokens for item in items], device)

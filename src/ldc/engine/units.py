@@ -9,7 +9,7 @@ Shapes: R documents of a batch, T tokens, U units, K classes.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -149,26 +149,6 @@ def unit_positions(length: int, count: int) -> tuple[int, ...]:
     if last < FIRST_POSITION:
         return ()
     return tuple(sorted({last - round(i * (last - FIRST_POSITION) / count) for i in range(count)}))
-
-
-def groups(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Places in groups of like length, each of one place or of so many that padded rows have at most `tokens`."""
-    held: list[int] = []
-    for place in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if held and (len(held) + 1) * lengths[place] > tokens:
-            yield held
-            held = []
-        held.append(place)
-    if held:
-        yield held
-
-
-def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    """Token ids [R, T], padded on the right with 0."""
-    tokens_RT = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-    for row, tokens in enumerate(rows):
-        tokens_RT[row, : len(tokens)] = torch.tensor(tokens)
-    return tokens_RT.to(device)
 
 
 def balanced(label_U: Tensor, document_U: Tensor) -> Tensor:

@@ -19,8 +19,9 @@ import torch
 from ldc.domains.windows import HeldOut
 from ldc.engine.ablation import Ablation, Array, Group, Site
 from ldc.engine.estimates import ratio
-from ldc.engine.lending import general_means, lender, padded_rows
+from ldc.engine.lending import general_means, lender
 from ldc.engine.results import Result
+from ldc.engine.rows import padded
 from ldc.engine.typical_words import Pair, counts, lean, pair
 from ldc.engine.workspace import Workspace
 from ldc.plan.runs import Run
@@ -160,7 +161,7 @@ def _score(
     for draw in range(draws):
         pairs = [swaps.pairs[swaps.names[ACROSS][draw][document]] for document in documents]
         for way, rows in swaps.rows.items():
-            partners = padded_rows([rows[draw][i] for i in group.places], length, batch.tokens.device)
+            partners = padded([rows[draw][i] for i in group.places], batch.tokens.device, length)
             lent, _ = ablation.read(partners)
             look = None if way == OTHER_SOURCE else lambda state, pairs=pairs: lean(head, pairs, batch.labels, state)
             nats, leans = ablation.replaced(batch, recording, lent, look)

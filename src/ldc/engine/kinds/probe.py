@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ldc.engine.discriminant import separability, trace_ratio
+from ldc.engine.estimates import ratio
 from ldc.engine.lens import fit_lenses, fitting_tokens, lens_losses
 from ldc.engine.lens import layers_at_once as lenses_at_once
 from ldc.engine.probing import MEMORY, QUESTIONS, LayerReadouts, NotFinite, layers_at_once, probe_layers
@@ -153,11 +154,11 @@ def _lens(space: Workspace, read: Material, tell: Callable[[int], None]) -> Rows
     for name, text, found in zip(read.names, read.held_out, nats, strict=True):
         size, scored = np.array(text.bytes, float), sum(text.tokens)
         for layer in range(-1, layers):
-            rows.append((name, "lens_loss", layer, "stream", *_ratio(found["before", layer + 1], size), scored))
+            rows.append((name, "lens_loss", layer, "stream", *_per_byte(found["before", layer + 1], size), scored))
         for layer in range(layers):
             steps = [found["before", layer], found["between", layer], found["before", layer + 1]]
             for block, at in (("attn", 0), ("mlp", 1)):
-                rows.append((name, "lens", layer, block, *_ratio(steps[at] - steps[at + 1], size), scored))
+                rows.append((name, "lens", layer, block, *_per_byte(steps[at] - steps[at + 1], size), scored))
     return rows
 
 
@@ -177,14 +178,10 @@ def _general(space: Workspace, read: Material, tokens: int) -> list[tuple[int, .
     return found
 
 
-def _ratio(nats: Array, size: Array) -> tuple[float, float, float, float, int]:
-    """Bits per byte: total over total, its standard error by linearisation, and the value of either half."""
-    n, total = len(nats), size.sum()
-    value = nats.sum() / total
-    residual = nats - value * size
-    se = math.sqrt(n / (n - 1) * float(residual @ residual)) / total if n > 1 else math.nan
-    halves = [_quotient(nats[at::2].sum(), size[at::2].sum()) for at in (0, 1)]
-    return (*(float(v) / math.log(2) for v in (value, se, *halves)), n)  # type: ignore[return-value]
+def _per_byte(nats_J: Array, bytes_J: Array) -> tuple[float, float, float, float, int]:
+    """Bits per byte of documents, its standard error, the value of either half, and the number of documents."""
+    found = ratio(nats_J / math.log(2), bytes_J)
+    return found.value, found.se, found.half_a, found.half_b, len(bytes_J)
 
 
 def _means(
@@ -214,10 +211,6 @@ def _by_document(loss_QU: Array, document_U: Array, documents: int) -> Array:
     sums = [np.bincount(document_U, weights=loss_U, minlength=documents) for loss_U in loss_QU]
     with np.errstate(invalid="ignore"):
         return np.stack(sums) / np.where(count_N > 0, count_N, np.nan)
-
-
-def _quotient(a: float, b: float) -> float:
-    return a / b if b else math.nan
 
 
 def _units(items: Sequence[Item]) -> int:
