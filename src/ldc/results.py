@@ -72,6 +72,17 @@ class Results:
         """What probes, ablations and gates measured at each block on each text; see `legs` for it with intervals."""
         return self._frames.effects
 
+    @property
+    def legs(self) -> pd.DataFrame:
+        """Every measure of every leg at every block, with interval, contrast, null and reliability; a null seed is the
+        mean over seeds. Empty for a study of one leg."""
+        return self.evidence.tables["legs"]
+
+    @property
+    def agreement(self) -> pd.DataFrame:
+        """How far two measures of different legs agree over blocks, about the domain and as they are."""
+        return self.evidence.tables["agreement"]
+
     @cached_property
     def evidence(self) -> Evidence:
         """The statistics: a frame for each table, under its name, and `ledger`, the claims with their verdicts."""

@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,12 +18,11 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from ldc.errors import EnvironmentFault, ModelError, StoreError
 from ldc.models.foreign import refused
 from ldc.models.layout import probe_tokens
-from ldc.models.load import load
+from ldc.models.load import load, quiet
 from ldc.progress import Progress
 from ldc.store.atomic import write_folder
 from ldc.study.schema import ModelSpec
@@ -86,7 +83,8 @@ def import_gguf(path: Path, out: Path, progress: Progress) -> Imported:
         raise StoreError(f"{out}: exists already and is not empty; give a new folder")
     progress.stage(f"reading {path.name}", 3)
     sha256 = _sha256(path)
-    with _silent(), refused(f"{path}: transformers cannot load this GGUF file"):
+    unheard = redirect_stderr(io.StringIO())  # the reader of GGUF writes a bar to stderr directly
+    with quiet(), unheard, refused(f"{path}: transformers cannot load this GGUF file"):
         tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
         model: Any = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32, local_files_only=True
@@ -106,7 +104,7 @@ def import_gguf(path: Path, out: Path, progress: Progress) -> Imported:
     }
 
     def fill(folder: Path) -> None:
-        with _silent(), refused(f"{path}: the model cannot be saved"):
+        with quiet(), refused(f"{path}: the model cannot be saved"):
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         facts["difference"], facts["adds_bos"] = _compared(folder, path, ids, before, tokenizer)
@@ -195,19 +193,3 @@ def _sha256(path: Path) -> str:
         while piece := file.read(_PIECE_BYTES):
             state.update(piece)
     return state.hexdigest()
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Hides the notices and progress bars of transformers, some of which write to stderr directly."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()

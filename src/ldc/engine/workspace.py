@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ldc.domains.document import DomainText
 from ldc.engine.bank import Base
@@ -15,6 +17,7 @@ from ldc.engine.feed import Feed
 from ldc.engine.importance import signal_to_noise_ratios
 from ldc.engine.samples import Samples
 from ldc.engine.sites import Sites, find_sites
+from ldc.engine.typical_words import counts
 from ldc.models.load import LoadedModel
 from ldc.models.quantised import plain_weight
 from ldc.models.roles import Component
@@ -44,6 +47,7 @@ class Workspace:
         self.components = loaded.layout.components
         self.weight_norms: dict[str, float] = weight_norms(base, self.components)
         self._snr: dict[str, float] = {}
+        self._counts: dict[str, NDArray[np.int64]] = {}
 
     @cached_property
     def sites(self) -> Sites:
@@ -53,6 +57,13 @@ class Workspace:
             ModelError: they do not add up to what the layers do.
         """
         return find_sites(self.base)
+
+    def token_counts(self, domain: str) -> NDArray[np.int64]:
+        """How often each token occurs in the training text of a domain [V]; counted once."""
+        if domain not in self._counts:
+            vocabulary = self.base.head.weight_VD.shape[0]
+            self._counts[domain] = counts(self.feed.domains[domain].train, self.feed.encoders[domain], vocabulary)
+        return self._counts[domain]
 
     @property
     def knows_signal_to_noise(self) -> bool:

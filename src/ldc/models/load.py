@@ -79,7 +79,7 @@ def load(name: str, spec: ModelSpec, base: Path, device: torch.device, dtype: to
     if chosen == torch.float16 and shape.model_type.startswith("gemma3"):
         raise ModelError(f"models.{name}: float16 overflows on Gemma 3; use bfloat16 or float32")
     files = loaded_files(folder, spec.trust_remote_code)
-    with _quiet(), isolated(folder, files) as shown:
+    with quiet(), isolated(folder, files) as shown:
         tokenizer = _load_tokenizer(folder, shown, spec)
         model = _load_model(folder, shown, spec, shape, chosen, device)
     rows = model.get_input_embeddings().get_parameter("weight").shape[0]
@@ -219,7 +219,7 @@ def _load_tokenizer(folder: Path, shown: Path, spec: ModelSpec) -> PreTrainedTok
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hides progress bars, notices and warnings of transformers; LDC checks what matters and raises it."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

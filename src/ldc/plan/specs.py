@@ -83,15 +83,15 @@ class Full:
 
 
 @dataclass(frozen=True, slots=True)
-class Graft:
-    """Scores some of the adapters that another run has trained; trains nothing.
+class OfTrained:
+    """What is done with the adapters that another run has trained; trains nothing.
 
     Attributes:
         components: the components whose adapters are used.
         adapter: the adapter of the source.
         source: the run that trained them.
         source_key: its key.
-        text: the training text of the source.
+        text: the training text of the source; its domain's held-out text is scored.
     """
 
     components: tuple[Component, ...]
@@ -99,6 +99,16 @@ class Graft:
     source: RunId
     source_key: str
     text: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Graft(OfTrained):
+    """Scores some of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate(OfTrained):
+    """Scales those of each block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,25 +141,6 @@ class Ablate:
     text: Text
     others: tuple[tuple[str, str], ...]
     components: tuple[Component, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """Scales the trained adapters of each block of another run; trains nothing.
-
-    Attributes:
-        components: the components whose adapters are gated.
-        adapter: the adapter of the source.
-        source: the run that trained them.
-        source_key: its key.
-        text: the training text of the source; its domain's held-out text is scored.
-    """
-
-    components: tuple[Component, ...]
-    adapter: AdapterSpec
-    source: RunId
-    source_key: str
-    text: Text
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from ldc.engine.estimates import ratio
 from ldc.engine.lending import general_means, lender
 from ldc.engine.results import Result
 from ldc.engine.rows import padded
-from ldc.engine.typical_words import Pair, counts, lean, pair
+from ldc.engine.typical_words import Pair, lean, pair
 from ldc.engine.workspace import Workspace
 from ldc.plan.runs import Run
 from ldc.plan.specs import Ablate, RunId
@@ -77,11 +77,7 @@ class Swaps:
             way: tuple(_rows(space, spec, held, draw, lending) for draw, lending in enumerate(by_draw))
             for way, by_draw in names.items()
         }
-        vocabulary = space.base.head.weight_VD.shape[0]
-        counted = {
-            name: counts(space.feed.domains[name].train, space.feed.encoders[name], vocabulary)
-            for name in (own, *texts[ACROSS])
-        }
+        counted = {name: space.token_counts(name) for name in (own, *texts[ACROSS])}
         return cls(names, rows, {name: pair(counted[own], counted[name]) for name in texts[ACROSS]})
 
 
