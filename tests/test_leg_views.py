@@ -172,6 +172,10 @@ def test_agreement_says_in_words_what_its_p_can_show() -> None:
         "taus": "0.41 less 0.20",
     }
     assert cells["S"][0]["p"] == "p 0.5: not shown"
+    wide = agreement(agreements(domains=5).assign(difference_low=-0.1))
+    assert wide is not None
+    again = {row["title"]: row["cells"] for row in wide["matrices"][0]["rows"]}
+    assert again["added information"][2]["p"] == "p 0.0083: not shown"  # a small p alone does not decide
     assert few["matrices"][0]["rows"][2]["cells"][2]["p"] == "p 0.17: too few domains"
     assert cells["added information"][:2] == [None, None]
 
@@ -273,3 +277,15 @@ def test_a_browser_draws_the_text_and_measures_of_the_address(tmp_path: Path) ->
     assert "Representation: lens over layers on math.a, less the mean of the other domains, bits per byte" in page
     assert 'aria-label="Attention, layer 5: 0.630 (0.585 to 0.675)"' in page
     assert '<b class="legs-text">math.a</b>' in page
+
+
+def test_a_sentence_and_the_choice_of_texts_say_which_text_is_synthetic() -> None:
+    given = tables()
+    text = str(given["legs"]["source"].iloc[0])
+    every = frozenset(given["legs"]["source"])
+    assert "(synthetic text)" not in " ".join(sentences(given, "alpha").values())
+    for leg in ("adaptation", "representation", "causation"):
+        assert "(synthetic text)" in sentences(given, "alpha", every)[leg]
+    view = page_view(given, empty(EFFECTS), "alpha", content(given, "alpha", [text]), {text})
+    assert view is not None
+    assert view["texts"] == {text: f"{text} (synthetic text)"}

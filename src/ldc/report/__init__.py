@@ -78,7 +78,7 @@ def write_report(
     content = summary.summary(study, tidied, runs, versions, synthetic, found.ledger, shared, known, found.gate)
     if proxy := proxy_views.proxy_summary(study, found.proxy):
         content["proxy"] = proxy
-    if legs := {m: said for m in study.models if (said := leg_words.sentences(found.tables, m))}:
+    if legs := {m: said for m in study.models if (said := leg_words.sentences(found.tables, m, synthetic))}:
         content["legs"] = legs
     power = power_lines(out, study, tidied.rates)
     if power:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ldc.report import palette
 from ldc.report.charts import BOTTOM, HEIGHT, WIDTH, Tick, tick_text
-from ldc.report.facts import BLOCKS
+from ldc.report.facts import BLOCKS, label
 from ldc.report.leg_controls import controls
 from ldc.report.leg_words import (
     BLOCK_NAMES,
@@ -302,8 +302,9 @@ def _cell(row: Mapping[Any, Any] | None, reach: float) -> dict[str, Any] | None:
     if row is None:
         return None
     value, p, many = float(row["matched_minus_mismatched"]), float(row["p_domain"]), int(row["relabelings"])
-    said = "agree about the domain" if p <= CHOSEN else "not shown" if 1 / many <= CHOSEN else "too few domains"
     low, high = (float(row.get(f"difference_{end}", math.nan)) for end in ("low", "high"))
+    agreed = p <= CHOSEN and low > 0
+    said = "agree about the domain" if agreed else "not shown" if 1 / many <= CHOSEN else "too few domains"
     return {
         "value": signed(value, 2),
         "level": round((value / reach + 1) / 2 * palette.LEVELS) if reach else palette.LEVELS // 2,
@@ -348,7 +349,9 @@ def _side(row: Mapping[Any, Any], name: str, prefix: str) -> str:
     return minus(f"{title_of(str(row[name]))} {value:+.3g} ({low:.3g} to {high:.3g})")
 
 
-def page_view(tables: Tables, effects: pd.DataFrame, model: str, data: dict[str, Any] | None) -> dict[str, Any] | None:
+def page_view(
+    tables: Tables, effects: pd.DataFrame, model: str, data: dict[str, Any] | None, synthetic: Iterable[str] = ()
+) -> dict[str, Any] | None:
     """What the page shows of one model's legs before its script runs: the first text; None without numbers.
 
     Args:
@@ -356,6 +359,7 @@ def page_view(tables: Tables, effects: pd.DataFrame, model: str, data: dict[str,
         effects: as in `tables.EFFECTS`, for the controls of the probe.
         model: whose rows.
         data: from `content`.
+        synthetic: texts that are synthetic; they are labelled.
     """
     if data is None:
         return None
@@ -364,8 +368,8 @@ def page_view(tables: Tables, effects: pd.DataFrame, model: str, data: dict[str,
     return {
         "heading": COUNTS[len(data["legs"]) - 1],
         "asks": {leg: LEGS[leg] for leg in data["legs"]},
-        "said": sentences(tables, model),
-        "texts": data["texts"],
+        "said": sentences(tables, model, synthetic),
+        "texts": {text: label(text, synthetic) for text in data["texts"]},
         "choices": {leg: [(m, data["measures"][m]["title"]) for m in names] for leg, names in data["legs"].items()},
         "charts": charts,
         "block": f"{BLOCK_NAMES[block].capitalize() if block == 'attn' else 'MLP'}, layer {data['layers'][layer]}",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from ldc.report.facts import BLOCKS, number
+from ldc.report.facts import BLOCKS, label, number
 from ldc.report.proof_views import signed
 
 Tables = Mapping[str, pd.DataFrame]
@@ -117,19 +117,19 @@ def minus(text: str) -> str:
     return text.replace("-", "−")
 
 
-def sentences(tables: Tables, model: str) -> dict[str, str]:
+def sentences(tables: Tables, model: str, synthetic: Iterable[str] = ()) -> dict[str, str]:
     """What each leg shows of a model, and how far the legs agree: `adaptation`, `representation`, `causation`,
-    `agreement`. One that has no numbers is left out."""
+    `agreement`. One that has no numbers is left out. Texts that are `synthetic` are labelled."""
     rows = legs_of(tables, model)
     if rows.empty:
         return {}
-    found = {leg: _sentence(rows[rows["measure"] == m[0]]) for leg in LEGS if (m := measures_of(rows, leg))}
+    found = {leg: _sentence(rows[rows["measure"] == m[0]], synthetic) for leg in LEGS if (m := measures_of(rows, leg))}
     if together := _agreement(agreement_of(tables, model), rows):
         found["agreement"] = together
     return found
 
 
-def _sentence(rows: pd.DataFrame) -> str:
+def _sentence(rows: pd.DataFrame, synthetic: Iterable[str]) -> str:
     """Where one measure is largest over texts, blocks and layers, with its interval and its null."""
     measure = str(rows["measure"].iloc[0])
     relative = measure in _SAID_OF_CONTRAST and bool(rows["contrast"].notna().any())
@@ -141,7 +141,7 @@ def _sentence(rows: pd.DataFrame) -> str:
     block = BLOCK_NAMES[str(best["block"])]
     place = f"{'the ' if block == 'MLP' else ''}{block} of layer {int(best['layer'])}"
     said = (_SAID_OF_CONTRAST if relative else _SAID).get(measure, f"{title_of(measure)} is largest in")
-    on = f" on {best['source']}" if len(firsts) > 1 else ""
+    on = f" on {label(str(best['source']), synthetic)}" if len(firsts) > 1 else ""
     many = f"; this block is first on {alike} of {len(firsts)} texts" if len(firsts) > 1 else ""
     return f"{said} {place}{on} ({_numbers(best, column, unit_of(rows))}){many}"
 

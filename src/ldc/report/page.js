@@ -321,7 +321,8 @@
     if (form.elements.less) form.elements.less.checked = Boolean(state.less);
     $(".null-key", part.section).hidden = Boolean(state.less);
     $(".legs-less", part.section).hidden = !state.less;
-    for (const place of $$(".legs-text", part.section)) place.textContent = text;
+    const label = form.elements.domain.selectedOptions[0];
+    for (const place of $$(".legs-text", part.section)) place.textContent = label ? label.textContent : text;
     choose(part, ...part.chosen);
   }
   function pointAt(part) {

@@ -365,7 +365,7 @@ def render(
     shown = [] if calibration else list(study.models)
     data = {m: model_data(study, frames, m) for m in shown}
     legs = {m: leg_views.content(tables or {}, m, study.domains) for m in shown}
-    of_legs = {m: leg_views.page_view(tables or {}, frames.effects, m, legs[m]) for m in shown}
+    of_legs = {m: leg_views.page_view(tables or {}, frames.effects, m, legs[m], synthetic) for m in shown}
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.jinja").render(
         study=study,

@@ -278,7 +278,7 @@ def print_summary(
             console.print(Padding(Text(sentence), (0, 0, 1, 2)), highlight=False)
         _print_map(console, study, frames, model, synthetic)
         console.print()
-        _print_legs(console, of_legs(tables or {}, model))
+        _print_legs(console, of_legs(tables or {}, model, synthetic))
         _print_validation(console, study, frames, model, synthetic, gained)
         _print_proxy(console, proxy, model)
         _print_ledger(console, [claim for claim in ledger if claim.model == model])
