@@ -222,7 +222,7 @@ def test_the_embedded_study_has_the_seeds_and_the_runs_that_decide() -> None:
     study = demo_study().study
     assert set(study.domains) == {"cpp", "python", "math", "science", "finance", "medical"}
     assert {m.source for m in study.models.values()} | {d.source for d in study.domains.values()} == {"embedded"}
-    assert tuple(study.regimes) == ("attn", "mlp", "all", "all-shuffled", "top3-mlp", "first3-mlp")
+    assert tuple(study.regimes) == ("attn", "mlp", "all", "all-shuffled", "top3-mlp")
     assert len(study.validation_seeds) >= 3
     assert not shared_by_ranking(study)
     assert {whole(study, block) for block in ("attn", "mlp", "all")} == {"attn", "mlp", "all"}
