@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 help:            ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-demo: .venv/run.stamp   ## the embedded study: one model, six domains, four seeds, three legs; ends with a report
+demo: .venv/run.stamp   ## the embedded study: one model, six domains, five seeds, three legs; ends with a report
 	$(BIN)/ldc demo -o $(OUT)
 
 test: .venv/dev.stamp   ## the whole quick test suite

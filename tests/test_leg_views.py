@@ -18,6 +18,7 @@ from rich.console import Console
 from ldc.report import Frames, write_report
 from ldc.report.evidence import Evidence
 from ldc.report.leg_controls import controls
+from ldc.report.leg_joint import joint
 from ldc.report.leg_views import agreement, content, disagreements, numbers, page_view
 from ldc.report.leg_words import MEASURES, agreement_of, legs_of, sentences
 from ldc.report.page import render
@@ -289,3 +290,27 @@ def test_a_sentence_and_the_choice_of_texts_say_which_text_is_synthetic() -> Non
     view = page_view(given, empty(EFFECTS), "alpha", content(given, "alpha", [text]), {text})
     assert view is not None
     assert view["texts"] == {text: f"{text} (synthetic text)"}
+
+
+def test_the_joint_ranking_is_shown_with_what_it_adds_to_depth() -> None:
+    lines = [
+        ("alpha", "depth", "", 0.37, 0.12, 0.62, math.nan, math.nan, math.nan, 3, 24),
+        ("alpha", "legs", "S added swap", 0.64, 0.31, 0.98, 0.275, 0.049, 0.501, 3, 24),
+        ("alpha", "other domains", "", -0.05, math.nan, math.nan, -0.42, math.nan, math.nan, 3, 24),
+        ("beta", "depth", "", 0.9, 0.8, 1.0, math.nan, math.nan, math.nan, 3, 24),
+    ]
+    over = ("tau_over_depth", "tau_over_depth_low", "tau_over_depth_high")
+    names = ("model", "predictors", "measures", "tau", "tau_low", "tau_high", *over, "domains", "units")
+    table = pd.DataFrame(lines, columns=list(names))
+    shown = joint(table[table["model"] == "alpha"])
+    assert shown is not None
+    assert [(r["tau"], r["over"]) for r in shown["rows"]] == [
+        ("0.37 (0.12 to 0.62)", "–"),
+        ("0.64 (0.31 to 0.98)", "+0.28 (0.05 to 0.50)"),
+        ("−0.05", "−0.42"),
+    ]
+    assert joint(table.iloc[:0]) is None
+    page = page_of(tables() | {"joint_ranking": table})
+    assert "0.64 (0.31 to 0.98)" in page
+    assert "0.90 (0.80 to 1.00)" not in page  # of a model that the study does not have
+    assert "Do the legs together predict" not in page_of(tables())

@@ -14,6 +14,7 @@ from ldc.report import palette
 from ldc.report.charts import BOTTOM, HEIGHT, WIDTH, Tick, tick_text
 from ldc.report.facts import BLOCKS, label
 from ldc.report.leg_controls import controls
+from ldc.report.leg_joint import joint
 from ldc.report.leg_words import (
     BLOCK_NAMES,
     CHOSEN,
@@ -378,6 +379,7 @@ def page_view(
         "contrasts": any(v is not None for m in own for of in m["contrast"].values() for line in of for v in line),
         "bars": any(p.bar for c in charts for half in c.halves for p in half.points),
         "agreement": agreement(agreement_of(tables, model)),
+        "joint": joint(rows_of(tables, "joint_ranking", model)),
         "controls": controls(effects, model),
         "disagreements": disagreements(rows_of(tables, "disagreements", model)),
     }
