@@ -314,3 +314,17 @@ def test_the_joint_ranking_is_shown_with_what_it_adds_to_depth() -> None:
     assert "0.64 (0.31 to 0.98)" in page
     assert "0.90 (0.80 to 1.00)" not in page  # of a model that the study does not have
     assert "Do the legs together predict" not in page_of(tables())
+
+
+def test_a_pair_with_too_few_domains_is_said_beside_pairs_that_have_enough() -> None:
+    found = tables()
+    pairs = found["agreement"].copy()
+    pairs[["relabelings", "domains", "p_domain"]] = [720, 6, 0.25]
+    assert sentences(found | {"agreement": pairs}, "alpha")["agreement"].endswith("; 720 relabelings of the domains")
+    first = (pairs["left"] == "S") & (pairs["right"] == "added")
+    assert first.any()
+    pairs.loc[first, ["relabelings", "domains", "p_domain"]] = [2, 2, 0.5]
+    told = sentences(found | {"agreement": pairs}, "alpha")["agreement"]
+    assert "(p 0.5, too few domains)" in told
+    assert told.count("too few domains") == 1
+    assert re.search(r"; up to \d+ relabelings of the domains$", told)

@@ -173,16 +173,22 @@ def _agreement(table: pd.DataFrame, rows: pd.DataFrame) -> str:
         return ""
     parts = [
         f"{title_of(str(r.left))} and {title_of(str(r.right))} {signed(float(r.matched_minus_mismatched), 2)} "
-        f"(p {r.p_domain:.2g})"
+        f"(p {r.p_domain:.2g}{_few(r.relabelings, own)})"
         for r in own.itertuples()
     ]
     return f"tau of the same domain less that of other domains: {', '.join(parts)}{_power(own)}"
 
 
+def _few(relabelings: Any, own: pd.DataFrame) -> str:
+    """Says that a pair has too few domains in common to decide, where other pairs have enough."""
+    return ", too few domains" if 1 / int(own["relabelings"].max()) <= CHOSEN < 1 / int(relabelings) else ""
+
+
 def _power(own: pd.DataFrame) -> str:
     many = int(own["relabelings"].max())
     if 1 / many <= CHOSEN:
-        return f"; {many} relabelings of the domains"
+        up_to = "up to " if own["relabelings"].nunique() > 1 else ""
+        return f"; {up_to}{many} relabelings of the domains"
     return f"; with {int(own['domains'].max())} domains p cannot be below {1 / many:.2g}: too few to decide"
 
 
