@@ -20,7 +20,7 @@ from ldc.errors import StoreError
 from ldc.report import Frames, write_report
 from ldc.report.grafts import means
 from ldc.report.grafts import worth as worth_of_layers
-from ldc.report.headline import found, headlines, worth
+from ldc.report.headline import found, headlines, of_legs, worth
 from ldc.report.island import island_text, model_data
 from ldc.report.ledger import claims_of, ledger
 from ldc.report.maps import adapted_layers, block_measures, over_seeds
@@ -400,6 +400,21 @@ def test_what_tuning_is_worth_counts_and_names_the_texts() -> None:
     )
     assert worth(gate(), "beta", "all") == ""
     assert list(headlines(claims_of(claims()), gate(), ["alpha", "beta"], "all")) == ["alpha"]
+
+
+def test_the_first_sentences_end_with_the_decided_claims_about_legs() -> None:
+    locus = next(c for c in claims_of(claims()) if c.name == "locus")
+    steers = replace(
+        locus, name="attention-steers", question="", family="secondary", sentence="Attention at middle depth steers",
+        verdict="supported", effect=0.64, low=0.395, high=0.879, unit="bits a token", texts=6,
+    )  # fmt: skip
+    agree = replace(steers, name="agree-s-swap", sentence="S and swap agree", verdict="undecided")
+    told = (
+        "Secondary: attention at middle depth steers (+0.640 bits a token, 95% interval +0.395 to +0.879, on 6 texts)."
+    )
+    assert of_legs([locus, steers, agree]) == told
+    assert of_legs([locus, agree]) == ""
+    assert headlines([locus, steers], gate(), ["alpha"], "all")["alpha"].endswith(f"no clear gain on medical. {told}")
 
 
 def test_the_gate_is_a_column_of_the_scores_and_marks_texts_without_a_gain() -> None:

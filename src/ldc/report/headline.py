@@ -20,6 +20,8 @@ ASKED = {
 """What each primary test asks."""
 REVERSED = {"locus": "attention contributes more of the gain than the MLP"}
 """What a contradicted primary claim says; the other primary tests have one direction and cannot be contradicted."""
+LEGS = ("agree-", "attention-", "legs-predict")
+"""What the names of the claims about legs begin with. They are secondary; the decided ones are told last."""
 SHOWN = 3
 """At most so many texts without a gain are named."""
 
@@ -50,6 +52,12 @@ def found(claims: Iterable[Claim]) -> str:
     )
 
 
+def of_legs(claims: Iterable[Claim]) -> str:
+    """The decided claims about one model's legs, with effect and interval; empty if none is decided."""
+    decided = [c for c in claims if c.name.startswith(LEGS) and c.verdict != "undecided"]
+    return f"Secondary: {'; '.join(_said(c) for c in decided[:SHOWN])}." if decided else ""
+
+
 def worth(gate: pd.DataFrame, model: str, regime: str) -> str:
     """On how many texts the full run gains over the bare model, and how much; empty without rows.
 
@@ -76,9 +84,10 @@ def worth(gate: pd.DataFrame, model: str, regime: str) -> str:
 
 
 def headlines(claims: Sequence[Claim], gate: pd.DataFrame, models: Iterable[str], regime: str) -> dict[str, str]:
-    """`found` and `worth` of each model, as one text; a model with neither is left out."""
-    texts = {m: f"{found([c for c in claims if c.model == m])} {worth(gate, m, regime)}".strip() for m in models}
-    return {model: text for model, text in texts.items() if text}
+    """`found`, `worth` and `of_legs` of each model, as one text; a model with none of them is left out."""
+    own = {model: [c for c in claims if c.model == model] for model in models}
+    parts = {model: (found(of), worth(gate, model, regime), of_legs(of)) for model, of in own.items()}
+    return {model: text for model, of in parts.items() if (text := " ".join(part for part in of if part))}
 
 
 def _signed(value: float) -> str:
