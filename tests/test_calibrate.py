@@ -45,7 +45,7 @@ from ldc.state import StudyState
 from ldc.store.runs import Store
 from ldc.study.reading import StudyFile, read_study, study_from_dict
 from ldc.study.schema import ModelSpec, Study
-from ldc.study.short_calibration import calibration_of_study
+from ldc.study.short_calibration import ShortCalibration, calibration_of_model, calibration_of_study
 from study_setup import MiniStudy, mini_study, results, traces
 
 Capture = pytest.CaptureFixture[str]
@@ -501,11 +501,19 @@ def test_the_calibration_of_a_study_leaves_out_the_top_k_regime_that_the_study_t
 
 
 def test_options_on_how_maps_are_trained_are_refused_with_a_study(finished: MiniStudy, capsys: Capture) -> None:
-    for option in (["--steps", "3"], ["--learning-rate", "1e-3"], ["--quick"]):
+    for option in (["--steps", "3"], ["--learning-rate", "1e-3"], ["--quick"], ["--legs"]):
         assert main(["calibrate", str(finished.path), "-o", "nowhere", *option]) == 2
         told = " ".join(capsys.readouterr().err.split())
         assert option[0] in told
         assert "the study file sets how maps are trained" in told
+
+
+def test_a_calibration_of_a_model_has_legs_where_asked_and_then_needs_taught_blocks() -> None:
+    asked = ShortCalibration(kinds=("taught",), legs=True)
+    assert calibration_of_model("tiny-llama", asked).study.legs == ("adaptation", "representation", "causation")
+    assert calibration_of_model("tiny-llama", ShortCalibration()).study.legs == ("adaptation",)
+    with pytest.raises(StudyError, match="--legs: the legs are asked about taught blocks only; add --kind taught"):
+        calibration_of_model("tiny-llama", ShortCalibration(kinds=("none",), legs=True))
 
 
 def test_a_calibration_needs_weights_that_can_be_changed_and_domains_that_are_there() -> None:

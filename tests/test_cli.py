@@ -64,6 +64,7 @@ SURFACE = {
             "--json",
             "--kind",
             "--learning-rate",
+            "--legs",
             "--length",
             "--lesson",
             "--out",

@@ -40,6 +40,9 @@ class Kind(StrEnum):
 
 
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer and shorter maps: takes minutes on two cores.")]
+Legs = Annotated[
+    bool, typer.Option("--legs", help="Also test the other legs: taught blocks only; for a study, its file says so.")
+]
 Kinds = Annotated[
     list[Kind] | None,
     typer.Option(
@@ -83,6 +86,7 @@ def calibrate(
     model: ModelOrStudy,
     out: OutOption = None,
     quick: Quick = False,
+    legs: Legs = False,
     kind: Kinds = None,
     domain: Domains = None,
     text: TextOption = None,
@@ -118,11 +122,11 @@ def calibrate(
     }
     maps = {"seeds": seeds, "steps": steps, "rows": rows, "length": length, "learning_rate": learning_rate}
     if model.endswith(STUDY_ENDINGS):
-        file = _of_study(Path(model), changes, {"quick": quick or None, **maps})
+        file = _of_study(Path(model), changes, {"quick": quick or None, "legs": legs or None, **maps})
     else:
         from ldc.study.short_calibration import QUICK, ShortCalibration, calibration_of_model
 
-        asked = settings_of(ShortCalibration, changes | maps, QUICK if quick else {})
+        asked = settings_of(ShortCalibration, changes | maps | {"legs": legs or None}, QUICK if quick else {})
         file = calibration_of_model(model, asked)
     conduct(file, out, dry_run, as_json, device, threads, Compile.AUTO, workers, quiet)
 
@@ -131,7 +135,7 @@ def _of_study(path: Path, changes: Mapping[str, Any], maps: Mapping[str, Any]) -
     """The calibration of a study file, with its section changed by the options.
 
     Raises:
-        typer.BadParameter: an option sets how maps are trained, which the study file sets.
+        typer.BadParameter: an option sets what the study file sets.
     """
     from ldc.study.reading import read_study
     from ldc.study.short_calibration import calibration_of_study
@@ -140,6 +144,7 @@ def _of_study(path: Path, changes: Mapping[str, Any], maps: Mapping[str, Any]) -
         if value is not None:
             option = f"--{name.replace('_', '-')}"
             raise typer.BadParameter(
-                "the study file sets how maps are trained; leave this option out", param_hint=option
+                "the study file sets how maps are trained and which legs it has; leave this option out",
+                param_hint=option,
             )
     return calibration_of_study(read_study(path), {name: value for name, value in changes.items() if value is not None})

@@ -13,6 +13,7 @@ from ldc.errors import StudyError
 from ldc.models.folders import resolve_folder
 from ldc.models.headers import read_shape
 from ldc.plan.texts import OWN
+from ldc.study.leg_specs import CausationSpec, RepresentationSpec
 from ldc.study.reading import StudyFile, study_from_dict
 from ldc.study.schema import (
     AdapterSpec,
@@ -67,6 +68,8 @@ class ShortCalibration(Record):
     """The adapter of every map."""
     measured: Positive = 4
     """Batches of `rows` rows on which output effect and saliency are measured."""
+    legs: bool = False
+    """Ask the legs representation and causation too which block was taught."""
 
 
 QUICK: Mapping[str, Any] = {
@@ -82,6 +85,12 @@ QUICK: Mapping[str, Any] = {
     "measured": 2,
 }
 """What `--quick` changes; an embedded model then takes minutes on two cores."""
+LEGS: Mapping[str, Any] = {
+    "legs": ("adaptation", "representation", "causation"),
+    "representation": RepresentationSpec(documents=24),
+    "causation": CausationSpec(documents=2, draws=1, points=4),
+}
+"""What `--legs` adds: few documents, since every known truth reads them anew."""
 
 
 def calibration_of_model(model: str, asked: ShortCalibration) -> StudyFile:
@@ -94,9 +103,12 @@ def calibration_of_model(model: str, asked: ShortCalibration) -> StudyFile:
 
     Raises:
         DataError: a domain is neither embedded nor a file or folder.
-        StudyError: two domains would have one name, or rows are longer than the model reads.
+        StudyError: two domains would have one name, rows are longer than the model reads, or there are legs and no
+            taught blocks.
         ModelError, EnvironmentFault: there is no such model here.
     """
+    if asked.legs and "taught" not in asked.kinds:
+        raise StudyError("--legs: the legs are asked about taught blocks only; add --kind taught")
     name, spec = named_model(model)
     domains = {domain: DomainSpec(source="embedded", reference=True) for domain in EMBEDDED_DOMAINS}
     taught = [_added(domains, text) for text in asked.domains] if "taught" in asked.kinds else []
@@ -119,6 +131,7 @@ def calibration_of_model(model: str, asked: ShortCalibration) -> StudyFile:
             trajectory=1,
         ),
         evaluation=EvaluationSpec(window=asked.length),
+        **(LEGS if asked.legs else {}),
         selection=SelectionSpec(measured_batches=asked.measured),
         calibration=CalibrationSpec(
             kinds=asked.kinds,
