@@ -12,6 +12,7 @@ import torch
 
 import tiny_models
 from ldc.cli import main
+from ldc.conversion import gguf as conversion
 from ldc.models.load import load
 from ldc.study.schema import ModelSpec
 
@@ -169,3 +170,15 @@ def test_a_gguf_file_given_as_a_model_names_the_command(tmp_path: Path, capsys: 
         code, told = refused(["run", str(study), "--dry-run"], capsys)
         assert f"ldc import {path}" in told
         assert code == 2
+
+
+@pytest.mark.parametrize("missing", [("gguf",), ("accelerate",), ("gguf", "accelerate")])
+def test_packages_that_reading_needs_are_named_before_work(
+    missing: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Transformers reads GGUF with accelerate too, and says so only after the file was read."""
+    path = tmp_path / "m.gguf"
+    path.write_bytes(conversion.MAGIC)
+    monkeypatch.setattr(conversion, "find_spec", lambda name: None if name in missing else object())
+    assert main(["import", str(path), "-o", str(tmp_path / "m")]) == 4
+    assert f"install it with: pip install {' '.join(missing)}" in " ".join(capsys.readouterr().err.split())

@@ -76,6 +76,15 @@ class PlanFile:
         inputs = self.inputs()
         return {} if inputs is None else {name: model.precision for name, model in inputs.models.items()}
 
+    def base(self) -> Path:
+        """The folder that relative paths of the study start from, as recorded for workers elsewhere; else the working
+        directory."""
+        return Path(str(self.read().get("base", "")))
+
+    def record_base(self, base: Path) -> None:
+        """Record, as an absolute path, where relative paths of the study start."""
+        self._write({"base": str(base.resolve())})
+
     def record_inputs(self, inputs: Inputs) -> None:
         """Record the inputs of the plan."""
         models = {
