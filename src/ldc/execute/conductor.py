@@ -20,6 +20,7 @@ from ldc.execute.worker import Worker
 from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint
 from ldc.models.headers import read_shape
 from ldc.plan.arms import check_regimes
+from ldc.plan.defaults import by_size
 from ldc.plan.runs import Inputs, ModelInputs, RunLine, check_lengths
 from ldc.plan.variants import own_model
 from ldc.progress import Progress
@@ -33,7 +34,7 @@ from ldc.store.domain_file import read_overlap, read_texts, record_domains
 from ldc.store.lock import locked
 from ldc.store.runs import STUDY, Store
 from ldc.study.reading import StudyFile, resolved_yaml
-from ldc.study.same import check_same_study
+from ldc.study.same import check_same_study, recorded_study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -114,6 +115,9 @@ def run_study(
     _check_nf4(file, device)
     ready(file, out, device, progress)
     precisions = store.plan.precisions() if out.is_dir() else {}
+    file, sized = by_size(file, recorded_study(out / STUDY) if store.has_runs() else None)
+    if sized:
+        progress.say(sized)
     models = _models(file, device, precisions)
     store.prepare()
     with locked(out, progress.say):
