@@ -25,6 +25,7 @@ def record() -> dict[str, Any]:
         "flags": {flag: flag in _cpu_info("flags").split() for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16")},
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "threads": torch.get_num_threads(),
+        "threads_wait": os.environ.get("OMP_WAIT_POLICY", "as torch lets them"),
         "load_average_at_start": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

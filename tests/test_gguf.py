@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks import gguf_import
 
 import tiny_models
 from ldc.cli import main
@@ -169,3 +170,13 @@ def test_a_gguf_file_given_as_a_model_names_the_command(tmp_path: Path, capsys: 
         code, told = refused(["run", str(study), "--dry-run"], capsys)
         assert f"ldc import {path}" in told
         assert code == 2
+
+
+def test_the_benchmark_writes_what_an_import_gave(tmp_path: Path) -> None:
+    path = write(tmp_path / "tiny.gguf", tiny_models.build("llama", layers=1))
+    for _ in range(2):
+        gguf_import.main([str(path), "--folders", str(tmp_path / "kept"), "--out", str(tmp_path / "docs")])
+    (row,) = json.loads((tmp_path / "docs" / "gguf.json").read_text())
+    assert row["difference"] == 0.0
+    assert row["with_bos"] > 1 < row["without_bos"]
+    assert f"| {row['with_bos']} | {row['without_bos']} | {row['two_bos']} |" in (tmp_path / "docs/gguf.md").read_text()
