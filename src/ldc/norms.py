@@ -53,7 +53,11 @@ def singular_values(a_RI: ArrayLike, b_OR: ArrayLike, scaling: float = 1.0) -> A
 
     Source: with B = Q_B R_B and A' = Q_A R_A, the singular values of B A are those of the R x R matrix R_B R_A'.
     """
-    return abs(scaling) * np.linalg.svd(_core(a_RI, b_OR), compute_uv=False)
+    return _values(abs(scaling) * _core(a_RI, b_OR))
+
+
+def _values(core: Array) -> Array:
+    return np.asarray(np.linalg.svd(core, compute_uv=False), np.float64)
 
 
 def _core(a_RI: ArrayLike, b_OR: ArrayLike) -> Array:
@@ -84,7 +88,7 @@ def update_norms(a_RI: ArrayLike, b_OR: ArrayLike, scaling: float = 1.0) -> Upda
     finite = np.asarray(np.isfinite(core).all(axis=(-1, -2)))
     core = np.where(finite[..., None, None], core, 0.0)
     s = np.sqrt((core**2).sum(axis=(-1, -2)))
-    values = (s, *_ranks(np.linalg.svd(core, compute_uv=False)))
+    values = (s, *_ranks(_values(core)))
     return UpdateNorms(*(np.where(finite, value, np.nan) for value in values))
 
 
