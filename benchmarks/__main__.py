@@ -36,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--model", type=Path, help="folder of SmolLM2-135M for the rows real-* (default: of `make real`)"
     )
+    parser.add_argument("--texts", type=int, default=6, help="texts of real-stage1-*, three runs each (default 6)")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="measure processor seconds: others use the machine"
+    )
     parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs of a row (default 5)")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for cpu.json, cpu.md and plots")
     options = parser.parse_args(arguments)
@@ -44,8 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join(known)}")
     wanted = tuple(options.rows or known)
     ours.prepare_process()
+    if options.processor_time:
+        machine.use_processor_time()
     facts = machine.record()
-    for title, work in _plan(wanted, options.pairs, options.model):
+    for title, work in _plan(wanted, options.pairs, options.model, options.texts):
         say(title)
         began = time.perf_counter()
         found, curves = work()
@@ -59,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 Work = Callable[[], tuple[list[Any], dict[str, Any]]]
 
 
-def _plan(wanted: tuple[str, ...], pairs: int, model: Path | None = None) -> list[tuple[str, Work]]:
+def _plan(wanted: tuple[str, ...], pairs: int, model: Path | None = None, texts: int = 6) -> list[tuple[str, Work]]:
     """What to measure, as (title, work that returns rows and curves)."""
     from benchmarks import ablation, busy, grid, overhead, parts, real, training
 
@@ -74,7 +80,7 @@ def _plan(wanted: tuple[str, ...], pairs: int, model: Path | None = None) -> lis
     folder = model or real.MODEL
     wide = tuple(name for name in REAL_STAGE_1 if name in wanted)
     if wide:
-        plan.append((" ".join(wide), lambda: (real.stage1(wide, folder, pairs), {})))
+        plan.append((" ".join(wide), lambda: (real.stage1(wide, folder, pairs, texts), {})))
     singles: dict[str, Work] = {
         "real-stage2-T": lambda: (real.stage2(folder, pairs), {}),
         "busy": lambda: ([busy.busy_row(pairs)], {}),

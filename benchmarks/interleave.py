@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks import flops, users
 from benchmarks.console import say
 from benchmarks.grid import Grid, Run
-from benchmarks.machine import matmul_ceiling, synchronise
+from benchmarks.machine import matmul_ceiling, now, synchronise
 from benchmarks.ours import Factors, train_in_bank
 from benchmarks.pairs import Pairs, assert_parity
 from benchmarks.tuned import Tuned
@@ -170,12 +170,13 @@ class _Session:
         say(f"  {len(self.ours)}/{self.pairs}: ours {ours:.3f} s/step{others}")
 
     def _mark(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._wall, self._cpu, self._began = time.perf_counter(), time.process_time(), now()
 
     def _elapsed(self) -> tuple[float, float]:
         synchronise(self.grid.model.device)
         seconds = time.perf_counter() - self._wall
-        return seconds, (time.process_time() - self._cpu) / max(seconds, 1e-9)
+        share = (time.process_time() - self._cpu) / max(seconds, 1e-9)
+        return now() - self._began, share
 
     def _resume(self, done: int, seconds: float, share: float) -> None:
         """Set the clock; in the middle of a block (factors were copied) what had passed stays counted."""
@@ -184,6 +185,7 @@ class _Session:
         if middle:
             self._wall -= seconds
             self._cpu -= share * seconds
+            self._began -= seconds
 
 
 def _arm(name: str, grid: Grid, steps: int, warm: int, users_block: int, few: bool) -> Arm:

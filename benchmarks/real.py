@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import flops, users
 from benchmarks.console import say
-from benchmarks.grid import Grid, Run, Training, runs_of
+from benchmarks.grid import TEXTS, Grid, Run, Training, runs_of
 from benchmarks.interleave import measure
 from benchmarks.rows import Row, of_outcome
 from ldc.models.load import load
@@ -22,8 +22,8 @@ from ldc.study.schema import ModelSpec
 MODEL = Path(__file__).resolve().parent.parent / "out-smollm2" / "model"
 
 
-def smollm2(folder: Path, training: Training) -> Grid:
-    """18 runs over SmolLM2-135M in float32, uncompiled.
+def smollm2(folder: Path, training: Training, texts: int = TEXTS) -> Grid:
+    """Three runs for each text over SmolLM2-135M in float32, uncompiled.
 
     Raises:
         SystemExit: the model is not there.
@@ -35,13 +35,13 @@ def smollm2(folder: Path, training: Training) -> Grid:
     label = (
         f"SmolLM2-135M (d {config.hidden_size}, {config.num_hidden_layers} layers, vocabulary {config.vocab_size:,})"
     )
-    runs = runs_of(loaded.layout)
+    runs = runs_of(loaded.layout, texts)
     return Grid(label, loaded.model, loaded.layout, runs, training, config.vocab_size, loaded.tokenizer, compiled=False)
 
 
-def stage1(wanted: tuple[str, ...], folder: Path, pairs: int) -> list[Row]:
-    """18 runs of 256 tokens a step, against what users type and against the tuned loop."""
-    grid = smollm2(folder, Training())
+def stage1(wanted: tuple[str, ...], folder: Path, pairs: int, texts: int = TEXTS) -> list[Row]:
+    """18 runs of 256 tokens a step (12 GB), or fewer texts, against what users type and against the tuned loop."""
+    grid = smollm2(folder, Training(), texts)
     user = "trl" if users.available("trl") else "trainer"
     arms = {"real-stage1-U": user, "real-stage1-T": "tuned"}
     if "real-stage1-U" in wanted and user != "trl":
