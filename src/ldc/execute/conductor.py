@@ -20,6 +20,7 @@ from ldc.execute.worker import Worker
 from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint
 from ldc.models.headers import read_shape
 from ldc.plan.arms import check_regimes
+from ldc.plan.defaults import by_size
 from ldc.plan.runs import Inputs, ModelInputs, RunLine, check_lengths
 from ldc.plan.variants import own_model
 from ldc.progress import Progress
@@ -33,7 +34,7 @@ from ldc.store.domain_file import read_overlap, read_texts, record_domains
 from ldc.store.lock import locked
 from ldc.store.runs import STUDY, Store
 from ldc.study.reading import StudyFile, resolved_yaml
-from ldc.study.same import check_same_study
+from ldc.study.same import check_same_study, recorded_study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,7 +112,7 @@ def run_study(
         LdcError: any class of `ldc.errors`, before a run or between runs; finished runs stay.
     """
     compute, store = Compute(device, threads, compiled, workers), Store(out)
-    models = _checked(file, store, device, progress)
+    file, models = _checked(file, store, device, progress)
     with locked(out, progress.say):
         worker = _worker(file, store, models, compute, progress)
         worker.state = state = StudyState(file.study, with_rates(worker), store)
@@ -136,7 +137,7 @@ def prepare_study(file: StudyFile, out: Path, progress: Progress, device: str = 
         LdcError: as `run_study`.
     """
     store = Store(out)
-    models = _checked(file, store, device, progress)
+    file, models = _checked(file, store, device, progress)
     with locked(out, progress.say):
         worker = _worker(file, store, models, Compute(device), progress)
         check_rates_known(worker.state)
@@ -146,14 +147,20 @@ def prepare_study(file: StudyFile, out: Path, progress: Progress, device: str = 
     return state
 
 
-def _checked(file: StudyFile, store: Store, device: str, progress: Progress) -> dict[str, ModelInputs]:
-    """The models of a study whose folder, files and device have been checked."""
+def _checked(
+    file: StudyFile, store: Store, device: str, progress: Progress
+) -> tuple[StudyFile, dict[str, ModelInputs]]:
+    """The study with what follows from the size of its models, and its models, after a check of folder, files and
+    device."""
     _check_nf4(file, device)
     ready(file, store.out, device, progress)
     precisions = store.plan.precisions() if store.out.is_dir() else {}
+    file, sized = by_size(file, recorded_study(store.out / STUDY) if store.has_runs() else None)
+    if sized:
+        progress.say(sized)
     models = _models(file, device, precisions)
     store.prepare()
-    return models
+    return file, models
 
 
 def _worker(

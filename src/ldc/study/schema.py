@@ -88,7 +88,9 @@ class TrainingSpec(Record):
     block_length: Annotated[Whole, Field(ge=8)] = 512
     """Tokens in a row; short documents share a row without seeing each other."""
     learning_rate: Annotated[Number, Field(gt=0)] | Literal["auto"] = 2e-4
-    """Peak learning rate of AdamW. `auto` finds one for each model and block, by a short sweep on validation text."""
+    """Peak learning rate of AdamW; the default depends on the size of the largest model: 2e-3 at 3 million parameters,
+    5e-4 at 135 million, 2e-4 at a billion. `auto` finds one for each model and block, by a short sweep on validation
+    text."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     """Schedule of the learning rate after warm-up; linear and cosine end at zero."""
     warmup: Share = 0.05
@@ -132,9 +134,11 @@ class EvaluationSpec(Record):
     """How held-out text is scored."""
 
     documents: Positive = 200
-    """Score at most this many documents of the test split, spread evenly over it."""
+    """Score at most this many documents of the test split, spread evenly over it; by default 64 where a model has more
+    than 20 million parameters."""
     characters: Annotated[Whole, Field(ge=16)] = 2_000
-    """Score at most this many characters of each document, from its start."""
+    """Score at most this many characters of each document, from its start; by default 1,000 where a model has more than
+    20 million parameters."""
     window: Annotated[Whole, Field(ge=8)] = 512
     """Longest sequence scored at once, in tokens; a longer document is scored in windows that each begin with BOS."""
     domains: Literal["own", "all"] = "own"

@@ -59,7 +59,8 @@ class SelectionSpec(Record):
     no part in, and rankings are a sample too."""
     measures: tuple[Literal["effect", "saliency", "snr"], ...] = ("effect", "saliency", "snr")
     """What is measured for comparison with S; it chooses no layers. `effect` and `saliency` need a few training batches
-    of each ranked run and domain. `snr` needs the singular values of every base weight, once (minutes at 1 B)."""
+    of each ranked run and domain. `snr` needs the singular values of every base weight, once; by default it
+    is left out where a model has more than 500 million parameters."""
     measured_batches: Positive | None = None
     """Training batches for these measures; by default 4,096 tokens, at most a fifth of a run's."""
 
