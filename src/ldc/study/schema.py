@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ldc.study.domain_spec import DomainSpec, with_sources_apart
 from ldc.study.leg_specs import EVERY, LEG_REGIMES, CausationSpec, Leg, RepresentationSpec
-from ldc.study.record import SLUG_PATTERN, Number, Positive, Record, Share, Slug, Text, Whole, fault, short_form
+from ldc.study.record import SLUG_PATTERN, Number, Positive, Record, Seed, Share, Slug, Text, Whole, fault, short_form
 from ldc.study.regimes import ORIGIN_REGIMES, Regime, regime_from_text
 from ldc.study.score_check import score_fault
 from ldc.study.selection_spec import CalibrationSpec, PrimarySpec, SelectionSpec
@@ -188,7 +188,7 @@ class Study(Record):
         dict[Slug, Annotated[Regime, BeforeValidator(_regime)]], BeforeValidator(_regimes), Field(min_length=1)
     ] = _ORIGIN
     """Which components carry adapters: names such as attn, mlp, all, top1-mlp, or your own as block and layers."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """Each run is repeated once for each seed."""
     adapter: AdapterSpec = AdapterSpec()
     """The LoRA adapter."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ldc.study.record import Number, Positive, Record, Slug, Text
+from ldc.study.record import Number, Positive, Record, Seed, Slug, Text
 
 Score = Literal[
     "frobenius",
@@ -51,7 +51,7 @@ class SelectionSpec(Record):
     the study, such as `added` or `lens` (representation), `swap` or `share` (causation)."""
     reference: Text = "others"
     """What `contrast` compares with: `others` (mean of the other domains), one domain, or a regime on shuffled text."""
-    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = ()
+    seeds: tuple[Seed, ...] = ()
     """Seeds reserved for the ranking; targeted and control regimes then run on the other seeds only. By default all
     seeds do both."""
     cross_fit: Positive | None = None
