@@ -39,7 +39,7 @@ def test_the_top_layer_of_the_ranking_is_the_one_that_was_tuned_alone(results: l
 def test_validation_figures_and_adapters_are_one_call_each(results: ldc.Results) -> None:
     model, domain = next(iter(results.study.models)), next(iter(results.study.domains))
     table = results.validation(model)
-    assert list(table.columns[:5]) == ["Domain", "PT", "MLP", "Attn", "Both"]
+    assert list(table.columns[:5]) == ["Domain", "PT", "MLP", "Attn", "All"]
     assert results.figure(model, domain).axes
     assert results.overview(model).axes
     rows = ldc.adapter_norms(results.out / "runs" / model / domain / "all" / "seed0" / "adapter")

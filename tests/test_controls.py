@@ -260,7 +260,7 @@ def test_shuffled_and_equal_runs_are_what_they_say(controlled: StudyState) -> No
 
 def test_the_validation_table_has_a_column_for_a_family_and_none_for_every_layer(controlled: StudyState) -> None:
     table = pd.read_csv(controlled.store.out / "tables" / "validation_tiny.csv")
-    assert list(table.columns[:5]) == ["Domain", "PT", "MLP", "Attn", "Both"]
+    assert list(table.columns[:5]) == ["Domain", "PT", "MLP", "Attn", "All"]
     assert set(table.columns[5:]) == {"Top-1 MLP", "bottom1-mlp", "foreign1-mlp", "mlp-equal", "random1-mlp"}
     frames = controlled.frames()
     rows_ = frames.evaluation[frames.evaluation["regime"].str.startswith("random1-mlp.")]

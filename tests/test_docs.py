@@ -40,15 +40,18 @@ DOCUMENTS = [
 
 def help_pages() -> str:
     """Every help page at 80 columns, as `docs/help.md` has it."""
-    pages = ["# Help\n\nWhat `ldc --help` and its commands print. Made by `python tests/test_docs.py`.\n"]
+    head = "# Help\n\nWhat `ldc --help` and its commands print. Made by `python tests/test_docs.py`.\n"
+    return "\n".join([head, *map(help_page, COMMANDS)])
+
+
+def help_page(command: str) -> str:
+    """The help of one command, with its heading."""
+    words = [word for word in ("ldc", command, "--help") if word]
+    code = f"from ldc.cli import main; raise SystemExit(main({words[1:]!r}))"
     environment = {**os.environ, "COLUMNS": "80", "TERMINAL_WIDTH": "80", "NO_COLOR": "1"}
-    for command in COMMANDS:
-        words = [word for word in ("ldc", command, "--help") if word]
-        code = f"from ldc.cli import main; raise SystemExit(main({words[1:]!r}))"
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        text = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
-        pages.append(f"## {' '.join(words)}\n\n```\n{text}\n```\n")
-    return "\n".join(pages)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    text = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+    return f"## {' '.join(words)}\n\n```\n{text}\n```\n"
 
 
 def test_the_help_pages_in_the_documents_are_the_programs_own() -> None:
@@ -77,6 +80,66 @@ def test_the_commands_that_the_readme_uses_exist() -> None:
 def test_links_within_the_repository_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+RETIRED = re.compile(
+    "|".join(
+        (
+            r"in all 2 domains",
+            r"\d+ undecided and \d+ without runs",
+            r"the sizes of their matrices allowed for",
+            r"less log of the same of",
+            r"least to greatest over",
+            r"Upright: the step shown",
+            r">Lines of<",
+            r"That they read alike",
+            r"[\"|>,] *Both *[\"|<,]",
+            r"(of|and|−|-|as good as|against) Both\b",
+            r"would save about",
+            r"\d+ missing of \d+ runs",
+            r"waits for a `all`",
+            r"TUNED is BASE",
+            r"same command again (continues|resumes)",
+            r"the safe choice",
+            r"Map in which layers a domain",
+            r"or go on with it",
+            r"Replace a file that is there",
+            r"Cosine below which",
+            r"Out come",
+            r"streamed no further",
+            r"a referee would ask|A referee",
+            r"sets seeds apart",
+            r"foretell",
+            r"a comment says where all is from",
+            r"Raw S is not the metric to trust",
+            r"it is not so that",
+            r"Likeness of updates",
+        )
+    )
+)
+"""Sentences that made readers stumble, each since replaced, and their kind."""
+
+READ = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *(p for kind in ("py", "jinja", "js", "yaml") for p in sorted((ROOT / "src").rglob(f"*.{kind}"))),
+    *(p for p in sorted((ROOT / "docs").rglob("*.md")) if p.name != "log.md" and p.parent.name != "looks"),
+]
+"""What people read: messages, page and help in the source; the documents except the log and the list of changes."""
+
+
+def test_sentences_that_made_readers_stumble_do_not_come_back() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {match.group()}" for path in READ for match in RETIRED.finditer(path.read_text())
+    ]
+    assert not found
+
+
+def test_every_summary_in_the_help_fits_its_line() -> None:
+    page = help_page("")
+    summaries = page.split("Commands:\n")[1].split("\n```")[0].splitlines()
+    assert len(summaries) == len(COMMANDS) - 1
+    assert all(line.endswith(".") and len(line) <= 80 for line in summaries)
 
 
 if __name__ == "__main__":

@@ -344,7 +344,7 @@ def test_the_measures_are_listed_by_how_well_they_tell_the_gain() -> None:
 def test_the_page_begins_with_what_was_found_and_the_map_and_goes_on_to_the_scores_and_the_ledger() -> None:
     """The order of the page: sentence, map, validation with the gate, ledger, then everything else."""
     page = page_of(proof())
-    parts = ["What was found", "the MLP's share is 61%", 'class="heat', ">Validation<", "Gain of Both", ">Ledger<"]
+    parts = ["What was found", "the MLP's share is 61%", 'class="heat', ">Validation<", "Gain of All", ">Ledger<"]
     parts += [">Primary tests ", ">Secondary sentences ", ">Controls<", ">Every layer alone<"]
     places = [page.index(part) for part in (p.replace("'", "&#39;") for p in parts)]
     assert places == sorted(places)
@@ -424,7 +424,7 @@ def test_the_gate_is_a_column_of_the_scores_and_marks_texts_without_a_gain() -> 
         '<td class="absent">−0.0010<small>no clear gain</small><small class="gain">−0.0040 to +0.0020</small></td>'
         in page
     )
-    assert "Gain of Both" not in page_of()
+    assert "Gain of All" not in page_of()
 
 
 def test_every_regime_of_the_scores_has_its_gain_over_pt_with_the_interval() -> None:

@@ -24,7 +24,7 @@ from ldc.tables import EVALUATION, LOSSES, NORMS, RANKING, empty, tidy_frames
 from proof_frames import claims, gate
 from report_frames import BEST, DOMAINS, LAYERS, MODELS, REGIMES, make_frames, make_study, nothing, planned, run_lines
 
-ORIGIN_LAYOUT = ["Domain", "PT", "MLP", "Attn", "Both", "Top-1 MLP", "Top-1 Attn", "Top-3 MLP", "Top-3 Attn"]
+ORIGIN_LAYOUT = ["Domain", "PT", "MLP", "Attn", "All", "Top-1 MLP", "Top-1 Attn", "Top-3 MLP", "Top-3 Attn"]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_each_block_of_the_validation_table_says_unit_and_direction(report: Path
     assert titles == ["Bits per byte", "Inverse perplexity", "Recovery"]
     assert ["lower is better" in u for u in units] == [True, False, False]
     assert "higher is better" in units[1]
-    assert "1 = as good as Both" in units[2]
+    assert "1 = as good as `all`" in units[2]
     assert "math (synthetic text)" in text
 
 
@@ -113,7 +113,7 @@ def test_a_regime_of_the_users_own_is_a_further_column() -> None:
     table = validation_table(pd.concat([frames.evaluation, own]), "alpha", "bits_per_byte")
     assert list(table.columns) == [*ORIGIN_LAYOUT, "first-two"]
     few = frames.evaluation[frames.evaluation["regime"].isin(["pt", "all"])]
-    assert list(validation_table(few, "alpha", "bits_per_byte").columns) == ["Domain", "PT", "Both"]
+    assert list(validation_table(few, "alpha", "bits_per_byte").columns) == ["Domain", "PT", "All"]
 
 
 def test_long_tables_keep_their_columns(report: Path) -> None:

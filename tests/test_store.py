@@ -44,7 +44,7 @@ EVALUATION = (
     "trainable_parameters"
 )
 RANKING = "model domain block rank layer score seed"
-VALIDATION = ["Domain", "PT", "MLP", "Attn", "Both", "Top-1 MLP", "Top-1 Attn", "Top-3 MLP", "Top-3 Attn"]
+VALIDATION = ["Domain", "PT", "MLP", "Attn", "All", "Top-1 MLP", "Top-1 Attn", "Top-3 MLP", "Top-3 Attn"]
 NORM_SUMMARY = ["Domain", "Component Group", "Avg. Full Run Norm", "Avg. Ensemble Norm", "Top Solo Run Norm"]
 LONG = ("norms", "evaluation", "ranking", "overlap", "importance")
 RUN_FILES = {

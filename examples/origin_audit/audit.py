@@ -33,7 +33,7 @@ NORM_COLUMNS = ["model", "domain", "block", "full_run", "ensemble", "top_solo"]
 ARMS = {
     "mlp": "MLP",
     "attn": "Attn",
-    "both": "Both",
+    "both": "All",
     "top1_mlp": "Top-1 MLP",
     "top1_attn": "Top-1 Attn",
     "top3_mlp": "Top-3 MLP",
@@ -232,7 +232,7 @@ def _direction_section(scores: pd.DataFrame) -> Section:
         Published for Llama 3.2 3B: "domain-specific perplexity (normalized between 0 and 1)", with the best cell of
         each row in bold. Neither the normalisation nor its direction is given; it is no scaling to the least and
         greatest of a row or of the table. Below, in how many of {n} domains a run's score is above / equal to / below
-        that of the pre-trained model (PT) and that of full tuning (Both), and the sign test's two-sided p for the
+        that of the pre-trained model (PT) and that of full tuning (All), and the sign test's two-sided p for the
         latter.
 
         If larger is better (the bold cell is the largest of the adapted ones in {largest} of {n} rows), tuning the full
@@ -248,7 +248,7 @@ def _direction_section(scores: pd.DataFrame) -> Section:
         larger is better, and in {_share(matched(scores, False))} if smaller is. With {n} domains and no interval, the
         least p that a sign test can reach is {sign_test(n, 0):.2f}.
         """,
-        ["run", "against PT", "against Both", "p"],
+        ["run", "against PT", "against All", "p"],
         _direction_rows(table),
     )
 
@@ -293,7 +293,7 @@ def _control_section() -> Section:
         these is a regime or a command, with seeds and an interval.
 
         Nor are seeds, learning rate, steps, texts and their splits given there. At one rank the top-3 MLP run trains
-        {shares["top3_mlp"]:.1%} of the parameters of Both on Llama 3.2 3B, top-1 MLP {shares["top1_mlp"]:.1%},
+        {shares["top3_mlp"]:.1%} of the parameters of All on Llama 3.2 3B, top-1 MLP {shares["top1_mlp"]:.1%},
         attention {shares["attn"]:.1%}: an equal-budget control fixes the count and changes the layers.
         """,
         ["sentence", "published", "what would decide it"],

@@ -32,7 +32,7 @@ def choose_device(asked: str) -> tuple[torch.device, str]:
         if parse_device(asked)[0] == "auto" and torch.cuda.is_available():
             raise EnvironmentFault(
                 f"torch sees {torch.cuda.get_device_name(0)}, but the NVIDIA driver's library shows no GPU: {why}. LDC "
-                "plans by the driver and knows no other GPUs; mend the driver, or use --device cpu"
+                "plans by the driver and knows no other GPUs; repair the driver, or use --device cpu"
             )
         return torch.device("cpu"), f"cpu ({torch.get_num_threads()} threads; {why})"
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0

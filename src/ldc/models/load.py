@@ -202,7 +202,7 @@ def _check_plan(folder: Path, planned: tuple[Component, ...], found: tuple[Compo
     odd = sorted(set(planned) ^ set(found)) or found
     raise ModelError(
         f"{folder}: the projections read from the weights' headers are not those of the loaded model, for instance "
-        f"{odd[0].label} at {odd[0].path} ({odd[0].d_in} to {odd[0].d_out}). Save the model anew with save_pretrained"
+        f"{odd[0].label} at {odd[0].path} ({odd[0].d_in} to {odd[0].d_out}). Save the model again with save_pretrained"
     )
 
 

@@ -74,7 +74,7 @@ def _refuse(path: Path, record: Mapping[str, Any], keys: Mapping[str, str], read
         if record.get(key):
             raise ModelError(
                 f"{path}: the key {key} {what}. LDC reads and fingerprints {read}; remove the key, or save the model "
-                "anew with save_pretrained"
+                "again with save_pretrained"
             )
 
 

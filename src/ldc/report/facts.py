@@ -140,7 +140,7 @@ def _gains(evaluation: pd.DataFrame, model: str) -> dict[str, pd.DataFrame]:
 def recovery_scores(evaluation: pd.DataFrame, model: str) -> pd.DataFrame:
     """(PT - arm) / (PT - all) in bits per byte: domains x regimes; 0 as PT, 1 as `all`.
 
-    Both gains are means over the seeds that the arm and `all` have in common. NaN where there is no such seed or `all`
+    The gains are means over the seeds that the arm and `all` have in common. NaN where there is no such seed or `all`
     is no better than PT on these seeds.
     """
     scores = mean_scores(evaluation, model, "bits_per_byte").astype(float)

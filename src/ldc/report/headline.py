@@ -105,7 +105,7 @@ def _said(claim: Claim) -> str:
     """A decided claim in words, with its effect in brackets."""
     sentence = _small(claim.sentence)
     if claim.verdict == "contradicted":
-        sentence = REVERSED.get(claim.question, f"it is not so that {sentence}")
+        sentence = REVERSED.get(claim.question, f"contradicted: {sentence}")
     return f"{sentence} ({_effect(claim)})"
 
 

@@ -12,7 +12,7 @@ MISSING = "missing"
 
 MEASURES: Mapping[str, tuple[str, str]] = {
     "bits_per_byte": ("Bits per byte", "bits per byte of held-out text; lower is better; the primary measure"),
-    "recovery": ("Recovery", "share of the gain of Both over PT, from bits per byte; 0 = as PT, 1 = as good as Both"),
+    "recovery": ("Recovery", "share of the gain of `all` over PT, from bits per byte; 0 = as PT, 1 = as good as `all`"),
     "inverse_perplexity": ("Inverse perplexity", "exp(-mean NLL per token), in (0, 1]; higher is better"),
 }
 """Title, and unit with direction, of each measure."""
@@ -128,7 +128,7 @@ def validation_markdown(
         parts += [f"{label(d, synthetic)}: {NOT_IMPROVED}.\n" for d in undefined if measure == "recovery"]
     if fewer := _fewer(counts, seeds):
         parts.append(
-            "Means over fewer seeds than the study has; recovery compares each with PT and Both on the same seeds:\n\n"
+            "Means over fewer seeds than the study has; recovery compares each with PT and `all` on the same seeds:\n\n"
             + "\n".join(fewer)
             + "\n"
         )

@@ -24,7 +24,7 @@ ORIGIN_COLUMNS = {
     "pt": "PT",
     "mlp": "MLP",
     "attn": "Attn",
-    "all": "Both",
+    "all": "All",
     "top1-mlp": "Top-1 MLP",
     "top1-attn": "Top-1 Attn",
     "top3-mlp": "Top-3 MLP",
