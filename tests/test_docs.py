@@ -22,6 +22,8 @@ COMMANDS = (
     "import",
     "status",
     "report",
+    "submit",
+    "work",
     "norms",
     "diff",
     "export",
