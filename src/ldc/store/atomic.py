@@ -157,9 +157,19 @@ def _exchange(new: Path, target: Path) -> Path | None:
                     raise
                 os.rename(target, new)
             if old is not None and os.path.lexists(old):
-                os.rename(old, target)
+                _give_back(old, target)
         raise
     return old
+
+
+def _give_back(old: Path, target: Path) -> None:
+    """Rename a folder that was moved aside back to its place, or remove it if another process has put one there."""
+    try:
+        os.rename(old, target)
+    except OSError as error:
+        if error.errno not in _OVERTAKEN:
+            raise
+        _remove(old)
 
 
 def _make(folder: Path) -> None:
