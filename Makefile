@@ -5,7 +5,7 @@ OUT ?= out-demo
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint format slow bench real help
+.PHONY: demo test lint docs format slow bench real help
 
 help:            ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -16,10 +16,13 @@ demo: .venv/run.stamp   ## the embedded study: one model, six domains, five seed
 test: .venv/dev.stamp   ## the whole quick test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: .venv/dev.stamp   ## formatting, lint and types
+lint: docs              ## formatting, lint, types and documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: .venv/dev.stamp   ## the docs site, from the Markdown in docs; without network, and no warning passes
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_site
 
 format: .venv/dev.stamp ## mend formatting and what lint can mend
 	$(BIN)/ruff check --fix .

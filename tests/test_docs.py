@@ -12,6 +12,7 @@ import pytest
 
 import ldc
 from ldc.study.reading import read_study
+from reference_pages import PAGES
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
@@ -58,6 +59,11 @@ def help_page(command: str) -> str:
 
 def test_the_help_pages_in_the_documents_are_the_programs_own() -> None:
     assert (ROOT / "docs" / "help.md").read_text() == help_pages()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_reference_is_that_of_the_code(name: str) -> None:
+    assert (ROOT / "docs" / "reference" / name).read_text() == PAGES[name](), "run python tests/test_docs.py"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda p: p.name)
@@ -146,3 +152,5 @@ def test_every_summary_in_the_help_fits_its_line() -> None:
 
 if __name__ == "__main__":
     (ROOT / "docs" / "help.md").write_text(help_pages())
+    for name, page in PAGES.items():
+        (ROOT / "docs" / "reference" / name).write_text(page())

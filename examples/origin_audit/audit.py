@@ -342,7 +342,7 @@ def markdown(parts: Sequence[Section]) -> str:
     """The report as Markdown; `docs/results/origin_audit.md` is this."""
     made = """
         Made by `python examples/origin_audit/audit.py --markdown docs/results/origin_audit.md`; source of the figures:
-        [data](../../examples/origin_audit/data/README.md).
+        `examples/origin_audit/data/README.md`.
     """
     blocks = ["# The origin's published figures", *_paragraphs(f"{INTRODUCTION}\n\n{made}", DOCUMENT_WIDTH)]
     for part in parts:
