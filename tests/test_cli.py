@@ -321,7 +321,7 @@ def test_an_interrupted_run_ends_with_130_and_says_how_to_go_on(
     err = capsys.readouterr().err.splitlines()
     assert err[0] == "train: 0 of 4"
     assert err[1].startswith("train: 1 of 4 stopped after 0 s")
-    assert err[2:] == ["ldc: interrupted; the same command again continues"]
+    assert err[2:] == ["ldc: interrupted; run the same command again to continue"]
 
 
 def test_run_hands_over_what_was_asked_and_prints_the_page(

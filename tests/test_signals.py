@@ -13,7 +13,7 @@ import pytest
 
 from ldc.study.example import example_text
 
-INTERRUPTED = "ldc: interrupted; the same command again continues"
+INTERRUPTED = "ldc: interrupted; run the same command again to continue"
 WORK = """
 import sys, time
 from pathlib import Path

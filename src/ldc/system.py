@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from ldc.errors import EnvironmentFault, ExitCode, StudyError
 
-INTERRUPTED = "interrupted; the same command again continues"
+INTERRUPTED = "interrupted; run the same command again to continue"
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 _SHOW_CURSOR = b"\x1b[?25h\n"
 

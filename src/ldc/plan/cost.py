@@ -10,6 +10,7 @@ from ldc.models.shapes import ModelShape
 from ldc.models.sources import ModelSource, plan_shape
 from ldc.plan.arms import arms, check_regimes
 from ldc.plan.calibration import calibration_runs, sampling_flops
+from ldc.plan.checkpoints import interruption_seconds
 from ldc.plan.flops import CHARACTERS_PER_TOKEN, forward_flops, held_out_tokens
 from ldc.plan.leg_truths import leg_truth_runs
 from ldc.plan.legs import leg_runs
@@ -96,6 +97,7 @@ class Estimate:
     disk_bytes: int
     download_bytes: int
     time_seconds: float
+    lost_if_interrupted_seconds: float
     matmul_flops: float
     parts: list[PartCost]
     models: list[ModelCost]
@@ -122,6 +124,7 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
     regimes: list[RegimeCost] = []
     memory: list[MemoryCost] = []
     downloads: list[ModelSource] = []
+    lost: list[float] = []
     disk, trained, read = 2_000_000, 0, 0
     spent: dict[str, float] = {}
     for name, spec in study.models.items():
@@ -133,6 +136,11 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         flops = _part_flops(study, name, shape, [run for _, run in runs], machine)
         spent = {part: spent.get(part, 0.0) + n for part, n in flops.items()}
         models.append(_model_cost(study, name, shape, len(runs), sum(flops.values()), machine))
+        speed = SHARE_OF_MATMUL_RATE * machine.flops
+        planned_runs = [run for _, run in runs]
+        lost.append(
+            interruption_seconds(study, shape, planned_runs, models[-1].bank_runs, models[-1].time_seconds, speed)
+        )
         memory += [
             MemoryCost.of(name, _memory(study, shape, precision, machine))
             for precision in (PRECISIONS if machine.on_gpu else PRECISIONS[:2])
@@ -155,6 +163,7 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         disk_bytes=disk,
         download_bytes=sum(d.download_bytes for d in downloads),
         time_seconds=sum(m.time_seconds for m in models),
+        lost_if_interrupted_seconds=max(lost),
         matmul_flops=machine.flops,
         parts=parts_of(study, spent),
         models=models,
