@@ -56,6 +56,7 @@ class ModelCost:
     flops: float
     memory_bytes: int
     time_seconds: float
+    lost_if_interrupted_seconds: float
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,6 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
     regimes: list[RegimeCost] = []
     memory: list[MemoryCost] = []
     downloads: list[ModelSource] = []
-    lost: list[float] = []
     disk, trained, read = 2_000_000, 0, 0
     spent: dict[str, float] = {}
     for name, spec in study.models.items():
@@ -135,12 +135,7 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         rows = _regime_costs(study, name, shape, runs)
         flops = _part_flops(study, name, shape, [run for _, run in runs], machine)
         spent = {part: spent.get(part, 0.0) + n for part, n in flops.items()}
-        models.append(_model_cost(study, name, shape, len(runs), sum(flops.values()), machine))
-        speed = SHARE_OF_MATMUL_RATE * machine.flops
-        planned_runs = [run for _, run in runs]
-        lost.append(
-            interruption_seconds(study, shape, planned_runs, models[-1].bank_runs, models[-1].time_seconds, speed)
-        )
+        models.append(_model_cost(study, name, shape, [run for _, run in runs], sum(flops.values()), machine))
         memory += [
             MemoryCost.of(name, _memory(study, shape, precision, machine))
             for precision in (PRECISIONS if machine.on_gpu else PRECISIONS[:2])
@@ -163,7 +158,7 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         disk_bytes=disk,
         download_bytes=sum(d.download_bytes for d in downloads),
         time_seconds=sum(m.time_seconds for m in models),
-        lost_if_interrupted_seconds=max(lost),
+        lost_if_interrupted_seconds=max(m.lost_if_interrupted_seconds for m in models),
         matmul_flops=machine.flops,
         parts=parts_of(study, spent),
         models=models,
@@ -193,21 +188,24 @@ def _part_flops(study: Study, name: str, shape: ModelShape, runs: Sequence[Run],
     return found
 
 
-def _model_cost(study: Study, name: str, shape: ModelShape, runs: int, flops: float, machine: Machine) -> ModelCost:
+def _model_cost(
+    study: Study, name: str, shape: ModelShape, runs: Sequence[Run], flops: float, machine: Machine
+) -> ModelCost:
     """One model's part of the cost."""
     precision = machine.precision(study.models[name].dtype)
     memory = _memory(study, shape, precision, machine)
-    seconds = flops / (SHARE_OF_MATMUL_RATE * machine.flops)
+    speed = SHARE_OF_MATMUL_RATE * machine.flops
     return ModelCost(
         name,
         shape.layers,
         shape.parameters,
         precision,
-        runs,
+        len(runs),
         memory.bank_runs,
         flops,
         memory.total_bytes,
-        seconds,
+        flops / speed,
+        interruption_seconds(study, shape, runs, memory.bank_runs, flops / speed, speed),
     )
 
 
