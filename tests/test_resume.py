@@ -208,7 +208,9 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path) -> None:
         time.sleep(0.002)
     process.send(signal.SIGINT)
     assert process.end() == 130
-    assert process.messages.splitlines()[-1] == "ldc: interrupted; the same command again continues"
+    assert process.messages.splitlines()[-1] == (
+        f"ldc: interrupted: {stored(study)} of 10 runs saved; rerun to continue"
+    )
     assert "Traceback" not in process.messages
     before = traces(study.out)
     assert stored(study) > 0

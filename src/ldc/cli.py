@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with interruptible(at_once=own):
                 from ldc.commands.app import app  # here, so that signals are handled while libraries load
             code, message = _outcome(app, [w for w in words if w != "--debug"], debug="--debug" in words)
-    except KeyboardInterrupt:
-        code, message = ExitCode.INTERRUPTED, INTERRUPTED
+    except KeyboardInterrupt as interruption:
+        code, message = ExitCode.INTERRUPTED, str(interruption) or INTERRUPTED
     if code == ExitCode.INTERRUPTED:
         with suppress(OSError):  # after a hang-up there is no terminal
             sys.stderr.write(f"ldc: {message}\n")
@@ -51,12 +51,21 @@ def _outcome(app: Callable[..., object], words: list[str], debug: bool) -> tuple
         return ExitCode.DONE, ""
     except SystemExit as end:
         if end.code == ExitCode.INTERRUPTED:
-            return ExitCode.INTERRUPTED, INTERRUPTED
+            return ExitCode.INTERRUPTED, _interruption(end)
         return (end.code if isinstance(end.code, int) else ExitCode.DONE), ""
     except Exception as error:  # the last place that can catch an error; --debug lets it pass
         if debug:
             raise
         return _told(error)
+
+
+def _interruption(end: BaseException) -> str:
+    """What an interrupted command has to say: the words of the KeyboardInterrupt behind the end of the process."""
+    while end.__context__ is not None:
+        end = end.__context__
+        if isinstance(end, KeyboardInterrupt) and str(end):
+            return str(end)
+    return INTERRUPTED
 
 
 def _told(error: Exception) -> tuple[int, str]:

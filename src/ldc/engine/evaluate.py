@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ldc.domains.windows import Window
 from ldc.engine.bank import Bank
-from ldc.engine.batches import Batch
+from ldc.engine.checkpoint import UNKEPT, Piece, Saved
 from ldc.engine.rows import batch_of, row_nats, window_groups
 from ldc.engine.threads import most_parts
 from ldc.engine.train import member_labels
@@ -30,6 +31,7 @@ def score(
     batch_tokens: int,
     pt: bool,
     advance: Callable[[int, int], None] = lambda _rows, _tokens: None,
+    kept: Piece = UNKEPT,
 ) -> dict[int, NDArray[np.float64]]:
     """NLL in nats of each document: {member or PT: [documents]}.
 
@@ -42,27 +44,51 @@ def score(
         batch_tokens: the most tokens, padding included, of all passes that may run side by side. The trunk takes a
             group of windows through the model once; the members follow, a few at a time.
         pt: score the bare model too.
+        kept: keeps the sums of the groups that have been read.
     """
     documents = 1 + max(w.document for w in windows)
     totals = {k: np.zeros(documents) for k in ([PT] if pt else []) + list(members)}
     copies = len(members) + (1 if pt else 0)
     in_a_pass = batch_tokens // most_parts(bank.base.device)  # whatever the number of threads, for the same results
-    for group in window_groups(windows, max(1, in_a_pass // max(1, min(copies, TOGETHER)))):
-        batch = batch_of(group, bank.base.device)
-        recording = bank.record(batch, members, to_the_end=pt)
-        if pt:
-            assert recording.last is not None
-            nll = row_nats(bank.base.head, recording.last, batch.labels)
-            np.add.at(totals[PT], [w.document for w in group], nll)
-        if members:
+    read = 0
+    if begun := kept.load():
+        read = begun.facts["groups"]
+        for k, nll in totals.items():
+            nll[:] = begun.tensors[str(k)].numpy()
 
-            def part_nll(part: Sequence[int], state: Tensor, batch: Batch = batch) -> NDArray[np.float64]:
-                return row_nats(bank.base.head, state, member_labels(bank, batch, part))
+    def state(groups: int) -> Saved:
+        return Saved({str(k): torch.from_numpy(nll) for k, nll in totals.items()}, {"groups": groups})
 
-            together = max(1, in_a_pass // batch.tokens.numel())
-            chosen = [tuple(members[at : at + together]) for at in range(0, len(members), together)]
-            found = bank.in_parts(batch, chosen, recording, part_nll)
-            for k, nll in zip(members, np.concatenate(found).reshape(len(members), -1), strict=True):
-                np.add.at(totals[k], [w.document for w in group], nll)
+    groups = window_groups(windows, max(1, in_a_pass // max(1, min(copies, TOGETHER))))
+    for number, group in enumerate(groups, 1):
+        if number > read:
+            _add(bank, group, members, in_a_pass, totals)
+            kept.offer(partial(state, number))
         advance(len(group) * copies, copies * sum(len(w.tokens) for w in group))
     return totals
+
+
+def _add(
+    bank: Bank,
+    group: Sequence[Window],
+    members: Sequence[int],
+    in_a_pass: int,
+    totals: Mapping[int, NDArray[np.float64]],
+) -> None:
+    """Add the NLL of a group of windows to those of their documents."""
+    batch = batch_of(group, bank.base.device)
+    recording = bank.record(batch, members, to_the_end=PT in totals)
+    documents = [w.document for w in group]
+    if PT in totals:
+        assert recording.last is not None
+        np.add.at(totals[PT], documents, row_nats(bank.base.head, recording.last, batch.labels))
+    if members:
+
+        def part_nll(part: Sequence[int], state: Tensor) -> NDArray[np.float64]:
+            return row_nats(bank.base.head, state, member_labels(bank, batch, part))
+
+        together = max(1, in_a_pass // batch.tokens.numel())
+        chosen = [tuple(members[at : at + together]) for at in range(0, len(members), together)]
+        found = bank.in_parts(batch, chosen, recording, part_nll)
+        for k, nll in zip(members, np.concatenate(found).reshape(len(members), -1), strict=True):
+            np.add.at(totals[k], documents, nll)

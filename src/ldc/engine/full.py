@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ldc.engine.bank import Base
 from ldc.engine.batches import Batch
+from ldc.engine.checkpoint import UNKEPT, Piece, Saved
 from ldc.engine.head import IGNORED
 from ldc.engine.importance import mean_loss
 from ldc.engine.optimizer import learning_rate
@@ -118,6 +119,7 @@ def fine_tune(
     windows: Iterator[Sequence[Batch]],
     spec: TrainingSpec,
     advance: Callable[[int], None] = lambda _tokens: None,
+    kept: Piece = UNKEPT,
 ) -> FullCourse:
     """Tune for `spec.total_steps` steps of AdamW, with the schedule, clipping and finite check that adapters get.
 
@@ -126,28 +128,67 @@ def fine_tune(
         windows: the batches of each step, as `engine.train` takes them.
         spec: training settings; one learning rate for all matrices.
         advance: told the number of tokens after each step.
+        kept: keeps the state after a step.
     """
     steps, course = spec.total_steps, FullCourse()
     optimizer = torch.optim.AdamW(
         tuning.masters, betas=(spec.beta1, spec.beta2), eps=spec.epsilon, weight_decay=spec.weight_decay
     )
+    done = _restore(begun, tuning, optimizer, course) if (begun := kept.load()) else 0
     for step in range(1, steps + 1):
         window = next(windows)
-        loss = tuning.backward(window)
-        norm = _gradient_norm(tuning.masters)
-        rate = learning_rate(spec, step, steps)
-        course.losses.append((step, loss, rate, norm))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            course.failure = f"diverged at step {step}: loss {loss:.3g}, gradient norm {norm:.3g}; lower its rate"
-            break
-        if spec.clip > 0:
-            torch.nn.utils.clip_grad_norm_(tuning.masters, spec.clip)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        tuning.write()
+        if step > done:
+            _step(tuning, optimizer, course, window, spec)
+            if course.failure is not None:
+                break
+            kept.offer(lambda: _saved(tuning, optimizer, course))
         advance(sum(batch.tokens.numel() for batch in window))
     return course
+
+
+def _step(
+    tuning: Tuning, optimizer: torch.optim.AdamW, course: FullCourse, window: Sequence[Batch], spec: TrainingSpec
+) -> None:
+    """One step, unless its loss or gradient is not finite."""
+    step = len(course.losses) + 1
+    loss = tuning.backward(window)
+    norm = _gradient_norm(tuning.masters)
+    rate = learning_rate(spec, step, spec.total_steps)
+    course.losses.append((step, loss, rate, norm))
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        course.failure = f"diverged at step {step}: loss {loss:.3g}, gradient norm {norm:.3g}; lower its rate"
+        return
+    if spec.clip > 0:
+        torch.nn.utils.clip_grad_norm_(tuning.masters, spec.clip)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    tuning.write()
+
+
+def _saved(tuning: Tuning, optimizer: torch.optim.AdamW, course: FullCourse) -> Saved:
+    """The state after a step: masters and their moments."""
+    tensors: dict[str, Tensor] = {}
+    for i, master in enumerate(tuning.masters):
+        state = optimizer.state[master]
+        tensors |= {f"{i}": master, f"{i}.first": state["exp_avg"], f"{i}.second": state["exp_avg_sq"]}
+    return Saved(tensors, {"losses": course.losses})
+
+
+def _restore(saved: Saved, tuning: Tuning, optimizer: torch.optim.AdamW, course: FullCourse) -> int:
+    """Take up a state; the number of steps taken."""
+    course.losses[:] = [(row[0], row[1], row[2], row[3]) for row in saved.facts["losses"]]
+    steps = len(course.losses)
+    for i, master in enumerate(tuning.masters):
+        with torch.no_grad():
+            master.copy_(saved.tensors[f"{i}"])
+        optimizer.state[master] = {
+            "step": torch.tensor(float(steps)),
+            "exp_avg": saved.tensors[f"{i}.first"].to(master.device),
+            "exp_avg_sq": saved.tensors[f"{i}.second"].to(master.device),
+        }
+    tuning.write()
+    return steps
 
 
 def _gradient_norm(masters: Sequence[Tensor]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ldc.engine.bank import Bank
 from ldc.engine.batches import Batch
+from ldc.engine.checkpoint import UNKEPT, Piece, Saved
 from ldc.engine.head import IGNORED, supervised
 from ldc.engine.optimizer import BankOptimizer
 from ldc.norms import UpdateNorms, update_norms
@@ -50,6 +52,7 @@ def train(
     advance: Callable[[int, int], None] = lambda _steps, _tokens: None,
     disturb: Callable[[int, Bank], None] = lambda _step, _bank: None,
     moved: Callable[[Bank, Sequence[int]], None] | None = None,
+    kept: Piece = UNKEPT,
 ) -> list[Course]:
     """Train every member of the bank for its own number of steps; a Course for each, in the bank's order.
 
@@ -59,37 +62,92 @@ def train(
         advance: told (steps, tokens of all members) after each step.
         disturb: called after each backward pass, for tests that inject faults.
         moved: called after each optimiser step with the members that took it; it may change their factors.
+        kept: keeps the state after a step; a state that it has is taken up, and the text before it passed over.
     """
     members = bank.members
     optimizer = BankOptimizer(bank.adapters, [m.steps for m in members], spec, [m.rate for m in members])
-    courses = [Course() for _ in members]
+    training = _Training(bank, optimizer, [Course() for _ in members], disturb, moved)
     snapshots = [snapshot_steps(m.steps, spec.trajectory) for m in members]
-    _snapshot(bank, 0, range(len(members)), courses)
+    begun = kept.load()
+    done = training.restore(begun) if begun else 0
+    if not begun:
+        training.snapshot(0, range(len(members)))
     for step in range(1, max(m.steps for m in members) + 1):
         present = [k for k, m in enumerate(members) if m.components and step <= m.steps]
-        active = [k for k in present if courses[k].failure is None]
+        active = training.sound(present)
         if not active:
             break
         window = next(windows)
+        if step > done:
+            training.step(step, window, present)
+            training.snapshot(step, [k for k in training.sound(active) if step in snapshots[k]])
+            bank.adapters.clear_gradients()
+            kept.offer(partial(training.saved, step))
+        advance(len(active), len(members) * sum(b.tokens.numel() // len(b.texts) for b in window))
+    return training.courses
+
+
+@dataclass(slots=True)
+class _Training:
+    """A bank in training."""
+
+    bank: Bank
+    optimizer: BankOptimizer
+    courses: list[Course]
+    disturb: Callable[[int, Bank], None]
+    moved: Callable[[Bank, Sequence[int]], None] | None
+
+    def sound(self, chosen: Sequence[int]) -> list[int]:
+        """Those of these members that have not failed."""
+        return [k for k in chosen if self.courses[k].failure is None]
+
+    def step(self, step: int, window: Window, present: Sequence[int]) -> None:
+        """One step of the members present that have not failed."""
+        bank, courses, active = self.bank, self.courses, self.sound(present)
         nll_M, tokens_M = _accumulate(bank, window, present)
-        disturb(step, bank)
+        self.disturb(step, bank)
         if step == 1:
             for k in active:
                 courses[k].failure = _untrained(bank, k)
-        for k, report in optimizer.step([k for k in active if courses[k].failure is None]).items():
+        for k, report in self.optimizer.step(self.sound(active)).items():
             courses[k].losses.append((step, nll_M[k], report.learning_rate, report.gradient_norm, tokens_M[k]))
             if not report.finite or not np.isfinite(nll_M[k]):
                 courses[k].failure = (
                     f"diverged at step {step}: loss {nll_M[k]:.3g}, gradient norm {report.gradient_norm:.3g}; "
                     f"lower training.learning_rate (it was {report.learning_rate:.3g} here)"
                 )
-        if moved is not None:
-            moved(bank, [k for k in active if courses[k].failure is None])
-        due = [k for k in active if step in snapshots[k] and courses[k].failure is None]
-        _snapshot(bank, step, due, courses)
-        bank.adapters.clear_gradients()
-        advance(len(active), len(members) * sum(b.tokens.numel() // len(b.texts) for b in window))
-    return courses
+        if self.moved is not None:
+            self.moved(bank, self.sound(active))
+
+    def snapshot(self, step: int, chosen: Sequence[int]) -> None:
+        """Take the norms of some members."""
+        for k, norms in bank_norms(self.bank, chosen).items():
+            self.courses[k].norms.append((step, norms))
+
+    def saved(self, step: int) -> Saved:
+        """All that the next step depends on, and what was read off on the way."""
+        adapters, optimizer = self.bank.adapters, self.optimizer
+        tensors = {"values": adapters.values, "first": optimizer.first_moment, "second": optimizer.second_moment}
+        courses = [
+            (course.losses, [(at, [column.tolist() for column in norms]) for at, norms in course.norms], course.failure)
+            for course in self.courses
+        ]
+        return Saved(tensors, {"step": step, "taken": optimizer.taken, "courses": courses})
+
+    @torch.no_grad()
+    def restore(self, saved: Saved) -> int:
+        """Take up a state; the step after which it was saved."""
+        adapters, optimizer = self.bank.adapters, self.optimizer
+        adapters.values.copy_(saved.tensors["values"])
+        optimizer.first_moment.copy_(saved.tensors["first"])
+        optimizer.second_moment.copy_(saved.tensors["second"])
+        optimizer.taken[:] = saved.facts["taken"]
+        adapters.refresh()
+        for course, (losses, norms, failure) in zip(self.courses, saved.facts["courses"], strict=True):
+            course.losses[:] = [(row[0], row[1], row[2], row[3], row[4]) for row in losses]
+            course.norms[:] = [(at, UpdateNorms(*map(np.array, columns))) for at, columns in norms]
+            course.failure = failure
+        return int(saved.facts["step"])
 
 
 def _accumulate(bank: Bank, window: Window, present: Sequence[int]) -> tuple[list[float], list[int]]:
@@ -160,11 +218,6 @@ def _untrained(bank: Bank, member: int) -> str | None:
     """
     dead = [c.label for c, _, b in bank.adapters.gradients(member) if not bool((b != 0).any())]
     return f"no gradient reached {', '.join(dead[:5])} at the first step" if dead else None
-
-
-def _snapshot(bank: Bank, step: int, chosen: Sequence[int], courses: list[Course]) -> None:
-    for k, norms in bank_norms(bank, chosen).items():
-        courses[k].norms.append((step, norms))
 
 
 def bank_norms(bank: Bank, chosen: Sequence[int]) -> dict[int, UpdateNorms]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ldc.domains.document import DomainText
 from ldc.engine.bank import Base
+from ldc.engine.checkpoint import Checkpoint, Unkept
 from ldc.engine.damage import damaged
 from ldc.engine.feed import Feed
 from ldc.engine.importance import signal_to_noise_ratios
@@ -37,6 +38,7 @@ class Workspace:
         feed: text as batches and windows.
         components: all of the model's.
         weight_norms: Frobenius norm of each component's weight as it is now, by path.
+        checkpoint: keeps the state of the bank that is being computed.
     """
 
     def __init__(self, loaded: LoadedModel, base: Base, study: Study, domains: Mapping[str, DomainText]) -> None:
@@ -46,6 +48,7 @@ class Workspace:
         self.feed.writer = self.samples
         self.components = loaded.layout.components
         self.weight_norms: dict[str, float] = weight_norms(base, self.components)
+        self.checkpoint: Checkpoint = Unkept()
         self._snr: dict[str, float] = {}
         self._counts: dict[str, NDArray[np.int64]] = {}
 

@@ -30,6 +30,7 @@ from ldc.report.tables import write_optional, write_overlap
 from ldc.report.what_was_read import texts_table
 from ldc.state import StudyState, undone
 from ldc.store.atomic import remove_litter, write_text
+from ldc.store.checkpoints import FOLDER, remove_checkpoints
 from ldc.store.domain_file import read_overlap, read_texts, record_domains
 from ldc.store.lock import locked
 from ldc.store.runs import STUDY, Store
@@ -116,7 +117,14 @@ def run_study(
     with locked(out, progress.say):
         worker = _worker(file, store, models, compute, progress)
         worker.state = state = StudyState(file.study, with_rates(worker), store)
-        computed, shared = _Conduct(file, worker, progress, compute).work()
+        try:
+            computed, shared = _Conduct(file, worker, progress, compute).work()
+        except KeyboardInterrupt as interruption:
+            saved = [line.status == "done" for line in state.lines()]
+            raise KeyboardInterrupt(
+                f"interrupted: {sum(saved)} of {len(saved)} runs saved; rerun to continue"
+            ) from interruption
+        remove_checkpoints(out / FOLDER)
         del worker
         page = rebuild_report(out, progress)
         lines = state.lines()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ldc.domains.document import DomainText
     from ldc.engine.results import Result
     from ldc.engine.workspace import Workspace
+    from ldc.store.checkpoints import BankCheckpoint
 
 Emit = Callable[[Event], None]
 
@@ -156,6 +157,7 @@ class Worker:
         emit: Callable[[str, str, int], None],
     ) -> bool:
         """Run one bank; False if memory ran out."""
+        from ldc.engine.checkpoint import Unkept
         from ldc.engine.device import is_out_of_memory
 
         runs = [one_of_each(names[key])[key] for key in bank.keys]
@@ -164,14 +166,34 @@ class Worker:
         if "snr" in wanted and not space.knows_signal_to_noise:
             space.signal_to_noise(self.progress)
             emit("measured", "", 0)
+        checkpoint = self._checkpoint(bank, runs, lambda text: emit("say", f"{bank.model}: {text}", 0))
+        space.checkpoint = checkpoint
         try:
             for result in self._results(space, bank, runs, tell):
                 self._store(result, bank, names[result.run.key], emit)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
+            checkpoint.remove()
             return False
+        finally:
+            space.checkpoint = Unkept()
+        checkpoint.remove()
         return True
+
+    def _checkpoint(self, bank: BankPlan, runs: Sequence[Run], say: Callable[[str], None]) -> BankCheckpoint:
+        """What keeps the state of a bank. Its keys decide its arithmetic, together with how it is computed."""
+        from ldc.store.checkpoints import BankCheckpoint
+
+        work = {
+            "keys": bank.keys,
+            "compiled": bank.compiled,
+            "rescored": bank.rescored,
+            "scores": [run.scores for run in runs],
+            "batch_tokens": self.state.study.evaluation.batch_tokens,
+            "device": self._facts["device"],
+        }
+        return BankCheckpoint(self.state.store.out, bank.name, work, say)
 
     def _results(
         self, space: Workspace, bank: BankPlan, runs: Sequence[Run], tell: Callable[[int], None]
@@ -179,6 +201,8 @@ class Worker:
         from ldc.engine.kinds import WORK
         from ldc.engine.kinds.graft import score_stored
 
+        if not runs[0].kind.trains:  # one after the other, and none has a part in another's arithmetic
+            runs = [run for run in runs if not self.state.store.is_settled(run)]
         if bank.rescored:
             yield from score_stored(space, runs, {run.id: run.id for run in runs}, self.state.store.factors, tell)
         else:

@@ -10,6 +10,7 @@ from ldc.models.shapes import ModelShape
 from ldc.models.sources import ModelSource, plan_shape
 from ldc.plan.arms import arms, check_regimes
 from ldc.plan.calibration import calibration_runs, sampling_flops
+from ldc.plan.checkpoints import interruption_seconds
 from ldc.plan.defaults import by_size
 from ldc.plan.flops import CHARACTERS_PER_TOKEN, forward_flops, held_out_tokens
 from ldc.plan.leg_truths import leg_truth_runs
@@ -56,6 +57,7 @@ class ModelCost:
     flops: float
     memory_bytes: int
     time_seconds: float
+    lost_if_interrupted_seconds: float
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class Estimate:
     disk_bytes: int
     download_bytes: int
     time_seconds: float
+    lost_if_interrupted_seconds: float
     matmul_flops: float
     parts: list[PartCost]
     models: list[ModelCost]
@@ -134,7 +137,7 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         rows = _regime_costs(study, name, shape, runs)
         flops = _part_flops(study, name, shape, [run for _, run in runs], machine)
         spent = {part: spent.get(part, 0.0) + n for part, n in flops.items()}
-        models.append(_model_cost(study, name, shape, len(runs), sum(flops.values()), machine))
+        models.append(_model_cost(study, name, shape, [run for _, run in runs], sum(flops.values()), machine))
         memory += [
             MemoryCost.of(name, _memory(study, shape, precision, machine))
             for precision in (PRECISIONS if machine.on_gpu else PRECISIONS[:2])
@@ -157,6 +160,7 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         disk_bytes=disk,
         download_bytes=sum(d.download_bytes for d in downloads),
         time_seconds=sum(m.time_seconds for m in models),
+        lost_if_interrupted_seconds=max(m.lost_if_interrupted_seconds for m in models),
         matmul_flops=machine.flops,
         parts=parts_of(study, spent),
         models=models,
@@ -186,21 +190,24 @@ def _part_flops(study: Study, name: str, shape: ModelShape, runs: Sequence[Run],
     return found
 
 
-def _model_cost(study: Study, name: str, shape: ModelShape, runs: int, flops: float, machine: Machine) -> ModelCost:
+def _model_cost(
+    study: Study, name: str, shape: ModelShape, runs: Sequence[Run], flops: float, machine: Machine
+) -> ModelCost:
     """One model's part of the cost."""
     precision = machine.precision(study.models[name].dtype)
     memory = _memory(study, shape, precision, machine)
-    seconds = flops / (SHARE_OF_MATMUL_RATE * machine.flops)
+    speed = SHARE_OF_MATMUL_RATE * machine.flops
     return ModelCost(
         name,
         shape.layers,
         shape.parameters,
         precision,
-        runs,
+        len(runs),
         memory.bank_runs,
         flops,
         memory.total_bytes,
-        seconds,
+        flops / speed,
+        interruption_seconds(study, shape, runs, memory.bank_runs, flops / speed, speed),
     )
 
 

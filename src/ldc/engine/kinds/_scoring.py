@@ -10,6 +10,7 @@ import pandas as pd
 
 from ldc.domains.windows import HeldOut
 from ldc.engine.bank import Bank
+from ldc.engine.checkpoint import Piece
 from ldc.engine.evaluate import PT, score
 from ldc.engine.workspace import Workspace
 from ldc.plan.runs import Run
@@ -34,20 +35,22 @@ def score_members(
             continue
         text = space.feed.held_out(domain)
         batch_tokens = space.study.evaluation.batch_tokens
-        totals = score(bank, text.windows, present, batch_tokens, False, lambda _rows, tokens: tell(tokens))
+        kept = Piece(space.checkpoint, f"scores on {domain}")
+        totals = score(bank, text.windows, present, batch_tokens, False, lambda _rows, tokens: tell(tokens), kept)
         for k in present:
             parts[k].append(documents_table(domain, text, totals[k]))
     return [_joined(frames) for frames in parts]
 
 
-def score_model(space: Workspace, domains: Sequence[str], tell: Callable[[int], None]) -> pd.DataFrame:
-    """The scored documents of these domains under the model as its weights are now."""
+def score_model(space: Workspace, run: Run, tell: Callable[[int], None]) -> pd.DataFrame:
+    """The scored documents of a run under the model as its weights are now."""
     bank = Bank(space.base, [], 1, 1.0)
     parts = []
-    for domain in domains:
+    for domain, _ in run.scores:
         text = space.feed.held_out(domain)
         batch_tokens = space.study.evaluation.batch_tokens
-        totals = score(bank, text.windows, [], batch_tokens, True, lambda _rows, tokens: tell(tokens))
+        kept = Piece(space.checkpoint, f"scores of {run.key} on {domain}")
+        totals = score(bank, text.windows, [], batch_tokens, True, lambda _rows, tokens: tell(tokens), kept)
         parts.append(documents_table(domain, text, totals[PT]))
     return _joined(parts)
 

@@ -19,7 +19,7 @@ def work(
     """Score one run after the other. Beside its scores a run leaves saliency, SNR and norm of the base's weights."""
     for run in runs:
         assert isinstance(run.spec, Bare)
-        tables = {"evaluation": score_model(space, [domain for domain, _ in run.scores], tell)}
+        tables = {"evaluation": score_model(space, run, tell)}
         importance, notes = of_base(space, run.spec)
         if importance is not None:
             tables["importance"] = importance

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ldc.engine.checkpoint import Piece
 from ldc.engine.full import FullCourse, Tuning, fine_tune, tuned
 from ldc.engine.kinds._scoring import fault_of, score_model
 from ldc.engine.kinds.tune import norm_table
@@ -30,7 +31,8 @@ def work(
         steps = space.feed.steps_of(run.spec.text)
         spec = space.study.training.model_copy(update={"learning_rate": run.spec.rate, "steps": steps})
         with tuned(space.base, run.components) as tuning:
-            course = fine_tune(tuning, space.feed.steps([run.spec.text]), spec, tell)
+            kept = Piece(space.checkpoint, f"training of {run.key}")
+            course = fine_tune(tuning, space.feed.steps([run.spec.text]), spec, tell, kept)
             yield _result(space, run, run.spec, tuning, course, tell)
 
 
@@ -50,7 +52,7 @@ def _result(
         columns = UpdateNorms(*(np.array([float(getattr(n, name)) for n in norms]) for name in UpdateNorms._fields))
         tables["norms"] = norm_table([(len(course.losses), columns)], spec.components, space.weight_norms)
         tables["shares"] = _shares(spec, spectra)
-        tables["evaluation"] = score_model(space, [domain for domain, _ in run.scores], tell)
+        tables["evaluation"] = score_model(space, run, tell)
         failure = fault_of(tables["evaluation"])
     size = sum(c.d_in * c.d_out for c in spec.components)
     return Result(run, tables, trainable_parameters=size, failure=failure)

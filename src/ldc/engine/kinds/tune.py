@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ldc.engine.bank import Bank
+from ldc.engine.checkpoint import Piece
 from ldc.engine.kinds._measures import of_bank
 from ldc.engine.kinds._scoring import fault_of, score_members
 from ldc.engine.members import Member
@@ -48,9 +49,9 @@ def work(
         if first.capped:
             cap_ranks(bank)
         after = partial(equalise, space.weight_norms) if first.equal_steps else None
-        courses = train(
-            bank, space.feed.steps(texts), space.study.training, lambda _steps, tokens: tell(tokens), moved=after
-        )
+        kept = Piece(space.checkpoint, "training")
+        windows, settings = space.feed.steps(texts), space.study.training
+        courses = train(bank, windows, settings, lambda _steps, tokens: tell(tokens), moved=after, kept=kept)
         documents = score_members(space, bank, by_name, tell)
         own = [by_name[member.name] for member in bank.members]
         good = [k for k, course in enumerate(courses) if course.failure is None]
