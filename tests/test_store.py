@@ -244,6 +244,10 @@ def test_a_damaged_table_makes_its_run_count_as_not_done(store: Store, content: 
     assert store.state(RUN) == "done"
 
 
+_TINY = {"weights": "a", "tokenizer": "b", "precision": "float32", "components": [["0", "mlp", "up", "p", 2, 2]]}
+COMPONENTS = {"version": 2, "models": {"tiny": _TINY}, "domains": {}}
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -254,6 +258,7 @@ def test_a_damaged_table_makes_its_run_count_as_not_done(store: Store, content: 
         (sealed({"version": 2, "models": 3}), "not a plan"),
         (sealed({"version": 2, "models": {"tiny": {"weights": "a"}}, "domains": {}}), "not a plan"),
         (sealed({"version": 2, "banks": 3}), "not a plan"),
+        (sealed(COMPONENTS), "not a plan"),
     ],
 )
 def test_an_unreadable_plan_is_an_error_with_its_path_and_a_way_out(store: Store, content: str, told: str) -> None:

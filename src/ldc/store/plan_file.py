@@ -62,7 +62,7 @@ class PlanFile:
                     m["weights"],
                     m["tokenizer"],
                     m["precision"],
-                    tuple(Component(*c) for c in m["components"]),
+                    tuple(_component(c) for c in m["components"]),
                     {str(block): float(rate) for block, rate in m.get("rates", {}).items()},
                 )
                 for name, m in data["models"].items()
@@ -137,6 +137,18 @@ class PlanFile:
 
     def _write(self, part: Mapping[str, Any]) -> None:
         write_text(self.path, sealed({"banks": [], **self.read(), **part, "version": VERSION}))
+
+
+def _component(values: Sequence[Any]) -> Component:
+    """A component from its recorded values.
+
+    Raises:
+        TypeError: a value is of another type than the component has.
+    """
+    kinds = (int, str, str, str, int, int)
+    if not isinstance(values, list) or [type(value) for value in values] != list(kinds):
+        raise TypeError(f"{values!r:.60} is no component")
+    return Component(*values)
 
 
 def _old(what: str) -> str:
