@@ -133,6 +133,11 @@ class Claims:
         paths = sorted(self.folder.glob(f"{name}.*{_WORDS}" if name else f"*{_WORDS}"))
         return {path.name.removesuffix(_WORDS): path.read_text(encoding="utf-8", errors="replace") for path in paths}
 
+    def tidy(self) -> None:
+        """Remove the folder of claims if nothing is in it."""
+        with suppress(OSError):
+            self.folder.rmdir()
+
     def forget(self, name: str) -> None:
         """Remove the words about a piece of work that has been finished since."""
         for words in self.last_words(name):
