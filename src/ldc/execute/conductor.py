@@ -30,7 +30,6 @@ from ldc.report.tables import write_optional, write_overlap
 from ldc.report.what_was_read import texts_table
 from ldc.state import StudyState, undone
 from ldc.store.atomic import remove_litter, write_text
-from ldc.store.claims import Claims
 from ldc.store.checkpoints import FOLDER, remove_checkpoints
 from ldc.store.domain_file import read_overlap, read_texts, record_domains
 from ldc.store.lock import locked
