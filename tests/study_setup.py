@@ -64,10 +64,10 @@ class MiniStudy:
         write_lines(self.folder / f"{name}.jsonl", records(name))
         self.settings["domains"][name] = f"{name}.jsonl"
 
-    def run(self, out: Path | None = None) -> Outcome:
+    def run(self, out: Path | None = None, redo: bool = False) -> Outcome:
         """Run it in this process, or go on with it, on one thread."""
         self.write()
-        return run_study(read_study(self.path), out or self.out, Silent(), "cpu", threads=1)
+        return run_study(read_study(self.path), out or self.out, Silent(), "cpu", threads=1, redo=redo)
 
     def command(self, *more: str) -> list[str]:
         """The words after `ldc` that run it."""

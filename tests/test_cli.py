@@ -28,6 +28,7 @@ STUDY_OPTIONS = [
     "--json",
     "--out",
     "--quiet",
+    "--redo",
     "--threads",
     "--workers",
     "-h",
@@ -69,6 +70,7 @@ SURFACE = {
             "--out",
             "--quick",
             "--quiet",
+            "--redo",
             "--rows",
             "--seeds",
             "--steps",
@@ -124,6 +126,7 @@ SURFACE = {
             "--out",
             "--quiet",
             "--rank",
+            "--redo",
             "--rows",
             "--seeds",
             "--steps",
@@ -335,7 +338,7 @@ def test_run_hands_over_what_was_asked_and_prints_the_page(
 
     backend("ldc.execute.conductor", run_study=run_study)
     assert main(["run", study, "-o", "out", "--device", "cpu", "--threads", "2", "--workers", "3", "-q"]) == 0
-    assert seen == [(Path(study), Path(study).parent, Path("out"), "cpu", 2, None, 3)]
+    assert seen == [(Path(study), Path(study).parent, Path("out"), "cpu", 2, None, 3, False)]
     assert capsys.readouterr() == (f"{Path('out/report.html')}\n", "2 of 2 runs are done; 2 computed now\n")
 
 

@@ -127,6 +127,7 @@ def run(
     threads: int | None = None,
     workers: int = 1,
     progress: Progress | None = None,
+    redo: bool = False,
 ) -> Results:
     """Run or resume a study, and return its results; failed runs are in `Results.runs`.
 
@@ -140,6 +141,7 @@ def run(
         threads: CPU threads of each process; None for the default.
         workers: processes that run banks in parallel; 1 runs them in this process.
         progress: receives progress events; none by default.
+        redo: compute runs anew whose text or weights have changed since they were stored.
 
     Raises:
         LdcError: the study cannot run; the message is the one the command line prints.
@@ -152,7 +154,7 @@ def run(
     elif isinstance(study, dict):
         study = study_from_dict(study, "study")
     file = StudyFile(study, Path.cwd()) if isinstance(study, Study) else study
-    run_study(file, Path(out), progress or Silent(), device, threads, workers=workers)
+    run_study(file, Path(out), progress or Silent(), device, threads, workers=workers, redo=redo)
     return load(out)
 
 

@@ -17,6 +17,7 @@ from ldc.commands.options import (
     ModelOrStudy,
     OutOption,
     Quiet,
+    Redo,
     Threads,
     Workers,
     number,
@@ -103,6 +104,7 @@ def calibrate(
     device: DeviceOption = "auto",
     threads: Threads = None,
     workers: Workers = 1,
+    redo: Redo = False,
     quiet: Quiet = False,
 ) -> None:
     """Test whether the map finds a block that was changed on purpose.
@@ -128,7 +130,7 @@ def calibrate(
 
         asked = settings_of(ShortCalibration, changes | maps | {"legs": legs or None}, QUICK if quick else {})
         file = calibration_of_model(model, asked)
-    conduct(file, out, dry_run, as_json, device, threads, Compile.AUTO, workers, quiet)
+    conduct(file, out, dry_run, as_json, device, threads, Compile.AUTO, workers, redo, quiet)
 
 
 def _of_study(path: Path, changes: Mapping[str, Any], maps: Mapping[str, Any]) -> StudyFile:

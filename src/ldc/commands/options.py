@@ -86,6 +86,7 @@ DeviceOption = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads; default: all.", show_default=False)
 ]
+Redo = Annotated[bool, typer.Option("--redo", help="Compute runs anew whose text or weights have changed.")]
 Workers = Annotated[
     int,
     typer.Option("--workers", min=1, max=1_024, metavar="N", help="Number of processes that run banks in parallel."),

@@ -17,6 +17,7 @@ from ldc.commands.options import (
     ModelOrStudy,
     OutOption,
     Quiet,
+    Redo,
     Threads,
     Workers,
     number,
@@ -77,6 +78,7 @@ def proxy(
     device: DeviceOption = "auto",
     threads: Threads = None,
     workers: Workers = 1,
+    redo: Redo = False,
     quiet: Quiet = False,
 ) -> None:
     """Test whether LoRA and full fine-tuning give the same map.
@@ -105,7 +107,7 @@ def proxy(
     from ldc.execute.conductor import run_study
 
     with console.ConsoleProgress(quiet) as progress:
-        outcome = run_study(file, out, progress, device, threads, workers=workers)
+        outcome = run_study(file, out, progress, device, threads, workers=workers, redo=redo)
     undone = [f"{r.status}: {r.model} {r.domain} {r.regime} seed {r.seed}: {r.detail}" for r in outcome.failed]
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     found = summary.get("proxy", {"summary": [], "runs": []})

@@ -19,6 +19,7 @@ from ldc.commands.options import (
     OutOption,
     OutPath,
     Quiet,
+    Redo,
     StudyPath,
     Threads,
     Workers,
@@ -51,6 +52,7 @@ def run(
     threads: Threads = None,
     compiled: CompileOption = Compile.AUTO,
     workers: Workers = 1,
+    redo: Redo = False,
     quiet: Quiet = False,
 ) -> None:
     """Run or resume a study and write the report.
@@ -63,7 +65,7 @@ def run(
         from ldc.study.short_calibration import calibration_of_study
 
         file = calibration_of_study(file)
-    conduct(file, out, dry_run, as_json, device, threads, compiled, workers, quiet)
+    conduct(file, out, dry_run, as_json, device, threads, compiled, workers, redo, quiet)
 
 
 def demo(
@@ -74,12 +76,13 @@ def demo(
     threads: Threads = None,
     compiled: CompileOption = Compile.AUTO,
     workers: Workers = 1,
+    redo: Redo = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the embedded study, which needs no download."""
     from ldc.study.example import demo_study
 
-    conduct(demo_study(), out, dry_run, as_json, device, threads, compiled, workers, quiet)
+    conduct(demo_study(), out, dry_run, as_json, device, threads, compiled, workers, redo, quiet)
 
 
 def status(out: OutPath, as_json: AsJson = False) -> None:
@@ -134,6 +137,7 @@ def conduct(
     threads: int | None,
     compiled: Compile,
     workers: int,
+    redo: bool,
     quiet: bool,
 ) -> None:
     """Estimate or run a study and print the outcome.
@@ -150,7 +154,7 @@ def conduct(
     truths = file.study.calibration is not None
     with console.ConsoleProgress(quiet) as progress:
         asked = {Compile.ON: True, Compile.OFF: False}.get(compiled, False if truths else None)
-        outcome = run_study(file, out, progress, device, threads, asked, workers)
+        outcome = run_study(file, out, progress, device, threads, asked, workers, redo)
     _print_outcome(outcome, out, as_json, truths)
     if outcome.failed:
         raise typer.Exit(ExitCode.FAILED_RUNS)

@@ -11,6 +11,7 @@ from ldc.access.fetch import ready
 from ldc.domains.registry import load_texts
 from ldc.domains.sufficiency import warnings
 from ldc.errors import EnvironmentFault, StudyError
+from ldc.execute.changes import check_unchanged
 from ldc.execute.here import Here
 from ldc.execute.processes import Processes
 from ldc.execute.rates import check_rates_known, with_rates
@@ -97,6 +98,7 @@ def run_study(
     threads: int | None = None,
     compiled: bool | None = None,
     workers: int = 1,
+    redo: bool = False,
 ) -> Outcome:
     """Run what is not done yet, and write the report.
 
@@ -108,14 +110,18 @@ def run_study(
         threads: CPU threads of each process; None leaves torch's choice, or an equal share where there are several.
         compiled: whether decoder layers are compiled; None lets the plan decide. Banks planned before stay as planned.
         workers: processes that run banks in parallel; 1 runs them in this process.
+        redo: compute runs anew whose text or weights have changed since they were stored.
 
     Raises:
+        StoreError: text or weights have changed since runs were stored, and `redo` was not asked for.
         LdcError: any class of `ldc.errors`, before a run or between runs; finished runs stay.
     """
     compute, store = Compute(device, threads, compiled, workers), Store(out)
     file, models = _checked(file, store, device, progress)
     with locked(out, progress.say):
         worker = _worker(file, store, models, compute, progress)
+        if not redo:
+            check_unchanged(store, worker.state.inputs)
         worker.state = state = StudyState(file.study, with_rates(worker), store)
         try:
             computed, shared = _Conduct(file, worker, progress, compute).work()
@@ -148,6 +154,7 @@ def prepare_study(file: StudyFile, out: Path, progress: Progress, device: str = 
     file, models = _checked(file, store, device, progress)
     with locked(out, progress.say):
         worker = _worker(file, store, models, Compute(device), progress)
+        check_unchanged(store, worker.state.inputs)
         check_rates_known(worker.state)
         state = StudyState(file.study, with_rates(worker), store)
         _record(state, worker.domains, progress)

@@ -84,6 +84,12 @@ class Store:
             "regimes": {family_of(name) for name in named["regimes"]},
         }
 
+    def stored_names(self) -> Iterator[tuple[str, str]]:
+        """Model and domain of every stored run; of a variant, the model that it is one of."""
+        for path in self._markers():
+            model, domain, *_ = path.relative_to(self.out / "runs").parts
+            yield own_model(model), domain
+
     def _foreign(self) -> bool:
         """Whether the folder holds anything but what is left of a study that was stopped before it was planned."""
         for entry in self.out.iterdir():
