@@ -32,6 +32,7 @@ from ldc.report.what_was_read import texts_table
 from ldc.state import StudyState, undone
 from ldc.store.atomic import remove_litter, write_text
 from ldc.store.checkpoints import FOLDER, remove_checkpoints
+from ldc.store.claims import Claims
 from ldc.store.domain_file import read_overlap, read_texts, record_domains
 from ldc.store.lock import locked
 from ldc.store.runs import STUDY, Store
@@ -131,6 +132,7 @@ def run_study(
                 f"interrupted: {sum(saved)} of {len(saved)} runs saved; rerun to continue"
             ) from interruption
         remove_checkpoints(out / FOLDER)
+        Claims(out).tidy()
         del worker
         page = rebuild_report(out, progress)
         lines = state.lines()
