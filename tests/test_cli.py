@@ -82,6 +82,11 @@ SURFACE = {
         ),
         "model",
     ],
+    "work": ["--device", "--help", "--quiet", "--shard", "--threads", "-h", "-q", "out"],
+    "submit": [
+        *("--cpus", "--gpus", "--help", "--jobs", "--out", "--quiet", "--sbatch", "--send", "--time"),
+        *("-h", "-o", "-q", "study"),
+    ],
     "doctor": ["--help", "--json", "--markdown", "-h"],
     "demo": STUDY_OPTIONS,
     "fetch": ["--dry-run", "--help", "--json", "--quiet", "-h", "-q", "study"],

@@ -23,6 +23,8 @@ COMMANDS = (
     "import",
     "status",
     "report",
+    "submit",
+    "work",
     "norms",
     "diff",
     "export",

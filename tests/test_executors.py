@@ -134,14 +134,14 @@ def test_a_worker_refuses_weights_that_are_not_what_the_runs_were_planned_by(tmp
     path = study.folder / "llama" / "config.json"
     path.write_text(path.read_text() + "\n")
     with pytest.raises(StoreError, match="the weights of tiny differ from"):
-        server.serve(Task(BankPlan("tiny", ("none",))), sys.stderr)
+        server.serve(Task(BankPlan("tiny", ("none",))), print)
 
 
 def test_a_worker_refuses_a_key_that_the_plan_does_not_have(tmp_path: Path) -> None:
     study = mini_study(tmp_path, ("birds",), ("mlp",))
     study.run()
     with pytest.raises(StoreError, match="the plan in this folder has no run 0123"):
-        Server(study.out, study.folder, Compute("cpu", 1)).serve(Task(BankPlan("tiny", ("0123",))), sys.stderr)
+        Server(study.out, study.folder, Compute("cpu", 1)).serve(Task(BankPlan("tiny", ("0123",))), print)
 
 
 def test_an_error_of_a_worker_has_its_message_and_exit_code(tmp_path: Path) -> None:

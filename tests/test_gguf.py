@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks import gguf_import
 
 import tiny_models
 from ldc.cli import main
+from ldc.conversion import gguf as conversion
 from ldc.models.load import load
 from ldc.study.schema import ModelSpec
 
@@ -169,3 +171,25 @@ def test_a_gguf_file_given_as_a_model_names_the_command(tmp_path: Path, capsys: 
         code, told = refused(["run", str(study), "--dry-run"], capsys)
         assert f"ldc import {path}" in told
         assert code == 2
+
+
+@pytest.mark.parametrize("missing", [("gguf",), ("accelerate",), ("gguf", "accelerate")])
+def test_packages_that_reading_needs_are_named_before_work(
+    missing: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Transformers reads GGUF with accelerate too, and says so only after the file was read."""
+    path = tmp_path / "m.gguf"
+    path.write_bytes(conversion.MAGIC)
+    monkeypatch.setattr(conversion, "find_spec", lambda name: None if name in missing else object())
+    assert main(["import", str(path), "-o", str(tmp_path / "m")]) == 4
+    assert f"install it with: pip install {' '.join(missing)}" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_benchmark_writes_what_an_import_gave(tmp_path: Path) -> None:
+    path = write(tmp_path / "tiny.gguf", tiny_models.build("llama", layers=1))
+    for _ in range(2):
+        gguf_import.main([str(path), "--folders", str(tmp_path / "kept"), "--out", str(tmp_path / "docs")])
+    (row,) = json.loads((tmp_path / "docs" / "gguf.json").read_text())
+    assert row["difference"] == 0.0
+    assert row["with_bos"] > 1 < row["without_bos"]
+    assert f"| {row['with_bos']} | {row['without_bos']} | {row['two_bos']} |" in (tmp_path / "docs/gguf.md").read_text()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from benchmarks import rates as bench_rates
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,7 +58,7 @@ from ldc.store.runs import Store
 from ldc.study.proxy_study import study_of_study
 from ldc.study.reading import read_study, study_from_dict
 from ldc.study.short_calibration import calibration_of_study
-from study_setup import MiniStudy, mini_study, results, traces
+from study_setup import MiniStudy, mini_study, records, results, traces, write_lines
 
 FIRST = (0.1, 0.2, 0.5)
 RATE = st.integers(-18, 3).map(at_place)
@@ -513,3 +514,23 @@ def test_words_in_random_order_and_a_calibration_find_rates_too(
     assert {block for bank in banks for block, _ in bank} == {"all"}
     summary = json.loads((out / "summary.json").read_text())["calibration"]["tiny"]
     assert summary["settings"]["learning_rate"] == PlanFile(out).sweeps()["tiny"].chosen["all"]
+
+
+def test_the_benchmark_trains_at_half_and_double_of_what_was_found(tmp_path: Path) -> None:
+    study = mini_study(tmp_path)
+    text = str(tmp_path / "birds.jsonl")
+    other = str(tmp_path / "brooks.jsonl")
+    third = str(write_lines(tmp_path / "hills.jsonl", records("hills")))
+    out = tmp_path / "rates.csv"
+    settings = ["--steps", "4", "--length", "16", "--documents", "2", "--characters", "40"]
+    words = [str(study.folder / "llama"), "--train", text, "--validation", other, "--test", third, "--out", str(out)]
+    bench_rates.main([*words, *settings, "--name", "one", "--folder", str(tmp_path / "one")])
+    table = pd.read_csv(out)
+    assert len(table) == 9
+    mine = table[table["model"] == "one"].set_index(["block", "which"])
+    for block in ("attn", "mlp", "all"):
+        half, found, double = (mine.loc[(block, which), "learning_rate"] for which in ("half", "found", "double"))
+        assert (half, double) == (pytest.approx(found / 2, rel=0.01), pytest.approx(found * 2, rel=0.01))
+    bench_rates.write([{"model": "two"}], out)
+    bench_rates.write([{"model": "one"}], out)
+    assert pd.read_csv(out)["model"].tolist() == ["two", "one"]

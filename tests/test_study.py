@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ldc.analysis.arms import shared_by_ranking, shuffled, whole
 from ldc.errors import EnvironmentFault, ExitCode, StudyError
+from ldc.plan.defaults import defaults_of
 from ldc.study.example import demo_study, example_text, write_example
 from ldc.study.reading import read_study, resolved_yaml, study_from_dict, study_from_text
 from ldc.study.regimes import ORIGIN_REGIMES, Regime
@@ -211,7 +212,9 @@ def test_the_example_tells_the_defaults_truly(section: str) -> None:
             continue
         comment = re.search(rf"^  (?:# )?{name}: \S+ *(#.*)?$", body, re.M)
         assert comment, name
-        if told := re.search(r"\(default (.*)\)", comment[1] or ""):
+        if "(default by size)" in (comment[1] or ""):
+            assert (section, name) in defaults_of(1)
+        elif told := re.search(r"\(default (.*)\)", comment[1] or ""):
             assert float(told[1]) == field.default, name
         elif "(no default)" not in (comment[1] or ""):
             assert getattr(shown, name) == field.default, name

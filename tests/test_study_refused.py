@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 
+from ldc.cli import main
 from ldc.errors import ExitCode, StudyError
 from ldc.study.reading import study_from_text
 
@@ -199,6 +203,26 @@ REFUSED = {
     ),
     "long name": (VALID + f"name: {'a' * 65}", "4: name: a name has at most 64 characters"),
     "list as a key": (VALID + "? [a]\n: 1", "4: a name must be plain text, not a list or section"),
+    "count beyond use": (
+        MODELS + DOMAINS + "training: {steps: 1000000000001}",
+        "3: training.steps: must be at most 1e+12, not 1000000000001",
+    ),
+    "count of hundreds of digits": (
+        VALID + f"evaluation: {{documents: 1{'0' * 400}}}",
+        "4: evaluation.documents: must be at most 1e+12, not 10000000000000000000...",
+    ),
+    "seed of hundreds of digits": (
+        VALID + f"seeds: [1{'0' * 400}]",
+        "4: seeds[0]: must be at most 1e+12, not 10000000000000000000...",
+    ),
+    "number of hundreds of digits": (
+        VALID + f"adapter: {{alpha: 1{'0' * 400}}}",
+        "4: adapter.alpha: must be a number, not 10000000000000000000...",
+    ),
+    "digits of another script": (
+        VALID + "regimes: [{x: {block: mlp, layers: \u0663}}]",
+        "4: regimes[0].x.layers: layers are `all`, numbers from 0, or ranges such as 0-5; `\u0663` is none of these",
+    ),
     "tag": (VALID + "name: !x a", "4: name: the tag `!x` has no meaning here"),
 }
 
@@ -238,3 +262,29 @@ def test_yaml_nested_without_end_is_refused() -> None:
     assert "study.yaml:1: models.q: the alias refers to a section that contains it" in refusal("models: &m {q: *m}")
     levels = "".join(f"  a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9))
     assert any("more than 20000 values" in line for line in refusal(f"name:\n  a0: &a0 [x]\n{levels}"))
+
+
+LONG = {
+    "unknown keys": VALID + "".join(f"key{i}: 1\n" for i in range(5_000)),
+    "one long key": VALID + f"? {'x' * 800_000}\n: 1",
+    "list": VALID + f"seeds: [{', '.join(['0'] * 100_000)}]",
+    "list without values": VALID + f"seeds: [{', '.join(['~'] * 5_000)}]",
+    "layers": VALID + f"regimes: [{{x: {{block: mlp, layers: '{','.join(['0-9999'] * 4_000)}'}}}}]",
+}
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG.keys())
+def test_a_long_file_is_refused_in_seconds(text: str) -> None:
+    began = time.process_time()
+    assert len(refusal(text)) <= 27
+    assert time.process_time() - began < 10
+
+
+def test_an_error_that_quotes_thousands_of_characters_is_cut_in_its_middle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "study.yaml").write_text(f"models: {{m: /{'a' * 5000}}}\n" + DOMAINS + TRAINING)
+    assert main(["run", str(tmp_path / "study.yaml"), "--dry-run"]) == 2
+    told = capsys.readouterr().err
+    assert len(told) < 2100
+    assert told.endswith("the name is too long for a file or folder; give a shorter one\n")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from ldc.errors import EnvironmentFault, ExitCode, LdcError
-from ldc.system import INTERRUPTED, check_posix, interruptible
+from ldc.system import INTERRUPTED, check_posix, interruptible, wait_passively
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     own = arguments is None
+    wait_passively()
     code: int
     try:
         with interruptible(for_good=own):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     stdout: Console
     stderr: Console
 
+LONGEST_LINE = 2000
+"""Characters of a line of an error."""
 PLAIN_SECONDS = 10.0
 """Away from a terminal, the longest wait for a line of progress in a short stage."""
 
@@ -46,9 +48,14 @@ def complain(message: str) -> None:
     from rich.text import Text
 
     head = "ldc: error: "
-    text = Text(_fitted(head + message))
+    text = Text(_fitted(head + "\n".join(map(_shortened, message.split("\n")))))
     text.stylize("bold red", 0, len(head))
     _console("stderr").print(text, soft_wrap=True)
+
+
+def _shortened(line: str) -> str:
+    """A line of a message without its middle, if it quotes a name or value of thousands of characters."""
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
 
 
 def _fitted(message: str) -> str:

@@ -53,10 +53,17 @@ def singular_values(a_RI: ArrayLike, b_OR: ArrayLike, scaling: float = 1.0) -> A
 
     Source: with B = Q_B R_B and A' = Q_A R_A, the singular values of B A are those of the R x R matrix R_B R_A'.
     """
-    a, b = np.asarray(a_RI, np.float64), np.asarray(b_OR, np.float64)
-    r_b = np.linalg.qr(b, mode="r")
-    r_a = np.linalg.qr(np.swapaxes(a, -1, -2), mode="r")
-    return abs(scaling) * np.linalg.svd(r_b @ np.swapaxes(r_a, -1, -2), compute_uv=False)
+    return _values(abs(scaling) * _core(a_RI, b_OR))
+
+
+def _values(core: Array) -> Array:
+    return np.asarray(np.linalg.svd(core, compute_uv=False), np.float64)
+
+
+def _core(a_RI: ArrayLike, b_OR: ArrayLike) -> Array:
+    """R_B R_A', at most [R, R], of the triangular factors of B and A': its norms are those of B A."""
+    r_a = triangle(np.swapaxes(np.asarray(a_RI), -1, -2))
+    return np.asarray(triangle(b_OR) @ np.swapaxes(r_a, -1, -2))
 
 
 def triangle(x_NR: ArrayLike) -> Array:
@@ -76,13 +83,13 @@ def triangle(x_NR: ArrayLike) -> Array:
 
 def update_norms(a_RI: ArrayLike, b_OR: ArrayLike, scaling: float = 1.0) -> UpdateNorms:
     """Every norm of s B A. Factors that are not finite give NaN."""
-    a, b = np.asarray(a_RI, np.float64), np.asarray(b_OR, np.float64)
-    finite = np.asarray(np.isfinite(a).all(axis=(-1, -2)) & np.isfinite(b).all(axis=(-1, -2)))
-    where = finite[..., None, None]
-    a, b = np.where(where, a, 0.0), np.where(where, b, 0.0)
-    s = frobenius(a, b, scaling)
-    first, stable, effective = _ranks(singular_values(a, b, scaling))
-    return UpdateNorms(*(np.where(finite, value, np.nan) for value in (s, first, stable, effective)))
+    with np.errstate(invalid="ignore", over="ignore"):
+        core = abs(scaling) * _core(a_RI, b_OR)
+    finite = np.asarray(np.isfinite(core).all(axis=(-1, -2)))
+    core = np.where(finite[..., None, None], core, 0.0)
+    s = np.sqrt((core**2).sum(axis=(-1, -2)))
+    values = (s, *_ranks(_values(core)))
+    return UpdateNorms(*(np.where(finite, value, np.nan) for value in values))
 
 
 def dense_norms(sigma: ArrayLike) -> UpdateNorms:

@@ -13,6 +13,7 @@ from ldc.progress import Progress, Silent
 from ldc.state import StudyState
 from ldc.study.reading import StudyFile, read_study, study_from_dict
 from ldc.study.schema import Study
+from ldc.system import wait_passively
 from ldc.tables import Frames, tidy_frames
 
 if TYPE_CHECKING:
@@ -129,7 +130,8 @@ def run(
 ) -> Results:
     """Run or resume a study, and return its results; failed runs are in `Results.runs`.
 
-    The study sets torch's thread count and current GPU and glibc's allocator for this process, and leaves them set.
+    The study sets torch's thread count and current GPU and glibc's allocator for this process, and leaves them set. If
+    torch is not loaded yet, its threads sleep while they wait (OMP_WAIT_POLICY), so that busy neighbours cost less.
 
     Args:
         study: a study file or its content. Relative paths start from the file's folder, else from the current one.
@@ -142,6 +144,7 @@ def run(
     Raises:
         LdcError: the study cannot run; the message is the one the command line prints.
     """
+    wait_passively()
     from ldc.execute.conductor import run_study
 
     if isinstance(study, (str, Path)):

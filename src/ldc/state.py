@@ -25,6 +25,7 @@ from ldc.plan.runs import PT, Inputs, Run, RunLine, fixed_runs, later_runs
 from ldc.plan.specs import RunId
 from ldc.store.adapter import WEIGHTS, read_stacks
 from ldc.store.evaluation import evaluation_table
+from ldc.store.plan_file import ANEW
 from ldc.store.runs import ADAPTER, STUDY, Store
 from ldc.study.leg_measures import regime_of
 from ldc.study.leg_specs import GATE
@@ -67,7 +68,11 @@ class StudyState:
         inputs = store.plan.inputs()
         if inputs is None or not (out / STUDY).exists():
             raise StoreError(f"{out}: holds no study; run one with: ldc run study.yaml -o {out}")
-        return cls(read_study(out / STUDY).study, inputs, store)
+        study = read_study(out / STUDY).study
+        absent = sorted({*study.models} - {*inputs.models} | {*study.domains} - {*inputs.domains})
+        if absent:
+            raise StoreError(f"{store.plan.path}: does not know {absent[0]} of {STUDY}; {ANEW}")
+        return cls(study, inputs, store)
 
     def fixed(self, model: str) -> list[Run]:
         """The runs that need no other run; for a calibration, its references."""

@@ -28,6 +28,15 @@ def check_posix() -> None:
         raise EnvironmentFault("LDC runs on Linux and macOS; on Windows install and start it within WSL")
 
 
+def wait_passively() -> None:
+    """Let OpenMP's threads sleep while they wait for each other, unless the environment says otherwise.
+
+    By default they spin, for milliseconds. Where another process keeps a processor busy, a thread then spins away the
+    time that the one it waits for would need. It has an effect only before torch is loaded.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def expanded(text: str | Path) -> Path:
     """A path as the user wrote it with `~` replaced; a user who does not exist leaves it as it is, to be not found."""
     return Path(os.path.expanduser(text))

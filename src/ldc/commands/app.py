@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ldc.commands.calibrate import calibrate
+from ldc.commands.cluster import submit, work
 from ldc.commands.diff import diff
 from ldc.commands.doctor import doctor
 from ldc.commands.export import export
@@ -50,6 +51,6 @@ def _ldc(
     """
 
 
-for command in (init, run, demo, status, report, norms, diff, export, calibrate, proxy, fetch, doctor):
+for command in (init, run, demo, status, report, submit, work, norms, diff, export, calibrate, proxy, fetch, doctor):
     app.command()(command)
 app.command("import")(import_model)

@@ -137,6 +137,7 @@ def _of_model(text: str, asked: Mapping[str, Any]) -> StudyFile:
 
 def _of_study(path: str, asked: Mapping[str, Any], both: Mapping[str, Any]) -> StudyFile:
     """The comparison with a study's settings."""
+    from ldc.plan.defaults import by_size
     from ldc.study.proxy_study import ProxySettings, study_of_study
     from ldc.study.reading import StudyFile, read_study
 
@@ -145,7 +146,7 @@ def _of_study(path: str, asked: Mapping[str, Any], both: Mapping[str, Any]) -> S
         if value is not None:
             option = {"domains": "domain"}.get(name, name).replace("_", "-")
             raise typer.BadParameter("works only with a model; a study file sets its own", param_hint=f"--{option}")
-    file = read_study(Path(path))
+    file, _ = by_size(read_study(Path(path)))
     return StudyFile(study_of_study(file.study, both["ranks"] or (), both["full_rate"]), file.base, file.path)
 
 

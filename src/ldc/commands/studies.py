@@ -83,10 +83,11 @@ def demo(
 
 
 def status(out: OutPath, as_json: AsJson = False) -> None:
-    """Count the finished runs of a study and list the others."""
+    """Count the finished runs of a study, list the others, and say who works on what."""
     from ldc.state import StudyState
 
     lines = [record(line) for line in StudyState.of(out).lines()]
+    put_workers(out)
     if as_json:
         console.put_json(lines)
         return
@@ -97,6 +98,22 @@ def status(out: OutPath, as_json: AsJson = False) -> None:
     if undone:
         console.put("")
         console.put_table(undone)
+
+
+def put_workers(out: Path) -> None:
+    """Say who works on what, since when, and what workers that failed had to say."""
+    import time
+
+    from ldc.store.claims import Claims
+
+    claims = Claims(out)
+    for working in claims.all():
+        claim = working.claim
+        state = "silent; another worker will take it" if working.dead else f"last sign {working.age:.0f} s ago"
+        since = max(0, round((time.time() - claim.since) / 60))
+        console.say(f"{claim.host}, process {claim.process}: {claim.about}, for {since} min ({state})")
+    for worker, words in claims.last_words().items():
+        console.say(f"worker {worker} failed: {words.strip().splitlines()[-1]}")
 
 
 def report(out: OutPath, quiet: Quiet = False) -> None:

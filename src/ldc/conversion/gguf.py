@@ -33,6 +33,8 @@ RECORD = "gguf.json"
 _PIECE_BYTES = 8 << 20
 _TEXTS = ("The heart pumps blood through the body.", "def add(a, b):\n    return a + b", "x < y && y >= 2; naïve café")
 _HEADS = "attention.head_count"
+_PACKAGES = ("gguf", "accelerate")
+"""What transformers needs to read GGUF."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,10 @@ def _header(path: Path) -> tuple[str, dict[str, int]]:
         raise ModelError(f"{path}: no such file; give a file that ends in .gguf")
     if not is_gguf(path):
         raise ModelError(f"{path}: not a GGUF file; a folder in Hugging Face format needs no import")
-    if find_spec("gguf") is None:
-        raise EnvironmentFault("reading GGUF needs the package gguf; install it with: pip install gguf")
+    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
+        raise EnvironmentFault(
+            f"reading GGUF needs the package {' and '.join(missing)}; install it with: pip install {' '.join(missing)}"
+        )
     import gguf
 
     with refused(f"{path}: cannot be read as GGUF; fetch the file again"):

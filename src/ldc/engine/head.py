@@ -64,6 +64,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return grad_ND * grads[0].to(grad_ND.dtype), None, None, None, None, None, None
 
 
+def supervised(labels: Tensor) -> Tensor:
+    """The places of the supervised tokens among all, [N]. The host waits for the device, which tells how many there
+    are."""
+    return torch.nonzero(labels.reshape(-1) != IGNORED)[:, 0]
+
+
 class Head:
     """The frozen output layer of a model, from the hidden states after the final norm to losses."""
 
@@ -73,7 +79,9 @@ class Head:
         self.weight_VD, self.bias_V, self.softcap = weight_VD, bias_V, softcap
         self.chunk = chunk or chunk_tokens(weight_VD.shape[0], weight_VD.device.type == "cuda")
 
-    def loss(self, hidden: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def loss(
+        self, hidden: Tensor, labels: Tensor, weight: Tensor, index_N: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The sum of weight * NLL over supervised tokens, to be differentiated, and the NLL of each token, in nats.
 
         Args:
@@ -81,12 +89,13 @@ class Head:
             labels: [...] token ids, IGNORED where a token is not supervised. Such tokens are not computed, so that a
                 NaN in one of them cannot reach the loss.
             weight: [...] weight of each token.
+            index_N: what `supervised` gives for the labels, if it is known: the device need not be asked then.
 
         Returns:
             The scalar loss, and [...] NLL with 0 where a token is not supervised.
         """
         flat = labels.reshape(-1)
-        index = torch.nonzero(flat != IGNORED)[:, 0]
+        index = supervised(labels) if index_N is None else index_N
         loss, nll_N = _ChunkedCrossEntropy.apply(
             hidden.reshape(-1, hidden.shape[-1]).index_select(0, index),
             self.weight_VD,

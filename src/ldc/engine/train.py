@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ldc.engine.bank import Bank
 from ldc.engine.batches import Batch
-from ldc.engine.head import IGNORED
+from ldc.engine.head import IGNORED, supervised
 from ldc.engine.optimizer import BankOptimizer
 from ldc.norms import UpdateNorms, update_norms
 from ldc.study.schema import TrainingSpec
@@ -103,26 +103,40 @@ def _accumulate(bank: Bank, window: Window, present: Sequence[int]) -> tuple[lis
     """
     texts = {bank.members[k].text for k in present}
     window = [batch.only(texts) for batch in window]
+    parts, device = bank.parts(present), bank.base.device
+    # The host asks the device before the passes and after them; in between it never waits.
+    targets = [{part: _target(bank, batch, part) for part in parts} for batch in window]
     tokens_P = torch.stack([_supervised(bank, batch, present) for batch in window]).sum(dim=0)
     weight_P = 1.0 / tokens_P.clamp(min=1).double()
-    weights_P = weight_P.to(bank.base.device, bank.adapters.values.dtype)
-    nll_P = torch.zeros(len(present), dtype=torch.float64)
-    for batch in window:
+    weights_P = weight_P.to(bank.adapters.values.dtype)
+    nll_P = torch.zeros(len(present), dtype=torch.float64, device=device)
+    for batch, target in zip(window, targets, strict=True):
 
-        def differentiate(part: Sequence[int], state: Tensor, batch: Batch = batch) -> Tensor:
-            labels = member_labels(bank, batch, part)
+        def differentiate(
+            part: Sequence[int],
+            state: Tensor,
+            batch: Batch = batch,
+            target: Mapping[tuple[int, ...], tuple[Tensor, Tensor]] = target,
+        ) -> Tensor:
+            labels, index_N = target[tuple(part)]
             start = present.index(part[0])  # the members of a part are neighbours
             weight = weights_P[start : start + len(part)].repeat_interleave(batch.rows_per_text)
-            loss, nll = bank.base.head.loss(state, labels, weight[:, None].expand(labels.shape))
+            loss, nll = bank.base.head.loss(state, labels, weight[:, None].expand(labels.shape), index_N)
             loss.backward()
-            return nll.view(len(part), -1).double().sum(dim=1).cpu()
+            return nll.view(len(part), -1).double().sum(dim=1)
 
         recording = bank.record(batch, present)
-        nll_P += torch.cat(bank.in_parts(batch, bank.parts(present), recording, differentiate))
+        nll_P += torch.cat(bank.in_parts(batch, parts, recording, differentiate))
     losses, tokens = [0.0] * len(bank.members), [0] * len(bank.members)
-    for k, nll, count in zip(present, (nll_P * weight_P).tolist(), tokens_P.tolist(), strict=True):
-        losses[k], tokens[k] = nll, count
+    for k, nll, count in zip(present, *torch.stack([nll_P * weight_P, tokens_P.double()]).tolist(), strict=True):
+        losses[k], tokens[k] = nll, int(count)
     return losses, tokens
+
+
+def _target(bank: Bank, batch: Batch, part: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The labels of a part's rows, and the places of those that are supervised."""
+    labels = member_labels(bank, batch, part)
+    return labels, supervised(labels)
 
 
 def member_labels(bank: Bank, batch: Batch, present: Sequence[int]) -> Tensor:
@@ -134,8 +148,9 @@ def member_labels(bank: Bank, batch: Batch, present: Sequence[int]) -> Tensor:
 
 def _supervised(bank: Bank, batch: Batch, present: Sequence[int]) -> Tensor:
     """How many tokens of a batch each of these members is trained on."""
-    per_text = (batch.labels != IGNORED).view(len(batch.texts), -1).sum(dim=1).cpu()
-    return per_text[[batch.group(bank.members[k].text) for k in present]]
+    per_text = (batch.labels != IGNORED).view(len(batch.texts), -1).sum(dim=1)
+    groups = [batch.group(bank.members[k].text) for k in present]
+    return per_text.index_select(0, torch.tensor(groups, device=per_text.device))
 
 
 def _untrained(bank: Bank, member: int) -> str | None:

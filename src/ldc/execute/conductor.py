@@ -13,13 +13,14 @@ from ldc.domains.sufficiency import warnings
 from ldc.errors import EnvironmentFault, StudyError
 from ldc.execute.here import Here
 from ldc.execute.processes import Processes
-from ldc.execute.rates import with_rates
+from ldc.execute.rates import check_rates_known, with_rates
 from ldc.execute.schedule import Schedule
 from ldc.execute.tasks import Compute, Event, Executor, Task
 from ldc.execute.worker import Worker
 from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint
 from ldc.models.headers import read_shape
 from ldc.plan.arms import check_regimes
+from ldc.plan.defaults import by_size
 from ldc.plan.runs import Inputs, ModelInputs, RunLine, check_lengths
 from ldc.plan.variants import own_model
 from ldc.progress import Progress
@@ -33,7 +34,7 @@ from ldc.store.domain_file import read_overlap, read_texts, record_domains
 from ldc.store.lock import locked
 from ldc.store.runs import STUDY, Store
 from ldc.study.reading import StudyFile, resolved_yaml
-from ldc.study.same import check_same_study
+from ldc.study.same import check_same_study, recorded_study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,21 +112,72 @@ def run_study(
         LdcError: any class of `ldc.errors`, before a run or between runs; finished runs stay.
     """
     compute, store = Compute(device, threads, compiled, workers), Store(out)
-    _check_nf4(file, device)
-    ready(file, out, device, progress)
-    precisions = store.plan.precisions() if out.is_dir() else {}
-    models = _models(file, device, precisions)
-    store.prepare()
+    file, models = _checked(file, store, device, progress)
     with locked(out, progress.say):
-        domains = _domains(file, store, progress)
-        inputs = Inputs(models, {name: text.fingerprint for name, text in domains.items()})
-        worker = Worker(StudyState(file.study, inputs, store), file.base, domains, compute, progress)
+        worker = _worker(file, store, models, compute, progress)
         worker.state = state = StudyState(file.study, with_rates(worker), store)
         computed, shared = _Conduct(file, worker, progress, compute).work()
         del worker
         page = rebuild_report(out, progress)
         lines = state.lines()
         return Outcome(sum(line.status == "done" for line in lines), computed, undone(lines), page, shared)
+
+
+def prepare_study(file: StudyFile, out: Path, progress: Progress, device: str = "auto") -> StudyState:
+    """Check a study and record it in its folder, so that `ldc work` can compute it here or on other machines.
+
+    Args:
+        file: the study.
+        out: its folder, made if absent.
+        progress: told what happens.
+        device: the kind of device of the workers; it decides the precision of `auto`.
+
+    Raises:
+        StudyError: learning rates are still to be found, which one machine has to do before.
+        LdcError: as `run_study`.
+    """
+    store = Store(out)
+    file, models = _checked(file, store, device, progress)
+    with locked(out, progress.say):
+        worker = _worker(file, store, models, Compute(device), progress)
+        check_rates_known(worker.state)
+        state = StudyState(file.study, with_rates(worker), store)
+        _record(state, worker.domains, progress)
+        store.plan.record_base(file.base)
+    return state
+
+
+def _checked(
+    file: StudyFile, store: Store, device: str, progress: Progress
+) -> tuple[StudyFile, dict[str, ModelInputs]]:
+    """The study with what follows from the size of its models, and its models, after a check of folder, files and
+    device."""
+    _check_nf4(file, device)
+    ready(file, store.out, device, progress)
+    precisions = store.plan.precisions() if store.out.is_dir() else {}
+    file, sized = by_size(file, recorded_study(store.out / STUDY) if store.has_runs() else None)
+    if sized:
+        progress.say(sized)
+    models = _models(file, device, precisions)
+    store.prepare()
+    return file, models
+
+
+def _worker(
+    file: StudyFile, store: Store, models: Mapping[str, ModelInputs], compute: Compute, progress: Progress
+) -> Worker:
+    """A worker with the study's text."""
+    domains = _domains(file, store, progress)
+    inputs = Inputs(models, {name: text.fingerprint for name, text in domains.items()})
+    return Worker(StudyState(file.study, inputs, store), file.base, domains, compute, progress)
+
+
+def _record(state: StudyState, domains: Mapping[str, DomainText], progress: Progress) -> None:
+    """Make this the study of its folder."""
+    state.store.plan.record_inputs(state.inputs)
+    write_text(state.store.out / STUDY, resolved_yaml(state.study))
+    for sentence in record_domains(state.store.out, domains, state.study.calibration is None):
+        progress.say(sentence)
 
 
 def rebuild_report(out: Path, progress: Progress) -> Path:
@@ -209,10 +261,7 @@ class _Conduct:
         self.schedule.tell_stage()
 
     def _record(self) -> None:
-        self.state.store.plan.record_inputs(self.state.inputs)
-        write_text(self.state.store.out / STUDY, resolved_yaml(self.state.study))
-        for sentence in record_domains(self.state.store.out, self.domains, self.state.study.calibration is None):
-            self.progress.say(sentence)
+        _record(self.state, self.domains, self.progress)
         self._recorded = True
 
     def _handle(self, event: Event) -> None:

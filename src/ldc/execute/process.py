@@ -11,13 +11,14 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from ldc.domains.registry import load_texts
 from ldc.errors import LdcError, StoreError
 from ldc.execute.tasks import Compute, Event, Task
-from ldc.execute.worker import Worker
+from ldc.execute.worker import Emit, Worker
 from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint
 from ldc.plan.variants import own_model
 from ldc.progress import Silent
@@ -41,7 +42,7 @@ def main() -> int:
         task = Task.from_json(json.loads(line))
         try:
             server = server or Server(out, Path(hello["base"]), Compute(**hello["compute"]))
-            server.serve(task, events)
+            server.serve(task, partial(_tell, events))
         except LdcError as error:
             _tell(events, Event("failed", task.bank.name, str(error), int(error.exit_code)))
             return int(error.exit_code)
@@ -64,8 +65,13 @@ class Server:
         self.worker = Worker(self.state, base, domains, compute, Silent())
         self._checked: set[str] = set()
 
-    def serve(self, task: Task, events: TextIO) -> None:
-        """Run one bank."""
+    def serve(self, task: Task, emit: Emit) -> None:
+        """Run one bank.
+
+        Raises:
+            StoreError: the weights or the tokenizer here differ from those of the plan.
+            LdcError: as `Worker.run`.
+        """
         model = own_model(task.bank.model)
         if model not in self._checked:
             spec, planned = self.state.study.models[model], self.state.inputs.models[model]
@@ -73,7 +79,7 @@ class Server:
             _same(f"the weights of {model} differ", fingerprint(folder, spec.trust_remote_code), planned.weights)
             _same(f"the tokenizer of {model} differs", tokenizer_fingerprint(folder), planned.tokenizer)
             self._checked.add(model)
-        self.worker.run(task, lambda event: _tell(events, event))
+        self.worker.run(task, emit)
 
 
 def die_with_parent() -> None:

@@ -24,6 +24,7 @@ from ldc.plan.rates import (
     with_losses,
 )
 from ldc.plan.runs import Inputs
+from ldc.state import StudyState
 from ldc.study.regimes import Block
 
 
@@ -50,6 +51,22 @@ def with_rates(worker: Worker) -> Inputs:
         sweep = _found(worker, model, blocks)
         models[model] = replace(models[model], rates={block: sweep.chosen[block] for block in blocks})
     return Inputs(models, inputs.domains)
+
+
+def check_rates_known(state: StudyState) -> None:
+    """Refuse a study whose learning rates are still to be found.
+
+    Raises:
+        StudyError: `learning_rate: auto`, and the plan lacks the sweep of a model.
+    """
+    sweeps = state.store.plan.sweeps() if state.store.out.is_dir() else {}
+    for model in state.study.models:
+        known = sweeps[model].chosen if model in sweeps else {}
+        if any(block not in known for block in swept_blocks(state.study)):
+            raise StudyError(
+                f"training.learning_rate: auto: the rates of {model} are not found yet; find them on one machine with "
+                f"`ldc run` and `-o {state.store.out}` first, which may be interrupted after that, or give a rate"
+            )
 
 
 def _found(worker: Worker, model: str, blocks: Sequence[Block]) -> Sweep:

@@ -68,6 +68,11 @@ class Schedule:
         bank, self._stage = self._waiting.popleft()
         return bank
 
+    @property
+    def all_planned(self) -> bool:
+        """Whether every wave of every model has been planned."""
+        return not self._open
+
     def record(self) -> None:
         """Record the banks planned since the last call."""
         if self._unrecorded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from ldc.plan.variants import own_model
 from ldc.progress import Progress
 from ldc.provenance import versions
 from ldc.state import StudyState
+from ldc.store.claims import Claims
 from ldc.tables import DOCUMENTS
 
 if TYPE_CHECKING:
@@ -101,6 +103,12 @@ class Worker:
             EnvironmentFault: memory ran out with a single run.
             LdcError: the model cannot be loaded.
         """
+        claims = Claims(self.state.store.out)
+        claim = claims.take(task.bank.name, about(task.bank))
+        with claims.held(claim) if claim is not None else nullcontext():
+            self._run(task, emit)
+
+    def _run(self, task: Task, emit: Emit) -> None:
         names = self._names(task.bank)
         space = self.open(own_model(task.bank.model))
         waiting = [task.bank]
@@ -235,6 +243,11 @@ class _Told:
         """Report that the reported tokens are undone."""
         self.advance(-self.tokens)
         self.tokens = 0
+
+
+def about(bank: BankPlan) -> str:
+    """A bank in words, for those who ask what is being worked on."""
+    return f"{bank.model}, {len(bank.keys)} {'run' if len(bank.keys) == 1 else 'runs'}"
 
 
 def names_of(runs: Sequence[Run]) -> dict[str, list[Run]]:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ldc.inspection.base_weights import copies_note, weights_of
 from ldc.inspection.checkpoint import read_checkpoint
 from ldc.inspection.factors import Factors
@@ -17,7 +15,7 @@ from ldc.inspection.intruders import Intruders, most_alike
 from ldc.inspection.peft_adapter import read_adapter
 from ldc.inspection.places import Places, table_order
 from ldc.inspection.tensors import Stored, sum_of_squares
-from ldc.norms import triangle, update_norms
+from ldc.norms import update_norms
 
 Row = dict[str, Any]
 
@@ -88,9 +86,7 @@ def adapter_table(
 
 
 def _row(factors: Factors, places: Places) -> Row:
-    a, b = factors.read()
-    r_a, r_b = triangle(np.swapaxes(a, -1, -2)), triangle(b)
-    norms = update_norms(np.swapaxes(r_a, -1, -2), r_b, factors.scaling)  # of B A = Q_B R_B R_A' Q_A', by R_B and R_A
+    norms = update_norms(*factors.read(), factors.scaling)
     s = math.sqrt(float((norms.frobenius**2).sum()))
     row: Row = {
         **places[factors.place]._asdict(),

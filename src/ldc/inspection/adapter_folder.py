@@ -164,7 +164,7 @@ def positive(config: Mapping[str, Any], key: str, where: Path, whole: bool = Fal
     value = config.get(key)
     try:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 < number < math.inf or (whole and number % 1):
         kind = "a positive whole number" if whole and number > 0 else "a positive number"

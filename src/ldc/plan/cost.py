@@ -10,6 +10,7 @@ from ldc.models.shapes import ModelShape
 from ldc.models.sources import ModelSource, plan_shape
 from ldc.plan.arms import arms, check_regimes
 from ldc.plan.calibration import calibration_runs, sampling_flops
+from ldc.plan.defaults import by_size
 from ldc.plan.flops import CHARACTERS_PER_TOKEN, forward_flops, held_out_tokens
 from ldc.plan.leg_truths import leg_truth_runs
 from ldc.plan.legs import leg_runs
@@ -117,6 +118,7 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         ModelError, StudyError: as when it is run.
         EnvironmentFault: a model's shape needs a download, or there is no such GPU.
     """
+    file, sized = by_size(file)
     study, machine = file.study, find_machine(device, rate)
     models: list[ModelCost] = []
     regimes: list[RegimeCost] = []
@@ -161,7 +163,7 @@ def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -
         regimes=regimes,
         memory=memory,
         downloads=downloads,
-        assumptions=_assumptions(study, machine, models, parts_of(study, spent)),
+        assumptions=_assumptions(study, machine, models, parts_of(study, spent)) + ([sized] if sized else []),
     )
 
 

@@ -6,6 +6,7 @@ several machines may write into one folder.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -15,11 +16,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from ldc.errors import EnvironmentFault
 
+Result = TypeVar("Result")
 _SHOWN = 30  # characters of a name within a temporary one, which may have 255 bytes in all
 _SECONDS_OF_OTHERS = 86_400.0
+_OVERTAKEN = (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY)
+"""What a rename says when another process was there first."""
 _TEMPORARY = re.compile(r"\..*\.(?P<host>[A-Za-z0-9-]+)\.(?P<process>[0-9]{1,9})\.[0-9a-f]{8}\.tmp", re.DOTALL)
 
 
@@ -32,7 +37,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         EnvironmentFault: the folder does not exist or cannot be written, or the disk is full; nothing is left behind.
     """
     try:
-        _write(path, data)
+        _again_if_stale(lambda: _write(path, data))
     except OSError as error:
         raise _fault(path, error) from error
 
@@ -56,21 +61,35 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
         EnvironmentFault: it cannot be written. What was there before is still there then, and nothing is left behind;
             the same holds where `fill` raises something else, which is passed on.
     """
-    try:
+
+    def once() -> Path | None:
         _make(target.parent)
         new = temporary_name(target)
         try:
             new.mkdir()
             fill(new)
             _sync_tree(new)
-            old = _put(new, target)
+            return _put(new, target)
         except BaseException:
             _remove(new)
             raise
+
+    try:
+        old = _again_if_stale(once)
     except OSError as error:
         raise _fault(target, error) from error
     if old is not None:
         _remove(old)
+
+
+def _again_if_stale(write: Callable[[], Result]) -> Result:
+    """Write, and once more if a network file system has lost sight of a file or folder (ESTALE)."""
+    try:
+        return write()
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return write()
 
 
 def remove_litter(out: Path) -> None:
@@ -110,7 +129,21 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _put(new: Path, target: Path) -> Path | None:
-    """Rename `new` to `target`; the name that the folder there before has now, if there was one."""
+    """Rename `new` to `target`; the name that the folder there before has now, if there was one.
+
+    Another machine may put a folder there at the same time, or move one aside; then it is tried again.
+    """
+    for last in (False, False, False, True):
+        try:
+            return _exchange(new, target)
+        except OSError as error:
+            if last or error.errno not in _OVERTAKEN or not os.path.lexists(new):
+                raise
+    raise AssertionError
+
+
+def _exchange(new: Path, target: Path) -> Path | None:
+    """One try of `_put`."""
     old = temporary_name(target) if os.path.lexists(target) else None
     try:
         if old is not None:
@@ -124,9 +157,19 @@ def _put(new: Path, target: Path) -> Path | None:
                     raise
                 os.rename(target, new)
             if old is not None and os.path.lexists(old):
-                os.rename(old, target)
+                _give_back(old, target)
         raise
     return old
+
+
+def _give_back(old: Path, target: Path) -> None:
+    """Rename a folder that was moved aside back to its place, or remove it if another process has put one there."""
+    try:
+        os.rename(old, target)
+    except OSError as error:
+        if error.errno not in _OVERTAKEN:
+            raise
+        _remove(old)
 
 
 def _make(folder: Path) -> None:

@@ -17,7 +17,7 @@ _CANNOT_LOCK = (errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EO
 
 
 @contextmanager
-def locked(out: Path, say: Callable[[str], None] | None = None) -> Iterator[None]:
+def locked(out: Path, say: Callable[[str], None] | None = None, shared: bool = False) -> Iterator[None]:
     """Lock the existing folder `out` with the hidden file `.lock` in it.
 
     The file names host and process while the folder is held, is empty otherwise, and stays: removing it would let two
@@ -25,6 +25,7 @@ def locked(out: Path, say: Callable[[str], None] | None = None) -> Iterator[None
 
     Args:
         say: receives a warning if the file system cannot lock; without `say` this is an error.
+        shared: let others that ask for a shared lock hold it too. They keep apart by claims (`ldc.store.claims`).
 
     Raises:
         StoreError: another process holds the folder.
@@ -38,7 +39,10 @@ def locked(out: Path, say: Callable[[str], None] | None = None) -> Iterator[None
             f"{out / LOCK}: cannot be written ({error.strerror}); give a writable folder, or solve this"
         ) from error
     try:
-        _acquire(descriptor, out, say)
+        _acquire(descriptor, out, say, shared)
+        if shared:
+            yield
+            return
         _write(descriptor, f"{socket.gethostname()} {os.getpid()}\n")
         try:
             yield
@@ -48,7 +52,7 @@ def locked(out: Path, say: Callable[[str], None] | None = None) -> Iterator[None
         os.close(descriptor)
 
 
-def _acquire(descriptor: int, out: Path, say: Callable[[str], None] | None) -> None:
+def _acquire(descriptor: int, out: Path, say: Callable[[str], None] | None, shared: bool) -> None:
     """Lock the file, or say who holds it.
 
     Raises:
@@ -58,7 +62,7 @@ def _acquire(descriptor: int, out: Path, say: Callable[[str], None] | None) -> N
     import fcntl
 
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         host, _, process = os.pread(descriptor, 300, 0).decode(errors="replace").strip().partition(" ")
         holder = f" (process {process} on {host})" if process else ""
@@ -69,9 +73,10 @@ def _acquire(descriptor: int, out: Path, say: Callable[[str], None] | None) -> N
         if error.errno not in _CANNOT_LOCK:
             raise EnvironmentFault(f"{out / LOCK}: cannot be locked ({error.strerror}); solve this") from error
         told = f"{out}: its file system cannot lock files ({error.strerror})"
-        if say is None:
+        if say is None and not shared:
             raise EnvironmentFault(f"{told}; give a folder on another file system") from error
-        say(f"{told}, so nothing stops a second ldc run in this folder: start only one")
+        if say is not None and not shared:
+            say(f"{told}, so nothing stops a second ldc run in this folder: start only one")
 
 
 def _write(descriptor: int, text: str) -> None:

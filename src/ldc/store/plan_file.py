@@ -16,7 +16,7 @@ from ldc.store.atomic import write_text
 from ldc.store.records import opened, sealed
 
 PLAN, VERSION = "plan.json", 2
-_ANEW = "delete it and run the study again; this makes a new plan and keeps the finished runs"
+ANEW = "delete it and run the study again; this makes a new plan and keeps the finished runs"
 _OLD_RECORDS = ("calibration.json", "comparison.json")
 
 
@@ -42,7 +42,7 @@ class PlanFile:
                 raise StoreError(f"{self.out}: {_old('a study')}")
             data = opened(text)
         except (OSError, ValueError, RecursionError) as error:
-            raise StoreError(f"{self.path}: cannot be read ({error}); {_ANEW}") from error
+            raise StoreError(f"{self.path}: cannot be read ({error}); {ANEW}") from error
         if data.get("version") != VERSION:
             raise StoreError(f"{self.out}: {_old('a study')}")
         return data
@@ -69,12 +69,21 @@ class PlanFile:
             }
             return Inputs(models, dict(data["domains"]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{self.path}: not a plan; {_ANEW}") from error
+            raise StoreError(f"{self.path}: not a plan; {ANEW}") from error
 
     def precisions(self) -> dict[str, str]:
         """The precision in which each model's base is kept, as it was resolved when it was first planned."""
         inputs = self.inputs()
         return {} if inputs is None else {name: model.precision for name, model in inputs.models.items()}
+
+    def base(self) -> Path:
+        """The folder that relative paths of the study start from, as recorded for workers elsewhere; else the working
+        directory."""
+        return Path(str(self.read().get("base", "")))
+
+    def record_base(self, base: Path) -> None:
+        """Record, as an absolute path, where relative paths of the study start."""
+        self._write({"base": str(base.resolve())})
 
     def record_inputs(self, inputs: Inputs) -> None:
         """Record the inputs of the plan."""
@@ -99,7 +108,7 @@ class PlanFile:
         try:
             return {name: Sweep.from_json(data) for name, data in self.read().get("sweeps", {}).items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{self.path}: not a plan; {_ANEW}") from error
+            raise StoreError(f"{self.path}: not a plan; {ANEW}") from error
 
     def record_sweep(self, model: str, sweep: Sweep) -> None:
         """Record a model's sweep as far as it has come, in place of an earlier one."""
@@ -112,7 +121,7 @@ class PlanFile:
                 BankPlan(str(b["model"]), tuple(b["runs"]), bool(b["compiled"])) for b in self.read().get("banks", [])
             ]
         except (AttributeError, KeyError, TypeError) as error:
-            raise StoreError(f"{self.path}: not a plan; {_ANEW}") from error
+            raise StoreError(f"{self.path}: not a plan; {ANEW}") from error
 
     def record_banks(self, banks: Sequence[BankPlan]) -> None:
         """Record banks in addition to the earlier ones. Banks that only score are not kept."""

@@ -301,7 +301,14 @@ def _record_at(path: Path, _inode: int, _changed: int, _size: int) -> dict[str, 
     needed = {"key": str, "status": str, "scores": dict, "files": dict, "trainable_parameters": int}
     if record is None or not all(isinstance(record.get(name), kind) for name, kind in needed.items()):
         return None
+    if record["status"] not in ("done", "failed") or not all(map(_is_sum, record["files"].values())):
+        return None
     return record
+
+
+def _is_sum(value: object) -> bool:
+    """Whether this is what a record says of a file: its size in bytes and its checksum."""
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], int) and isinstance(value[1], str)
 
 
 def parquet_bytes(frame: pd.DataFrame) -> bytes:

@@ -47,7 +47,12 @@ def marked_data(text: str) -> Marked:
     """
     found = Marked()
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_Bounded)
+        found.data = None if root is None else _Walk(found).value(root, ())
+    except _TooMany as many:
+        found.problems = [
+            Problem((), many.line, f"more than {MAXIMAL_VALUES} values, aliases followed; is this a study file?")
+        ]
     except yaml.MarkedYAMLError as error:
         found.problems.append(_syntax(error))
     except yaml.reader.ReaderError as error:
@@ -55,9 +60,6 @@ def marked_data(text: str) -> Marked:
         found.problems.append(Problem((), line, f"the control character {_shown(error.character)} is not allowed"))
     except RecursionError:
         found.problems.append(Problem((), None, "nested too deeply"))
-    else:
-        if root is not None:
-            found.data = _Walk(found).value(root, ())
     return found
 
 
@@ -70,6 +72,25 @@ def reads_as(value: object) -> str:
     if isinstance(value, (int, float)):
         return f"the number {value:.12g}" if isinstance(value, float) else f"the number {value}"
     return "a date" if isinstance(value, datetime.date) else "binary data"
+
+
+class _TooMany(Exception):
+    """The text has more values than any study; `line` is where they become too many."""
+
+    def __init__(self, line: int) -> None:
+        self.line = line
+
+
+class _Bounded(yaml.SafeLoader):
+    """Ends as soon as there are too many values, each with its key; parsing all of a large text takes a minute."""
+
+    nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.nodes += 1
+        if self.nodes > 2 * MAXIMAL_VALUES:
+            raise _TooMany(self.line + 1)
+        return super().compose_node(parent, index)
 
 
 class _Walk:
@@ -89,9 +110,7 @@ class _Walk:
             self.problem(keys, line, "the alias refers to a section that contains it")
             return None
         if self.count > MAXIMAL_VALUES:
-            if self.count == MAXIMAL_VALUES + 1:
-                self.problem(keys, line, f"more than {MAXIMAL_VALUES} values, aliases followed; is this a study file?")
-            return None
+            raise _TooMany(line)
         self.found.marks[keys] = Mark(line, node.value if isinstance(node, yaml.ScalarNode) else "")
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node, keys, line)

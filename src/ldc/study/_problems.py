@@ -54,20 +54,26 @@ SYNONYMS = {
     "torch_dtype": "dtype",
     "column": "text",
 }
+SUGGESTIONS = 50
+"""Unknown keys, from the top of the file, of which each is compared with all known ones; more are never shown."""
 _NEAR = 0.65
 _OWN_BONUS = 0.15
+_LONGEST = 64
 
 
 def problems_of(error: ValidationError, marked: Marked) -> list[Problem]:
     """One problem for each key that pydantic refuses. A misspelled key is not also told as missing."""
     problems: dict[Keys, Problem] = {}
     suggested: set[Keys] = set()
-    for detail in error.errors(include_url=False):
-        keys = _keys(detail, marked.data)
+    unknown = 0
+    found = [(_keys(detail, marked.data), detail) for detail in error.errors(include_url=False)]
+    found.sort(key=lambda pair: _line(pair[0], marked.marks) or 0)
+    for keys, detail in found:
         if detail["type"] == "too_short" and detail["input"]:
             continue  # not empty, but every item is invalid, and each item has its own message
         if detail["type"] == "extra_forbidden":
-            message, meant = _unknown(keys)
+            unknown += 1
+            message, meant = _unknown(keys) if unknown <= SUGGESTIONS else ("unknown key", ())
             suggested.add(meant)
         else:
             message = _message(detail, keys, marked)
@@ -133,7 +139,7 @@ def _unknown(keys: Keys) -> tuple[str, Keys]:
     places: dict[str, type[BaseModel]] = {"": own} | {s: r for s, r in (SECTIONS | NAMED).items() if r is not own}
     if own is not Study:
         places["the top level"] = Study
-    wanted = SYNONYMS.get(str(name), str(name))
+    wanted = SYNONYMS.get(str(name), str(name)[:_LONGEST])
     score, meant, place = max(
         (SequenceMatcher(None, wanted, key).ratio() + (0 if place else _OWN_BONUS), key, place)
         for place, record in places.items()
@@ -166,8 +172,8 @@ def _found(value: object, keys: Keys, marked: Marked) -> str:
         return "a list"
     written = marked.marks[keys].text if keys in marked.marks else ""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and written in ("", str(value)):
-        return f"{value}"
-    return f"`{written}`, which YAML reads as {reads_as(value)}" if written else reads_as(value)
+        return f"{value}" if len(str(value)) <= _LONGEST else f"{str(value)[:20]}..."
+    return f"`{written:.60}`, which YAML reads as {reads_as(value)}" if written else reads_as(value)
 
 
 def _message(detail: Mapping[str, Any], keys: Keys, marked: Marked) -> str:

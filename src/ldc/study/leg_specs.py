@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ldc.study.record import Positive, Record, Whole
+from ldc.study.record import Positive, Record, Seed, Whole
 
 Leg = Literal["adaptation", "representation", "causation"]
 EVERY = "all-domains"
@@ -37,5 +37,5 @@ class CausationSpec(Record):
     """How many other documents lend a block's output in a swap, within the domain and from other domains alike."""
     points: Annotated[Whole, Field(ge=2, le=64)] = 16
     """Gauss-Legendre points of the integral over the gate of an update."""
-    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = ()
+    seeds: tuple[Seed, ...] = ()
     """The seeds whose trained adapters are gated; by default all."""

@@ -7,14 +7,29 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from ldc.study.regimes import plain_number
+from ldc.study.regimes import MOST, Seed, plain_number
+
+__all__ = [
+    "MOST",
+    "SLUG_PATTERN",
+    "Number",
+    "Positive",
+    "Record",
+    "Seed",
+    "Share",
+    "Slug",
+    "Text",
+    "Whole",
+    "fault",
+    "short_form",
+]
 
 SLUG_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
 Slug = Annotated[str, StringConstraints(strict=True, pattern=SLUG_PATTERN, max_length=64)]
 Text = Annotated[str, StringConstraints(strict=True, min_length=1)]
-Whole = Annotated[int, BeforeValidator(plain_number)]
+Whole = Annotated[int, Field(le=MOST), BeforeValidator(plain_number)]
 Number = Annotated[float, BeforeValidator(plain_number)]
-Positive = Annotated[int, Field(gt=0), BeforeValidator(plain_number)]
+Positive = Annotated[int, Field(gt=0, le=MOST), BeforeValidator(plain_number)]
 Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(plain_number)]
 
 

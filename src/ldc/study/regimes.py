@@ -21,11 +21,16 @@ CHOICES: tuple[Choice, ...] = get_args(Choice)
 DRAWS = 19
 """Default number of random draws: the fewest that can resolve p = .05 by rank."""
 
-_CHOSEN = re.compile(r"^(top|bottom|foreign|random|first|last|spaced)([1-9][0-9]*)-(attn|mlp)$")
+MOST = 10**12
+"""The largest whole number of a study file, beyond any use; sums and products of several fit into a float."""
+Seed = Annotated[int, Field(ge=0, le=MOST, strict=True)]
+
+_CHOSEN = re.compile(r"^(top|bottom|foreign|random|first|last|spaced)([1-9][0-9]{0,5})-(attn|mlp)$")
 _SOLO = re.compile(r"^(solo|keep|knock)-(attn|mlp)$")
 _SHUFFLED = re.compile(r"^(attn|mlp|all)-shuffled$")
 _EQUAL = re.compile(r"^(attn|mlp)-equal$")
 _STEPS = re.compile(r"^(attn|mlp|all)-equal-steps$")
+_LAYERS = re.compile(r"\s*([0-9]{1,4})(?:\s*-\s*([0-9]{1,4}))?\s*")
 _NAMES = (
     "attn, mlp, all, top<k>-mlp, top<k>-attn; controls: bottom<k>-mlp, random<k>-, first<k>-, last<k>-, spaced<k>-, "
     "foreign<k>-, solo-mlp, keep-mlp, knock-mlp, mlp-equal, all-shuffled, all-equal-steps, and so with attn; "
@@ -49,23 +54,25 @@ def _layer_list(value: object) -> object:
     if value == "all":
         return value
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
-    layers: list[int] = []
+    layers: dict[int, None] = {}
     for part in parts:
-        match = re.fullmatch(r"\s*(\d{1,4})(?:\s*-\s*(\d{1,4}))?\s*", "" if isinstance(part, bool) else str(part))
+        match = _LAYERS.fullmatch("" if isinstance(part, bool) else f"{part!s:.100}")
         if not match:
-            raise ValueError(f"layers are `all`, numbers from 0, or ranges such as 0-5; `{part}` is none of these")
+            raise ValueError(
+                f"layers are `all`, numbers from 0, or ranges such as 0-5; `{part!s:.60}` is none of these"
+            )
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise ValueError(f"the range {first}-{last} runs backwards")
-        layers += range(first, last + 1)
+        if not layers.keys().isdisjoint(range(first, last + 1)):  # at once: a long list may name each again and again
+            raise ValueError("a layer occurs twice")
+        layers.update(dict.fromkeys(range(first, last + 1)))
     if not layers:
         raise ValueError("no layer is given; for every layer write `all`")
-    if len(set(layers)) != len(layers):
-        raise ValueError("a layer occurs twice")
     return tuple(layers)
 
 
-_Count = Annotated[int, Field(gt=0), BeforeValidator(plain_number)]
+_Count = Annotated[int, Field(gt=0, le=MOST), BeforeValidator(plain_number)]
 
 
 class Regime(BaseModel):
@@ -88,7 +95,7 @@ class Regime(BaseModel):
     """Control: the best k layers of another domain's ranking; a family with one run for each other domain."""
     random: _Count | None = None
     """Control: k random layers; a family of `draws` runs with the same draws for all domains and seeds."""
-    draws: Annotated[int, Field(gt=0), BeforeValidator(plain_number)] | None = None
+    draws: _Count | None = None
     """Number of different random draws, or all there are if these are fewer; default: 19, the fewest that can resolve
     p = .05."""
     first: _Count | None = None
@@ -112,7 +119,7 @@ class Regime(BaseModel):
     steps: Literal["own", "equal"] = "own"
     """`equal`: after each optimiser step scale every component's update to one S / norm(W), the run's geometric mean. A
     control: its raw map says nothing, so what it gains needs no map."""
-    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] | None = None
+    seeds: tuple[Seed, ...] | None = None
     """Run only with these of the study's seeds."""
     domains: tuple[str, ...] | None = None
     """Run only on these domains, or sources of domains such as `math.books`."""

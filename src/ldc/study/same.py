@@ -16,6 +16,15 @@ LEGS = ("representation", "causation")
 AXES = ("models", "domains", "regimes")
 
 
+def recorded_study(path: Path) -> Study | None:
+    """The resolved study of an output folder; None where there is none yet.
+
+    Raises:
+        StudyError: the file is damaged.
+    """
+    return read_study(path).study if path.exists() else None
+
+
 def check_same_study(recorded: Path, study: Study, used: Mapping[str, Collection[str]]) -> None:
     """Allow new models, domains, regimes and seeds. Refuse any change that would mix two studies in one set of tables.
 
@@ -26,9 +35,9 @@ def check_same_study(recorded: Path, study: Study, used: Mapping[str, Collection
     Raises:
         StoreError: names what differs.
     """
-    if not recorded.exists():
+    before = recorded_study(recorded)
+    if before is None:
         return
-    before = read_study(recorded).study
     kinds = ["study" if one.calibration is None else "calibration" for one in (before, study)]
     if kinds[0] != kinds[1]:
         raise StoreError(f"{recorded.parent}: holds a {kinds[0]}; give the {kinds[1]} a folder of its own")

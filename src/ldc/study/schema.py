@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ldc.study.domain_spec import DomainSpec, with_sources_apart
 from ldc.study.leg_specs import EVERY, LEG_REGIMES, CausationSpec, Leg, RepresentationSpec
-from ldc.study.record import SLUG_PATTERN, Number, Positive, Record, Share, Slug, Text, Whole, fault, short_form
+from ldc.study.record import SLUG_PATTERN, Number, Positive, Record, Seed, Share, Slug, Text, Whole, fault, short_form
 from ldc.study.regimes import ORIGIN_REGIMES, Regime, regime_from_text
 from ldc.study.score_check import score_fault
 from ldc.study.selection_spec import CalibrationSpec, PrimarySpec, SelectionSpec
@@ -88,7 +88,9 @@ class TrainingSpec(Record):
     block_length: Annotated[Whole, Field(ge=8)] = 512
     """Tokens in a row; short documents share a row without seeing each other."""
     learning_rate: Annotated[Number, Field(gt=0)] | Literal["auto"] = 2e-4
-    """Peak learning rate of AdamW. `auto` finds one for each model and block, by a short sweep on validation text."""
+    """Peak learning rate of AdamW; the default depends on the size of the largest model: 2e-3 at 3 million parameters,
+    5e-4 at 135 million, 2e-4 at a billion. `auto` finds one for each model and block, by a short sweep on validation
+    text."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     """Schedule of the learning rate after warm-up; linear and cosine end at zero."""
     warmup: Share = 0.05
@@ -132,9 +134,11 @@ class EvaluationSpec(Record):
     """How held-out text is scored."""
 
     documents: Positive = 200
-    """Score at most this many documents of the test split, spread evenly over it."""
+    """Score at most this many documents of the test split, spread evenly over it; by default 64 where a model has more
+    than 20 million parameters."""
     characters: Annotated[Whole, Field(ge=16)] = 2_000
-    """Score at most this many characters of each document, from its start."""
+    """Score at most this many characters of each document, from its start; by default 1,000 where a model has more than
+    20 million parameters."""
     window: Annotated[Whole, Field(ge=8)] = 512
     """Longest sequence scored at once, in tokens; a longer document is scored in windows that each begin with BOS."""
     domains: Literal["own", "all"] = "own"
@@ -184,7 +188,7 @@ class Study(Record):
         dict[Slug, Annotated[Regime, BeforeValidator(_regime)]], BeforeValidator(_regimes), Field(min_length=1)
     ] = _ORIGIN
     """Which components carry adapters: names such as attn, mlp, all, top1-mlp, or your own as block and layers."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """Each run is repeated once for each seed."""
     adapter: AdapterSpec = AdapterSpec()
     """The LoRA adapter."""

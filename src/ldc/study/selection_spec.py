@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ldc.study.record import Number, Positive, Record, Slug, Text
+from ldc.study.record import Number, Positive, Record, Seed, Slug, Text
 
 Score = Literal[
     "frobenius",
@@ -51,7 +51,7 @@ class SelectionSpec(Record):
     the study, such as `added` or `lens` (representation), `swap` or `share` (causation)."""
     reference: Text = "others"
     """What `contrast` compares with: `others` (mean of the other domains), one domain, or a regime on shuffled text."""
-    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = ()
+    seeds: tuple[Seed, ...] = ()
     """Seeds reserved for the ranking; targeted and control regimes then run on the other seeds only. By default all
     seeds do both."""
     cross_fit: Positive | None = None
@@ -59,7 +59,8 @@ class SelectionSpec(Record):
     no part in, and rankings are a sample too."""
     measures: tuple[Literal["effect", "saliency", "snr"], ...] = ("effect", "saliency", "snr")
     """What is measured for comparison with S; it chooses no layers. `effect` and `saliency` need a few training batches
-    of each ranked run and domain. `snr` needs the singular values of every base weight, once (minutes at 1 B)."""
+    of each ranked run and domain. `snr` needs the singular values of every base weight, once; by default it
+    is left out where a model has more than 500 million parameters."""
     measured_batches: Positive | None = None
     """Training batches for these measures; by default 4,096 tokens, at most a fifth of a run's."""
 

@@ -163,9 +163,10 @@ def calibration_of_study(file: StudyFile, changes: Mapping[str, Any] | None = No
     """
     study = file.study
     spec = study.calibration or CalibrationSpec(kinds=("taught", "none"), others=False)
-    data = study.model_dump(mode="json", exclude_none=True)
+    data = study.model_dump(mode="json", exclude_none=True, exclude_unset=True)  # what depends on size is left out
+    regimes = {name: regime.model_dump(mode="json", exclude_none=True) for name, regime in study.regimes.items()}
     wanted = (study.selection.regime, study.selection.reference)
-    data["regimes"] = {name: regime for name, regime in data["regimes"].items() if name in wanted} or data["regimes"]
+    data["regimes"] = {name: regime for name, regime in regimes.items() if name in wanted} or regimes
     data.get("tests", {}).pop("top", None)  # its regime is not part of the calibration
     data["calibration"] = spec.model_dump(mode="json", exclude_none=True) | dict(changes or {})
     return StudyFile(study_from_dict(data, str(file.path or "study")), file.base, file.path)

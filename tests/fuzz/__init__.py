@@ -1,0 +1,1 @@
+"""Wrong inputs of every kind, tried in this process under a watch."""
