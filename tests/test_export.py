@@ -123,8 +123,18 @@ def test_a_file_is_written_once_and_named(study: MiniStudy, tmp_path: Path, caps
 def test_a_base_in_a_folder_is_said_to_be_one(study: MiniStudy, capsys: Capture) -> None:
     assert main(["export", str(study.out), "--to", "trl", "--domain", "birds", "--regime", "mlp"]) == 0
     text = capsys.readouterr().out
-    assert yaml.safe_load(text)["model_name_or_path"] == "./llama"
-    assert "# base: a folder, as written in the study file" in text
+    assert yaml.safe_load(text)["model_name_or_path"] == str((study.folder / "llama").resolve())
+    assert "# base: a folder on the machine that ran the study\n" in text
+
+
+def test_a_base_in_a_folder_whose_place_is_not_recorded_or_not_here_is_said_to_be(study: MiniStudy, copy: Path) -> None:
+    plan = opened((copy / "plan.json").read_text())
+    (copy / "plan.json").write_text(sealed({name: value for name, value in plan.items() if name != "base"}))
+    base = choose(StudyState.of(copy), None, "birds", "mlp", None)[0].base
+    assert (base.name, "run the study again" in base.note) == ("./llama", True)
+    (copy / "plan.json").write_text(sealed(plan | {"base": "/elsewhere"}))
+    base = choose(StudyState.of(copy), None, "birds", "mlp", None)[0].base
+    assert (base.name, base.note.endswith("which is not on this one")) == ("/elsewhere/llama", True)
 
 
 def test_a_base_of_the_hub_goes_by_id_and_revision(copy: Path) -> None:

@@ -159,8 +159,7 @@ def prepare_study(file: StudyFile, out: Path, progress: Progress, device: str = 
         check_unchanged(store, worker.state.inputs)
         check_rates_known(worker.state)
         state = StudyState(file.study, with_rates(worker), store)
-        _record(state, worker.domains, progress)
-        store.plan.record_base(file.base)
+        _record(state, file.base, worker.domains, progress)
     return state
 
 
@@ -189,9 +188,10 @@ def _worker(
     return Worker(StudyState(file.study, inputs, store), file.base, domains, compute, progress)
 
 
-def _record(state: StudyState, domains: Mapping[str, DomainText], progress: Progress) -> None:
-    """Make this the study of its folder."""
+def _record(state: StudyState, base: Path, domains: Mapping[str, DomainText], progress: Progress) -> None:
+    """Make this the study of its folder; its relative paths start from `base`."""
     state.store.plan.record_inputs(state.inputs)
+    state.store.plan.record_base(base)
     write_text(state.store.out / STUDY, resolved_yaml(state.study))
     for sentence in record_domains(state.store.out, domains, state.study.calibration is None):
         progress.say(sentence)
@@ -278,7 +278,7 @@ class _Conduct:
         self.schedule.tell_stage()
 
     def _record(self) -> None:
-        _record(self.state, self.domains, self.progress)
+        _record(self.state, self.file.base, self.domains, self.progress)
         self._recorded = True
 
     def _handle(self, event: Event) -> None:

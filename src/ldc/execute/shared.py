@@ -73,7 +73,7 @@ class _Shared:
         self.claims = Claims(out)
         self.computed = 0
         self.given_up = ""
-        self.base = self.state().store.plan.base()
+        self.base = self.state().store.plan.base() or Path()
         self.server = Server(out, self.base, self.compute)
 
     def state(self) -> StudyState:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -326,5 +327,10 @@ def _base(state: StudyState, model: str, record: dict[str, Any]) -> Base:
     if spec.source == "embedded":
         folder = str(EMBEDDED / model)
         return Base(folder, None, dtype, f"the embedded model {model}, in this machine's installation of LDC")
-    note = "a folder, as written in the study file, on the machine that ran the study"
-    return Base(spec.source, None, dtype, note, spec.trust_remote_code)
+    base = state.store.plan.base()
+    if base is None:
+        note = "a folder, as written in the study file; run the study again, and its whole path stands here"
+        return Base(spec.source, None, dtype, note, spec.trust_remote_code)
+    path = (base / Path(spec.source).expanduser()).resolve()
+    note = "a folder on the machine that ran the study" + ("" if path.is_dir() else ", which is not on this one")
+    return Base(str(path), None, dtype, note, spec.trust_remote_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -76,14 +77,14 @@ class PlanFile:
         inputs = self.inputs()
         return {} if inputs is None else {name: model.precision for name, model in inputs.models.items()}
 
-    def base(self) -> Path:
-        """The folder that relative paths of the study start from, as recorded for workers elsewhere; else the working
-        directory."""
-        return Path(str(self.read().get("base", "")))
+    def base(self) -> Path | None:
+        """The folder that relative paths of the study start from; None if it is not recorded."""
+        found = self.read().get("base")
+        return (self.out / found).resolve() if isinstance(found, str) else None
 
     def record_base(self, base: Path) -> None:
-        """Record, as an absolute path, where relative paths of the study start."""
-        self._write({"base": str(base.resolve())})
+        """Record where relative paths of the study start, as seen from this folder, so that both may move together."""
+        self._write({"base": os.path.relpath(base.resolve(), self.out.resolve())})
 
     def record_inputs(self, inputs: Inputs) -> None:
         """Record the inputs of the plan."""
