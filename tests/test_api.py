@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import ldc
@@ -63,3 +65,28 @@ def test_a_study_may_be_plain_data(tmp_path: Path) -> None:
 def test_a_folder_without_a_study_is_an_error_that_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ldc.LdcError, match="holds no study; run one with: ldc run"):
         ldc.load(tmp_path)
+
+
+def test_a_groupby_of_the_final_norms_is_the_map(results: ldc.Results) -> None:
+    """`norms` holds every snapshot, so that a plain groupby of it adds up step 0 and the last one."""
+    sums = results.final_norms.groupby(["model", "domain", "regime", "seed", "layer", "block"])["frobenius"].sum()
+    blocks = results.S_block.set_index(["model", "domain", "regime", "seed", "layer", "block"])["S_block"]
+    pd.testing.assert_series_equal(sums, blocks.sort_index(), check_names=False)
+    assert set(results.final_norms["step"]) == {results.study.training.total_steps}
+
+
+def test_a_name_that_the_study_does_not_have_is_refused_with_the_nearest(results: ldc.Results) -> None:
+    for call, told in (
+        (lambda: results.validation("tinny"), "no model is called `tinny`; did you mean `tiny`?"),
+        (lambda: results.validation("tiny", "bits"), "no measure is called `bits`"),
+        (lambda: results.figure("tiny", "bird"), "no domain is called `bird`; did you mean `birds`?"),
+        (lambda: results.overview("tinny"), "no model is called `tinny`"),
+    ):
+        with pytest.raises(ldc.LdcError, match=re.escape(told)):
+            call()
+
+
+def test_results_say_what_they_are(results: ldc.Results) -> None:
+    runs = len(results.runs)
+    assert repr(results).startswith(f"<ldc.Results of mini: {runs} of {runs} runs done; models tiny; domains birds")
+    assert "<h4>tiny: bits per byte</h4><table" in results._repr_html_()

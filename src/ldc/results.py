@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ldc.errors import StudyError
 from ldc.plan.runs import RunLine
 from ldc.progress import Progress, Silent
 from ldc.state import StudyState
@@ -47,6 +51,21 @@ class Results:
     def norms(self) -> pd.DataFrame:
         """A row for each component of each run at each snapshot step; `frobenius` is S."""
         return self._frames.norms
+
+    @cached_property
+    def final_norms(self) -> pd.DataFrame:
+        """The rows of `norms` at the last step of each run: a groupby of them mixes no snapshots."""
+        from ldc.analysis.ranking import final_norms
+
+        return final_norms(self.norms).reset_index(drop=True)
+
+    @cached_property
+    def S_block(self) -> pd.DataFrame:
+        """S of each block at the end of each run, in the column `S_block`: the sum of S over the projections of a
+        layer's attention or MLP. The map shows its mean over seeds."""
+        from ldc.analysis.maps import block_sums
+
+        return block_sums(self.norms).rename(columns={"value": "S_block"})
 
     @property
     def evaluation(self) -> pd.DataFrame:
@@ -101,12 +120,16 @@ class Results:
         inverse_perplexity or recovery (higher is better)."""
         from ldc.report.tables import validation_table
 
+        self._named("model", model, self.study.models)
+        self._named("measure", measure, ("bits_per_byte", "inverse_perplexity", "recovery"))
         return validation_table(self.evaluation, model, measure, list(self.study.domains))
 
     def figure(self, model: str, domain: str) -> Figure:
         """S over layers for one model and domain: attention only, MLP only, and all."""
         from ldc.report.figures import fig_norm
 
+        self._named("model", model, self.study.models)
+        self._named("domain", domain, self.study.domains)
         return fig_norm(self.norms, model, domain, domain in self._state.synthetic())
 
     def overview(self, model: str) -> Figure:
@@ -114,9 +137,36 @@ class Results:
         from ldc.report.figures import fig_overview
 
         study = self.study
+        self._named("model", model, study.models)
         return fig_overview(
             self.norms, self.ranking, model, study.domains, self._state.synthetic(), study.selection.regime
         )
+
+    def _named(self, kind: str, wanted: str, known: Iterable[str]) -> None:
+        """Refuse a name that the study does not have, with the nearest that it has.
+
+        Raises:
+            StudyError: it has none of this name.
+        """
+        names = list(known)
+        if wanted not in names:
+            near = get_close_matches(wanted, names, n=1)
+            meant = f"; did you mean `{near[0]}`?" if near else ""
+            raise StudyError(f"{self.out}: no {kind} is called `{wanted}`{meant} (it has {', '.join(names)})")
+
+    def __repr__(self) -> str:
+        study, done = self.study, sum(line.status == "done" for line in self.runs)
+        return (
+            f"<ldc.Results of {study.name}: {done} of {len(self.runs)} runs done; models {', '.join(study.models)}; "
+            f"domains {', '.join(study.domains)}; regimes {', '.join(study.regimes)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """A notebook's view: what the study is, and the validation table of each model."""
+        tables = [
+            f"<h4>{escape(m)}: bits per byte</h4>{self.validation(m).to_html(index=False)}" for m in self.study.models
+        ]
+        return f"<p>{escape(repr(self))}</p>{''.join(tables)}"
 
 
 def run(
