@@ -104,7 +104,7 @@ def test_on_windows_it_is_said_at_once(tmp_path: Path, monkeypatch: pytest.Monke
     from ldc.cli import main
     from ldc.plan.machine import find_machine
 
-    monkeypatch.setattr(system, "os", SimpleNamespace(name="nt"))
+    monkeypatch.setattr(system, "os", SimpleNamespace(name="nt", environ=os.environ))
     for call in (lambda: find_machine("cpu", rate=1.0), lambda: locked(tmp_path).__enter__()):
         with pytest.raises(EnvironmentFault, match=r"^LDC runs on Linux and macOS; on Windows .* within WSL$"):
             call()

@@ -293,10 +293,9 @@ def test_text_without_end_and_without_a_limit_is_refused(
     assert load(tmp_path, train="many.jsonl", test=held_out, characters=6 * MEGABYTE).train
 
 
-@pytest.mark.parametrize("huge", [10**400, 2**63])
-def test_a_limit_may_be_any_number(tmp_path: Path, held_out: str, huge: int) -> None:
+def test_a_limit_may_be_far_larger_than_the_text(tmp_path: Path, held_out: str) -> None:
     (tmp_path / "a.txt").write_text("text")
-    assert load(tmp_path, train="a.txt", test=held_out, characters=huge).train == (Document("train:a.txt", "text"),)
+    assert load(tmp_path, train="a.txt", test=held_out, characters=10**12).train == (Document("train:a.txt", "text"),)
 
 
 def test_a_document_that_goes_far_beyond_the_limit_is_cut_and_no_other_is(tmp_path: Path, held_out: str) -> None:

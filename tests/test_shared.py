@@ -41,7 +41,7 @@ def small_banks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def prepared(folder: Path, out: Path) -> MiniStudy:
     study = mini_study(folder, regimes=REGIMES)
-    prepare_study(read_study(study.path), out, Silent(), "cpu")
+    prepare_study(read_study(study.path), out, Silent())
     return study
 
 
@@ -104,7 +104,13 @@ def test_a_study_whose_rates_are_to_be_found_is_prepared_by_one_machine_first(tm
     study = mini_study(tmp_path)
     study.settings["training"]["learning_rate"] = "auto"
     with pytest.raises(StudyError, match="the rates of tiny are not found yet"):
-        prepare_study(read_study(study.write().path), tmp_path / "out", Silent(), "cpu")
+        prepare_study(read_study(study.write().path), tmp_path / "out", Silent())
+
+
+def test_a_study_for_gpus_is_prepared_where_there_is_none(tmp_path: Path) -> None:
+    study = mini_study(tmp_path)
+    state = prepare_study(read_study(study.path), tmp_path / "out", Silent(), gpus=True)
+    assert state.inputs.models["tiny"].precision == "bfloat16"
 
 
 def test_the_script_asks_for_what_was_asked_and_nothing_else(tmp_path: Path, capsys: Capture) -> None:

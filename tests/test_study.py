@@ -276,7 +276,7 @@ STUDIES = st.fixed_dictionaries(
         "models": st.dictionaries(SLUGS, st.text(min_size=1), min_size=1, max_size=3),
         "domains": st.dictionaries(SLUGS, st.text(min_size=1), min_size=1, max_size=3),
         "regimes": st.dictionaries(SLUGS.filter(lambda s: s != "pt" and "." not in s), REGIMES, min_size=1, max_size=3),
-        "seeds": st.lists(st.integers(0, 2**40), min_size=1, unique=True, max_size=3),
+        "seeds": st.lists(st.integers(0, 10**12), min_size=1, unique=True, max_size=3),
         "training": st.fixed_dictionaries(
             {"steps": st.integers(1, 10**9), "learning_rate": NUMBERS, "epsilon": NUMBERS}
         ),

@@ -85,7 +85,7 @@ def prepare(file: StudyFile, out: Path, request: object, send: bool, quiet: bool
 
     assert isinstance(request, Request)
     with console.ConsoleProgress(quiet) as progress:
-        prepare_study(file, out, progress, "cuda" if request.gpus else "cpu")
+        prepare_study(file, out, progress, gpus=request.gpus > 0)
     script = write_script(out, file.study.name, request)
     console.put(f"{script}")
     console.say(send_script(script) if send else f"submit it with: sbatch {script}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ldc.access.fetch import ready
@@ -22,6 +23,7 @@ from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprin
 from ldc.models.headers import read_shape
 from ldc.plan.arms import check_regimes
 from ldc.plan.defaults import by_size
+from ldc.plan.machine import usable_gpus
 from ldc.plan.runs import Inputs, ModelInputs, RunLine, check_lengths
 from ldc.plan.variants import own_model
 from ldc.progress import Progress
@@ -120,6 +122,7 @@ def run_study(
     compute, store = Compute(device, threads, compiled, workers), Store(out)
     file, models = _checked(file, store, device, progress)
     with locked(out, progress.say):
+        Claims(out).tidy()
         worker = _worker(file, store, models, compute, progress)
         if not redo:
             check_unchanged(store, worker.state.inputs)
@@ -139,21 +142,27 @@ def run_study(
         return Outcome(sum(line.status == "done" for line in lines), computed, undone(lines), page, shared)
 
 
-def prepare_study(file: StudyFile, out: Path, progress: Progress, device: str = "auto") -> StudyState:
+def prepare_study(file: StudyFile, out: Path, progress: Progress, gpus: bool = False) -> StudyState:
     """Check a study and record it in its folder, so that `ldc work` can compute it here or on other machines.
 
     Args:
         file: the study.
         out: its folder, made if absent.
         progress: told what happens.
-        device: the kind of device of the workers; it decides the precision of `auto`.
+        gpus: whether the workers compute on GPUs, which decides the precision of `auto`. This machine needs none.
 
     Raises:
         StudyError: learning rates are still to be found, which one machine has to do before.
         LdcError: as `run_study`.
     """
-    store = Store(out)
-    file, models = _checked(file, store, device, progress)
+    store, device, assumed = Store(out), "cpu", {}
+    if gpus and usable_gpus()[0]:
+        device = "cuda"
+    elif gpus:
+        assumed = {name: "bfloat16" for name, spec in file.study.models.items() if spec.dtype == "auto"}
+    file, models = _checked(file, store, device, progress, assumed)
+    for name in sorted(assumed):
+        progress.say(f"models.{name}.dtype: auto is taken as {models[name].precision}, since the workers have GPUs")
     with locked(out, progress.say):
         worker = _worker(file, store, models, Compute(device), progress)
         check_unchanged(store, worker.state.inputs)
@@ -164,13 +173,13 @@ def prepare_study(file: StudyFile, out: Path, progress: Progress, device: str = 
 
 
 def _checked(
-    file: StudyFile, store: Store, device: str, progress: Progress
+    file: StudyFile, store: Store, device: str, progress: Progress, assumed: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[StudyFile, dict[str, ModelInputs]]:
     """The study with what follows from the size of its models, and its models, after a check of folder, files and
-    device."""
+    device. `assumed` is the precision of models that no recorded plan has."""
     _check_nf4(file, device)
     ready(file, store.out, device, progress)
-    precisions = store.plan.precisions() if store.out.is_dir() else {}
+    precisions = {**assumed, **(store.plan.precisions() if store.out.is_dir() else {})}
     file, sized = by_size(file, recorded_study(store.out / STUDY) if store.has_runs() else None)
     if sized:
         progress.say(sized)

@@ -134,7 +134,10 @@ class Claims:
         return {path.name.removesuffix(_WORDS): path.read_text(encoding="utf-8", errors="replace") for path in paths}
 
     def tidy(self) -> None:
-        """Remove the folder of claims if nothing is in it."""
+        """Remove what workers that are gone have left, and the folder if nothing else is in it."""
+        for working in self.all():
+            if working.dead:
+                self._discard(self.folder / f"{working.claim.name}{_CLAIM}", working)
         with suppress(OSError):
             self.folder.rmdir()
 
