@@ -97,11 +97,13 @@ def test_last_words_are_kept_by_worker_and_forgotten_when_the_work_is_done(tmp_p
     assert claims.last_words() == {}
 
 
-def test_what_workers_that_are_gone_left_is_tidied_up_and_nothing_else(tmp_path: Path) -> None:
+def test_one_that_has_the_folder_for_itself_clears_all_claims_and_no_words(tmp_path: Path) -> None:
     claims = Claims(tmp_path)
-    _left_by(tmp_path, Claim("a", "", os.uname().nodename, 2**22 + 1, 5.0), age=0)
-    claims.tidy()
+    claims.take("a")
+    claims.clear()
     assert not claims.folder.exists()
-    mine = claims.take("b")
-    claims.tidy()
-    assert [w.claim for w in claims.all()] == [mine]
+    claims.clear()
+    claims.take("b")
+    claims.say_last_words("b", "no memory")
+    claims.clear()
+    assert (claims.all(), list(claims.last_words().values())) == ([], ["no memory\n"])

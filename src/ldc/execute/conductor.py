@@ -122,7 +122,7 @@ def run_study(
     compute, store = Compute(device, threads, compiled, workers), Store(out)
     file, models = _checked(file, store, device, progress)
     with locked(out, progress.say):
-        Claims(out).tidy()
+        Claims(out).clear()
         worker = _worker(file, store, models, compute, progress)
         if not redo:
             check_unchanged(store, worker.state.inputs)
@@ -135,7 +135,7 @@ def run_study(
                 f"interrupted: {sum(saved)} of {len(saved)} runs saved; rerun to continue"
             ) from interruption
         remove_checkpoints(out / FOLDER)
-        Claims(out).tidy()
+        Claims(out).clear()
         del worker
         page = rebuild_report(out, progress)
         lines = state.lines()

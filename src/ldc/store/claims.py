@@ -133,12 +133,11 @@ class Claims:
         paths = sorted(self.folder.glob(f"{name}.*{_WORDS}" if name else f"*{_WORDS}"))
         return {path.name.removesuffix(_WORDS): path.read_text(encoding="utf-8", errors="replace") for path in paths}
 
-    def tidy(self) -> None:
-        """Remove what workers that are gone have left, and the folder if nothing else is in it."""
-        for working in self.all():
-            if working.dead:
-                self._discard(self.folder / f"{working.claim.name}{_CLAIM}", working)
+    def clear(self) -> None:
+        """Remove all claims, and the folder if nothing else is in it: for the one that has the folder for itself."""
         with suppress(OSError):
+            for path in self.folder.glob(f"*{_CLAIM}"):
+                path.unlink(missing_ok=True)
             self.folder.rmdir()
 
     def forget(self, name: str) -> None:
