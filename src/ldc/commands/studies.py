@@ -86,7 +86,7 @@ def demo(
 
 
 def status(out: OutPath, as_json: AsJson = False) -> None:
-    """Count the finished runs of a study, list the others, and say who works on what."""
+    """Show which runs are done, which failed, and who works on what."""
     from ldc.state import StudyState
 
     lines = [record(line) for line in StudyState.of(out).lines()]
