@@ -91,7 +91,7 @@ def test_last_words_are_kept_by_worker_and_forgotten_when_the_work_is_done(tmp_p
     claims = Claims(tmp_path)
     assert claims.last_words() == {}
     claims.say_last_words("a", "out of memory")
-    assert list(claims.last_words("a").values()) == ["out of memory\n"]
+    assert list(claims.last_words("a").values()) == ["out of memory"]
     assert claims.last_words("b") == {}
     claims.forget("a")
     assert claims.last_words() == {}
@@ -106,4 +106,4 @@ def test_one_that_has_the_folder_for_itself_clears_all_claims_and_no_words(tmp_p
     claims.take("b")
     claims.say_last_words("b", "no memory")
     claims.clear()
-    assert (claims.all(), list(claims.last_words().values())) == ([], ["no memory\n"])
+    assert (claims.all(), list(claims.last_words().values())) == ([], ["no memory"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ldc.errors import StudyError
 from ldc.plan.runs import RunLine
 from ldc.progress import Progress, Silent
 from ldc.state import StudyState
@@ -120,16 +117,16 @@ class Results:
         inverse_perplexity or recovery (higher is better)."""
         from ldc.report.tables import validation_table
 
-        self._named("model", model, self.study.models)
-        self._named("measure", measure, ("bits_per_byte", "inverse_perplexity", "recovery"))
+        self._state.named("model", model, self.study.models)
+        self._state.named("measure", measure, ("bits_per_byte", "inverse_perplexity", "recovery"))
         return validation_table(self.evaluation, model, measure, list(self.study.domains))
 
     def figure(self, model: str, domain: str) -> Figure:
         """S over layers for one model and domain: attention only, MLP only, and all."""
         from ldc.report.figures import fig_norm
 
-        self._named("model", model, self.study.models)
-        self._named("domain", domain, self.study.domains)
+        self._state.named("model", model, self.study.models)
+        self._state.named("domain", domain, self.study.domains)
         return fig_norm(self.norms, model, domain, domain in self._state.synthetic())
 
     def overview(self, model: str) -> Figure:
@@ -137,22 +134,10 @@ class Results:
         from ldc.report.figures import fig_overview
 
         study = self.study
-        self._named("model", model, study.models)
+        self._state.named("model", model, study.models)
         return fig_overview(
             self.norms, self.ranking, model, study.domains, self._state.synthetic(), study.selection.regime
         )
-
-    def _named(self, kind: str, wanted: str, known: Iterable[str]) -> None:
-        """Refuse a name that the study does not have, with the nearest that it has.
-
-        Raises:
-            StudyError: it has none of this name.
-        """
-        names = list(known)
-        if wanted not in names:
-            near = get_close_matches(wanted, names, n=1)
-            meant = f"; did you mean `{near[0]}`?" if near else ""
-            raise StudyError(f"{self.out}: no {kind} is called `{wanted}`{meant} (it has {', '.join(names)})")
 
     def __repr__(self) -> str:
         study, done = self.study, sum(line.status == "done" for line in self.runs)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ldc.analysis.ranking import ranking_of, select
 from ldc.analysis.rate_table import rates_table
 from ldc.analysis.subspace_pairs import Adapters
 from ldc.domains.registry import is_synthetic
-from ldc.errors import StoreError
+from ldc.errors import StoreError, StudyError
 from ldc.models.roles import Component
 from ldc.plan.arms import arms
 from ldc.plan.calibration import CaseRun, calibration_runs
@@ -121,6 +122,22 @@ class StudyState:
         if self.study.calibration is not None:
             return ranking_of(empty(NORMS), empty(EFFECTS), self.study)
         return ranking_of(*self._scored(model), self.study)
+
+    def named(self, kind: str, wanted: str, known: Iterable[str]) -> str:
+        """A name that the user gave, if it is one of these.
+
+        Args:
+            kind: what it names, for the message, such as `model`.
+
+        Raises:
+            StudyError: it is none of them; the message has the nearest.
+        """
+        names = list(known)
+        if wanted in names:
+            return wanted
+        near = get_close_matches(wanted, names, n=1)
+        meant = f"; did you mean `{near[0]}`?" if near else ""
+        raise StudyError(f"{self.store.out}: no {kind} is called `{wanted}`{meant} (it has {', '.join(names)})")
 
     def ranked_by(self, score: str) -> StudyState:
         """The same folder with its layers ranked by another score.

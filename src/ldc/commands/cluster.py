@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ldc import console
 from ldc.commands.options import DeviceOption, OutOption, OutPath, Quiet, StudyPath, Threads
 from ldc.errors import ExitCode
-
-if TYPE_CHECKING:
-    from ldc.study.reading import StudyFile
 
 Shard = Annotated[
     str, typer.Option("--shard", metavar="I/N", help="Begin with share I of N, from 0; then help with the others.")
@@ -70,22 +66,15 @@ def submit(
 
     The script starts an array of workers. Submit it again to continue what a time limit stopped.
     """
-    from ldc.execute.slurm import Request
+    from ldc.execute.conductor import prepare_study
+    from ldc.execute.slurm import Request, send_script, write_script
     from ldc.study.reading import read_study
 
     if out is None:
         raise typer.BadParameter("name a folder that all machines see, such as -o out", param_hint="-o")
-    prepare(read_study(study), out, Request(jobs, time, cpus, gpus, tuple(sbatch or ())), send, quiet)
-
-
-def prepare(file: StudyFile, out: Path, request: object, send: bool, quiet: bool) -> None:
-    """Record a study in its folder, write the script, and submit it if asked."""
-    from ldc.execute.conductor import prepare_study
-    from ldc.execute.slurm import Request, send_script, write_script
-
-    assert isinstance(request, Request)
+    file, request = read_study(study), Request(jobs, time, cpus, gpus, tuple(sbatch or ()))
     with console.ConsoleProgress(quiet) as progress:
-        prepare_study(file, out, progress, gpus=request.gpus > 0)
+        prepare_study(file, out, progress, gpus=gpus > 0)
     script = write_script(out, file.study.name, request)
     console.put(f"{script}")
     console.say(send_script(script) if send else f"submit it with: sbatch {script}")

@@ -116,7 +116,7 @@ def put_workers(out: Path) -> None:
         since = max(0, round((time.time() - claim.since) / 60))
         console.say(f"{claim.host}, process {claim.process}: {claim.about}, for {since} min ({state})")
     for worker, words in claims.last_words().items():
-        console.say(f"worker {worker} failed: {words.strip().splitlines()[-1]}")
+        console.say(f"worker {worker} failed: {words.splitlines()[-1]}")
 
 
 def report(out: OutPath, quiet: Quiet = False) -> None:

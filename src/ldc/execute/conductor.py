@@ -199,8 +199,7 @@ def _worker(
 
 def _record(state: StudyState, base: Path, domains: Mapping[str, DomainText], progress: Progress) -> None:
     """Make this the study of its folder; its relative paths start from `base`."""
-    state.store.plan.record_inputs(state.inputs)
-    state.store.plan.record_base(base)
+    state.store.plan.record_inputs(state.inputs, base)
     write_text(state.store.out / STUDY, resolved_yaml(state.study))
     for sentence in record_domains(state.store.out, domains, state.study.calibration is None):
         progress.say(sentence)

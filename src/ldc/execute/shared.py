@@ -174,7 +174,7 @@ class _Shared:
             return rebuild_report(self.out, self.progress)
 
     def _told_of(self, bank: BankPlan) -> str:
-        words = list(self.claims.last_words(bank.name).values())[-1].strip()
+        words = list(self.claims.last_words(bank.name).values())[-1]
         return (
             f"{self.out}: a bank of {about(bank)} failed {TRIES} times and is given up ({words.splitlines()[-1]}); "
             f"solve this, delete {self.claims.folder}, and start a worker again; finished runs are stored"

@@ -118,14 +118,7 @@ def _one(kind: str, wanted: str | None, names: Iterable[str], state: StudyState)
         if len(known) == 1:
             return known[0]
         raise StudyError(f"{state.store.out}: has several {kind}s: {', '.join(known)}; give one with --{kind}")
-    if wanted in known:
-        return wanted
-    near = get_close_matches(wanted, known, n=1)
-    raise StudyError(
-        f"{state.store.out}: no {kind} is called `{wanted}`"
-        + (f"; did you mean `{near[0]}`?" if near else "")
-        + f" (it has {', '.join(known)})"
-    )
+    return state.named(kind, wanted, known)
 
 
 def _record(state: StudyState, model: str, domain: str) -> dict[str, Any]:

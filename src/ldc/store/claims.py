@@ -86,7 +86,7 @@ class Claims:
             for _ in range(2):
                 if _created(path, json.dumps(asdict(mine))):
                     return mine
-                there = self._working(path)
+                there = self._working(path, self._now())
                 if there is not None and not there.dead:
                     return None
                 self._discard(path, there)
@@ -117,8 +117,10 @@ class Claims:
 
     def all(self) -> list[Working]:
         """Every claim that can be read, those of the longest standing first."""
-        found = [self._working(path) for path in self.folder.glob(f"*{_CLAIM}")] if self.folder.is_dir() else []
-        return sorted((w for w in found if w is not None), key=lambda w: (w.claim.since, w.claim.name))
+        paths = list(self.folder.glob(f"*{_CLAIM}")) if self.folder.is_dir() else []
+        now = self._now() if paths else 0.0
+        found = [working for path in paths if (working := self._working(path, now)) is not None]
+        return sorted(found, key=lambda w: (w.claim.since, w.claim.name))
 
     def say_last_words(self, name: str, words: str) -> None:
         """Keep why a worker could not finish a piece of work. What cannot be written is lost, and no more."""
@@ -127,11 +129,12 @@ class Claims:
             write_text(self.folder / f"{name}.{socket.gethostname()}.{os.getpid()}{_WORDS}", words.rstrip() + "\n")
 
     def last_words(self, name: str = "") -> dict[str, str]:
-        """The words that workers left about a piece of work, or about all, by `name.host.process`."""
+        """The words that workers left about a piece of work, or about all, by `name.host.process`; none are empty."""
         if not self.folder.is_dir():
             return {}
         paths = sorted(self.folder.glob(f"{name}.*{_WORDS}" if name else f"*{_WORDS}"))
-        return {path.name.removesuffix(_WORDS): path.read_text(encoding="utf-8", errors="replace") for path in paths}
+        words = {path.name.removesuffix(_WORDS): path.read_text(encoding="utf-8", errors="replace") for path in paths}
+        return {name: text.strip() or "it left no words" for name, text in words.items()}
 
     def clear(self) -> None:
         """Remove all claims, and the folder if nothing else is in it: for the one that has the folder for itself."""
@@ -145,13 +148,13 @@ class Claims:
         for words in self.last_words(name):
             (self.folder / f"{words}{_WORDS}").unlink(missing_ok=True)
 
-    def _working(self, path: Path) -> Working | None:
+    def _working(self, path: Path, now: float) -> Working | None:
         """A claim with its age; None if it cannot be read, so that nobody is known to hold it."""
         claim = self._read(path)
         if claim is None:
             return None
         try:
-            age = max(0.0, self._now() - path.stat().st_mtime)
+            age = max(0.0, now - path.stat().st_mtime)
         except OSError:
             return None
         here = claim.host == socket.gethostname()
@@ -177,7 +180,7 @@ class Claims:
         except FileNotFoundError:
             return
         if seen is not None and self._read(aside) != seen.claim:  # taken anew in between: give it back
-            with suppress(FileExistsError):
+            with suppress(OSError):  # taken a third time, or there are no links: then two hold it, which does no harm
                 os.link(aside, path)
         aside.unlink(missing_ok=True)
 

@@ -82,12 +82,9 @@ class PlanFile:
         found = self.read().get("base")
         return (self.out / found).resolve() if isinstance(found, str) else None
 
-    def record_base(self, base: Path) -> None:
-        """Record where relative paths of the study start, as seen from this folder, so that both may move together."""
-        self._write({"base": os.path.relpath(base.resolve(), self.out.resolve())})
-
-    def record_inputs(self, inputs: Inputs) -> None:
-        """Record the inputs of the plan."""
+    def record_inputs(self, inputs: Inputs, base: Path | None = None) -> None:
+        """Record the inputs of the plan, and where relative paths of the study start, if that is given: as seen from
+        this folder, so that both may move together."""
         models = {
             name: {
                 "weights": model.weights,
@@ -98,7 +95,8 @@ class PlanFile:
             }
             for name, model in inputs.models.items()
         }
-        self._write({"models": models, "domains": dict(inputs.domains)})
+        place = {} if base is None else {"base": os.path.relpath(base.resolve(), self.out.resolve())}
+        self._write({"models": models, "domains": dict(inputs.domains), **place})
 
     def sweeps(self) -> dict[str, Sweep]:
         """The sweep that found the learning rates of each model; none for a study with rates of its own.
