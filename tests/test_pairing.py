@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -117,6 +118,10 @@ def test_the_overview_is_of_the_ranked_regime_in_the_studys_order(monkeypatch: p
         @staticmethod
         def synthetic() -> frozenset[str]:
             return frozenset({"math"})
+
+        @staticmethod
+        def named(kind: str, wanted: str, known: Iterable[str]) -> str:
+            return wanted
 
     results = Results.__new__(Results)
     results._state = State()  # type: ignore[assignment]
