@@ -4,7 +4,7 @@ An adapter of rank 16 over every projection of Llama 3.2 3B, and a pair of check
 random and synthetic, are written to a folder and read by the commands in processes of their own. Printed as one JSON
 record. What norms need beyond the import of numpy and safetensors is the difference of medians of interleaved starts.
 
-    python benchmarks/from_files.py [--pairs 5]
+    python -m benchmarks.from_files [--pairs 5]
 
 Takes about 5 GB of disk and some minutes.
 """
@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import true_shape
+
+from benchmarks import true_shape
 
 RANK, ALPHA = 16, 32
 ADAPTER, CHECKPOINT = "meta-llama/Llama-3.2-3B", "meta-llama/Llama-3.2-1B"

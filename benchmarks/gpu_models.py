@@ -3,8 +3,8 @@
 Random bf16 weights are written to disk and loaded as any checkpoint is. Printed, and written where -o says, as one JSON
 record: what became of the runs, tokens per second, peak memory of the device and the plan's prediction with its terms.
 
-    python benchmarks/gpu_models.py meta-llama/Llama-3.2-1B -o llama-1b.json
-    python benchmarks/gpu_models.py google/gemma-3-4b-pt --precision nf4 --steps 50
+    python -m benchmarks.gpu_models meta-llama/Llama-3.2-1B -o llama-1b.json
+    python -m benchmarks.gpu_models google/gemma-3-4b-pt --precision nf4 --steps 50
 
 Needs the model's bf16 size of disk. --smoke takes a small model of the same make to the CPU, to try the script.
 """
@@ -25,8 +25,8 @@ from typing import Any
 import torch
 import transformers as hf
 import yaml
-from true_shape import build
 
+from benchmarks.true_shape import build
 from ldc.models.known import KNOWN
 
 DOMAINS = ("math", "finance")

@@ -4,7 +4,7 @@ Random weights of a published shape are written as bf16 shards, with a tokenizer
 regimes are trained for a few steps on a synthetic domain in a process of their own. Printed as one JSON record: the
 peak resident memory of that process (VmHWM), the plan's prediction with its terms, and their ratio.
 
-    python benchmarks/true_shape.py [--model meta-llama/Llama-3.2-1B] [--steps 2] [--length 64] [--folder PLACE]
+    python -m benchmarks.true_shape [--model meta-llama/Llama-3.2-1B] [--steps 2] [--length 64] [--folder PLACE]
 
 Takes about 2.5 GB of disk and 10 GB of memory for the default.
 """

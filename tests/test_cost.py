@@ -284,9 +284,11 @@ def test_an_epoch_ends_a_run_before_its_steps(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["google/gemma-3-4b-pt"])
 def test_the_script_for_gpus_goes_through_on_a_small_model(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu_models.py"), name, "--smoke", "--precision", "float32"]
+    command = [sys.executable, "-m", "benchmarks.gpu_models", name, "--smoke", "--precision", "float32"]
     out = tmp_path / "record.json"
-    subprocess.run([*command, "--steps", "2", "--length", "32", "-o", str(out)], capture_output=True, check=True)
+    subprocess.run(
+        [*command, "--steps", "2", "--length", "32", "-o", str(out)], cwd=ROOT, capture_output=True, check=True
+    )
     record = json.loads(out.read_text())
     assert (record["runs"], record["not_done"]) == (16, [])
     assert record["smallest_s"] > 0
