@@ -259,3 +259,21 @@ def test_the_files_survive_a_round_trip(tmp_path: Path) -> None:
     folder = put(tmp_path, factors())
     stored = load_file(folder / "adapter_model.safetensors")
     assert all((stored[key] == array).all() for key, array in factors().items())
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([], "holds nothing"),
+        (["notes.md", "log.txt"], "holds log.txt, notes.md. Give the folder"),
+        (["adapter.gguf"], "a file of llama.cpp"),
+        (["config.json"], "ldc diff BASE TUNED"),
+        (["adapter_config.json", "adapter_model-00001-of-00002.safetensors"], "but parts of it"),
+    ],
+)
+def test_a_folder_without_an_adapter_is_told_by_what_it_holds(
+    names: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in names:
+        (tmp_path / name).write_text("{}")
+    assert said in refused(["norms", str(tmp_path)], capsys)

@@ -18,7 +18,7 @@ from ldc.system import expanded
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 MLX_WEIGHTS = "adapters.safetensors"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-_FACTOR = re.compile(r"\.lora_(?:[abAB]|embedding_[AB])(?:\.|$)")
+_FACTOR = re.compile(r"\.lora(?:_(?:[abAB]|embedding_[AB])|\.(?:down|up))(?:\.|$)")
 _KOHYA = ".lora_down.weight"
 
 
@@ -108,7 +108,12 @@ def _refuse_without_config(folder: Path) -> None:
         raise StoreError(
             f"{head}{lora[0].name} holds LoRA factors, whose scale only that file tells: fetch or copy it there too"
         )
-    raise StoreError(f"{head}For a whole model use ldc diff BASE TUNED")
+    if gguf := sorted(folder.glob("*.gguf")):
+        raise StoreError(f"{head}{gguf[0].name} is a file of llama.cpp: give the PEFT folder that it was made from")
+    if (folder / "config.json").is_file() or any(folder.glob("*.safetensors")):
+        raise StoreError(f"{head}For a whole model use ldc diff BASE TUNED")
+    held = some(sorted(p.name for p in folder.iterdir())) or "nothing"
+    raise StoreError(f"{head}The folder holds {held}. Give the folder in which the trainer saved the adapter")
 
 
 def lora_files(folder: Path, kohya: bool = False) -> list[Path]:
@@ -146,6 +151,8 @@ def weights_file(folder: Path) -> Path:
         raise StoreError(f"{head}{merged}. Its newest checkpoint has one: give --name {newest}")
     if names := [n for n in below(folder) if (folder / n / WEIGHTS).is_file()]:
         raise StoreError(f"{head}. Its subfolders hold adapters: {some(names)}. Choose with --name {names[0]}")
+    if shards := sorted(folder.glob("adapter_model-*.safetensors")):
+        raise StoreError(f"{head}, but parts of it, such as {shards[0].name}. Save it in one file")
     raise StoreError(f"{head}. Save or fetch the adapter again")
 
 
