@@ -268,7 +268,6 @@ def test_the_files_survive_a_round_trip(tmp_path: Path) -> None:
         (["notes.md", "log.txt"], "holds log.txt, notes.md. Give the folder"),
         (["adapter.gguf"], "a file of llama.cpp"),
         (["config.json"], "ldc diff BASE TUNED"),
-        (["adapter_config.json", "adapter_model-00001-of-00002.safetensors"], "but parts of it"),
     ],
 )
 def test_a_folder_without_an_adapter_is_told_by_what_it_holds(
@@ -277,3 +276,9 @@ def test_a_folder_without_an_adapter_is_told_by_what_it_holds(
     for name in names:
         (tmp_path / name).write_text("{}")
     assert said in refused(["norms", str(tmp_path)], capsys)
+
+
+def test_an_adapter_in_parts_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = put(tmp_path, factors()) / "adapter_model.safetensors"
+    whole.rename(whole.with_name("adapter_model-00001-of-00002.safetensors"))
+    assert "Save it in one file" in refused(["norms", str(tmp_path)], capsys)
