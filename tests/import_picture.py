@@ -17,7 +17,7 @@ LEVELS = (
     ("errors", "progress", "norms", "spectrum", "provenance", "tables", "system"),
     ("study",),
     ("models", "domains", "access.hub"),
-    ("plan", "inspection", "study.short_form"),
+    ("plan", "inspection", "study.short_form", "study.draft"),
     ("study.short_calibration",),
     ("engine",),
     ("access",),

@@ -94,7 +94,7 @@ SURFACE = {
     "fetch": ["--dry-run", "--help", "--json", "--quiet", "-h", "-q", "study"],
     "export": EXPORT_OPTIONS,
     "diff": ["--by", "--csv", "--figure", "--help", "--json", "--stable-rank", "-h", "base", "tuned"],
-    "init": ["--force", "--help", "-h", "path"],
+    "init": ["--domain", "--force", "--help", "--model", "-h", "path"],
     "import": ["--help", "--json", "--out", "--quiet", "-h", "-o", "-q", "file"],
     "norms": [
         *(

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from ldc.analysis.arms import shared_by_ranking, shuffled, whole
 from ldc.errors import EnvironmentFault, ExitCode, StudyError
 from ldc.plan.defaults import defaults_of
-from ldc.study.example import demo_study, example_text, write_example
+from ldc.study.example import demo_study, example_text, write_study
 from ldc.study.reading import read_study, resolved_yaml, study_from_dict, study_from_text
 from ldc.study.regimes import ORIGIN_REGIMES, Regime
 from ldc.study.schema import (
@@ -237,18 +237,18 @@ def test_the_embedded_study_has_the_seeds_and_the_runs_that_decide() -> None:
 
 def test_the_example_is_not_written_over_a_file(tmp_path: Path) -> None:
     path = tmp_path / "new" / "study.yaml"
-    write_example(path)
+    write_study(path, example_text())
     assert read_study(path).study == read(example_text())
     path.write_text("mine")
     with pytest.raises(StudyError, match="exists already; name another file, or overwrite it with --force"):
-        write_example(path)
+        write_study(path, example_text())
     assert path.read_text() == "mine"
-    write_example(path, force=True)
+    write_study(path, example_text(), force=True)
     assert path.read_text(encoding="utf-8") == example_text()
     with pytest.raises(StudyError, match="this is a folder; name a file"):
-        write_example(tmp_path)
+        write_study(tmp_path, example_text())
     with pytest.raises(EnvironmentFault, match="cannot be written"):
-        write_example(path / "below" / "a-file.yaml")
+        write_study(path / "below" / "a-file.yaml", example_text())
 
 
 def test_a_slug_is_a_safe_path_part() -> None:

@@ -31,16 +31,30 @@ if TYPE_CHECKING:
     from ldc.study.reading import StudyFile
 
 
+DraftModels = Annotated[
+    list[str] | None,
+    typer.Option("--model", metavar="MODEL", help="A model: embedded name, folder, Hub id, or NAME= and one of these."),
+]
+DraftDomains = Annotated[
+    list[str] | None,
+    typer.Option("--domain", metavar="TEXT", help="A text: file, folder, embedded name, or NAME= and one of these."),
+]
+
+
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("study.yaml"),
+    models: DraftModels = None,
+    domains: DraftDomains = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write an example study to edit."""
-    from ldc.study.example import write_example
+    """Write a study: an example, or your own models and texts."""
+    from ldc.study.draft import draft_text
+    from ldc.study.example import example_text, write_study
 
-    write_example(path, force)
+    own = bool(models or domains)
+    write_study(path, draft_text(models or [], domains or [], path) if own else example_text(), force)
     console.put(f"{path}")
-    console.say(f"edit it, then run: ldc run {path} -o out --dry-run")
+    console.say(f"{'look at its cost' if own else 'edit it, then run'}: ldc run {path} -o out --dry-run")
 
 
 def run(

@@ -15,11 +15,12 @@ def example_text() -> str:
     return (_FOLDER / "example.yaml").read_text(encoding="utf-8")
 
 
-def write_example(path: Path, force: bool = False) -> None:
-    """Write the example study to a new file. Makes its folder if there is none.
+def write_study(path: Path, text: str, force: bool = False) -> None:
+    """Write a study to a new file. Makes its folder if there is none.
 
     Args:
         path: the file.
+        text: what it shall hold.
         force: overwrite an existing file.
 
     Raises:
@@ -31,7 +32,7 @@ def write_example(path: Path, force: bool = False) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w" if force else "x", encoding="utf-8", newline="\n") as file:
-            file.write(example_text())
+            file.write(text)
     except FileExistsError as error:
         raise StudyError(f"{path}: exists already; name another file, or overwrite it with --force") from error
     except OSError as error:
