@@ -20,6 +20,7 @@ from ldc.execute.process import Server
 from ldc.execute.tasks import Compute, Event, Task
 from ldc.plan import memory
 from ldc.plan.banks import BankPlan
+from ldc.plan.place import read_place
 from ldc.progress import Silent
 from ldc.report import figures
 from ldc.study.reading import read_study
@@ -38,7 +39,7 @@ def small_banks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(study: MiniStudy, out: Path, workers: int) -> Any:
     """Run a study with so many processes of one thread."""
-    return run_study(read_study(study.path), out, Silent(), "cpu", threads=1, workers=workers)
+    return run_study(read_study(study.path), out, Silent(), "cpu", threads=1, place=read_place(None, workers))
 
 
 def test_two_workers_give_the_bytes_that_one_process_gives(tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ldc import console
+from ldc.commands.cluster import send_to_slurm
 from ldc.commands.options import (
     STUDY_ENDINGS,
     AsJson,
     DeviceOption,
     DryRun,
     ModelOrStudy,
+    On,
     OutOption,
     Quiet,
     Redo,
@@ -24,6 +26,7 @@ from ldc.commands.options import (
     settings_of,
 )
 from ldc.errors import ExitCode
+from ldc.plan.place import read_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +80,8 @@ def proxy(
     as_json: AsJson = False,
     device: DeviceOption = "auto",
     threads: Threads = None,
-    workers: Workers = 1,
+    on: On = None,
+    workers: Workers = None,
     redo: Redo = False,
     quiet: Quiet = False,
 ) -> None:
@@ -104,10 +108,14 @@ def proxy(
 
         put_cost(file, as_json, device)
         return
+    place = read_place(on, workers)
+    if place.where == "slurm":
+        send_to_slurm(file, out, place, device, threads, redo, quiet)
+        return
     from ldc.execute.conductor import run_study
 
     with console.ConsoleProgress(quiet) as progress:
-        outcome = run_study(file, out, progress, device, threads, workers=workers, redo=redo)
+        outcome = run_study(file, out, progress, device, threads, place=place, redo=redo)
     undone = [f"{r.status}: {r.model} {r.domain} {r.regime} seed {r.seed}: {r.detail}" for r in outcome.failed]
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     found = summary.get("proxy", {"summary": [], "runs": []})

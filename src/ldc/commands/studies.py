@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ldc import console
+from ldc.commands.cluster import send_to_slurm
 from ldc.commands.fetch import need_row
 from ldc.commands.options import (
     AsJson,
@@ -16,6 +17,7 @@ from ldc.commands.options import (
     CompileOption,
     DeviceOption,
     DryRun,
+    On,
     OutOption,
     OutPath,
     Quiet,
@@ -26,6 +28,7 @@ from ldc.commands.options import (
 )
 from ldc.commands.shown import put_record, record
 from ldc.errors import ExitCode
+from ldc.plan.place import Place, read_place
 
 if TYPE_CHECKING:
     from ldc.study.reading import StudyFile
@@ -51,7 +54,8 @@ def run(
     device: DeviceOption = "auto",
     threads: Threads = None,
     compiled: CompileOption = Compile.AUTO,
-    workers: Workers = 1,
+    on: On = None,
+    workers: Workers = None,
     redo: Redo = False,
     quiet: Quiet = False,
 ) -> None:
@@ -65,7 +69,7 @@ def run(
         from ldc.study.short_calibration import calibration_of_study
 
         file = calibration_of_study(file)
-    conduct(file, out, dry_run, as_json, device, threads, compiled, workers, redo, quiet)
+    conduct(file, out, dry_run, as_json, device, threads, compiled, read_place(on, workers), redo, quiet)
 
 
 def demo(
@@ -75,14 +79,15 @@ def demo(
     device: DeviceOption = "auto",
     threads: Threads = None,
     compiled: CompileOption = Compile.AUTO,
-    workers: Workers = 1,
+    on: On = None,
+    workers: Workers = None,
     redo: Redo = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the embedded study, which needs no download."""
     from ldc.study.example import demo_study
 
-    conduct(demo_study(), out, dry_run, as_json, device, threads, compiled, workers, redo, quiet)
+    conduct(demo_study(), out, dry_run, as_json, device, threads, compiled, read_place(on, workers), redo, quiet)
 
 
 def status(out: OutPath, as_json: AsJson = False) -> None:
@@ -136,7 +141,7 @@ def conduct(
     device: str,
     threads: int | None,
     compiled: Compile,
-    workers: int,
+    place: Place,
     redo: bool,
     quiet: bool,
 ) -> None:
@@ -149,12 +154,15 @@ def conduct(
         return
     if out is None:
         raise typer.BadParameter("name a folder for the results, such as -o out", param_hint="-o")
+    if place.where == "slurm":
+        send_to_slurm(file, out, place, device, threads, redo, quiet)
+        return
     from ldc.execute.conductor import run_study
 
     truths = file.study.calibration is not None
     with console.ConsoleProgress(quiet) as progress:
         asked = {Compile.ON: True, Compile.OFF: False}.get(compiled, False if truths else None)
-        outcome = run_study(file, out, progress, device, threads, asked, workers, redo)
+        outcome = run_study(file, out, progress, device, threads, asked, place, redo)
     _print_outcome(outcome, out, as_json, truths)
     if outcome.failed:
         raise typer.Exit(ExitCode.FAILED_RUNS)

@@ -24,6 +24,7 @@ from ldc.models.headers import read_shape
 from ldc.plan.arms import check_regimes
 from ldc.plan.defaults import by_size
 from ldc.plan.machine import usable_gpus
+from ldc.plan.place import HERE, Place
 from ldc.plan.runs import Inputs, ModelInputs, RunLine, check_lengths
 from ldc.plan.variants import own_model
 from ldc.progress import Progress
@@ -100,7 +101,7 @@ def run_study(
     device: str = "auto",
     threads: int | None = None,
     compiled: bool | None = None,
-    workers: int = 1,
+    place: Place = HERE,
     redo: bool = False,
 ) -> Outcome:
     """Run what is not done yet, and write the report.
@@ -112,14 +113,16 @@ def run_study(
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads of each process; None leaves torch's choice, or an equal share where there are several.
         compiled: whether decoder layers are compiled; None lets the plan decide. Banks planned before stay as planned.
-        workers: processes that run banks in parallel; 1 runs them in this process.
+        place: where banks run.
         redo: compute runs anew whose text or weights have changed since they were stored.
 
     Raises:
         StoreError: text or weights have changed since runs were stored, and `redo` was not asked for.
         LdcError: any class of `ldc.errors`, before a run or between runs; finished runs stay.
     """
-    compute, store = Compute(device, threads, compiled, workers), Store(out)
+    if place.where == "slurm":
+        raise StudyError("--on slurm: a study goes to Slurm from the command line: ldc submit STUDY -o OUT")
+    compute, store = Compute(device, threads, compiled, place.workers or 1), Store(out)
     file, models = _checked(file, store, device, progress)
     with locked(out, progress.say):
         Claims(out).clear()
