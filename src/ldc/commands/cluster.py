@@ -95,8 +95,8 @@ def send_to_slurm(
         raise StudyError("--redo --on slurm: workers that share a folder redo nothing; use --redo with --on here first")
     if device.startswith("cuda:"):
         raise StudyError(f"--device {device} --on slurm: Slurm chooses the GPU; use --device cuda")
-    asked = {"jobs": place.workers, "cpus": threads}
-    request = Request(gpus=int(device == "cuda"), **{name: n for name, n in asked.items() if n is not None})
+    usual = Request()
+    request = Request(place.workers or usual.jobs, cpus=threads or usual.cpus, gpus=int(device == "cuda"))
     _submit(file, out, request, True, quiet)
     console.say(f"see how far it is with: ldc status {out}")
 

@@ -120,7 +120,14 @@ def put_workers(out: Path) -> None:
         state = "silent; another worker will take it" if working.dead else f"last sign {working.age:.0f} s ago"
         since = max(0, round((time.time() - claim.since) / 60))
         console.say(f"{claim.host}, process {claim.process}: {claim.about}, for {since} min ({state})")
-    for worker, words in claims.last_words().items():
+    put_last_words(out)
+
+
+def put_last_words(out: Path) -> None:
+    """Say what workers that failed had to say."""
+    from ldc.store.claims import Claims
+
+    for worker, words in Claims(out).last_words().items():
         console.say(f"worker {worker} failed: {words.splitlines()[-1]}")
 
 
@@ -203,6 +210,8 @@ def _print_outcome(outcome: Any, out: Path, as_json: bool, truths: bool) -> None
     console.say(f"{outcome.done} of {asked} runs are done; {computed}{shared}")
     for line in outcome.failed:
         console.say(f"{line.status}: {line.model} {line.domain} {line.regime} seed {line.seed}: {line.detail}")
+    if outcome.failed:
+        put_last_words(outcome.report.parent)
     if as_json:
         failed = [record(line) for line in outcome.failed]
         data = {"done": outcome.done, "computed": outcome.computed, "failed": failed, "report": str(outcome.report)}

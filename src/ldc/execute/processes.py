@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ldc.errors import EnvironmentFault, LdcError, StudyError
-from ldc.execute.tasks import Compute, Event, Task
+from ldc.errors import EnvironmentFault
+from ldc.execute.tasks import Compute, Event, Task, error_of
 from ldc.plan.machine import usable_gpus
 from ldc.plan.variants import own_model
 
@@ -95,7 +95,7 @@ class Processes:
         for line in lines:
             event = Event.from_json(json.loads(line))
             if event.what == "failed":
-                raise _error(event)
+                raise error_of(event)
             if event.what == "done":
                 worker.task, ended = None, True
             self.handle(event)
@@ -136,11 +136,3 @@ def device_of(asked: str, number: int) -> str:
     """The device of a worker: each GPU in turn if there are several and none is named."""
     count = len(usable_gpus()[0]) if asked in ("auto", "cuda") else 0
     return f"cuda:{number % count}" if count > 1 else asked
-
-
-def _error(event: Event) -> LdcError:
-    """The worker's error as one of the same exit code."""
-    for kind in (EnvironmentFault, StudyError):
-        if event.number == kind.exit_code:
-            return kind(event.text)
-    return LdcError(event.text)
