@@ -103,12 +103,12 @@ def proxy(
     }
     both = {"ranks": None if rank is None else tuple(sorted(set(rank))), "full_rate": full_rate}
     file = _of_study(model, asked, both) if model.endswith(STUDY_ENDINGS) else _of_model(model, asked | both)
+    place = read_place(on, workers)
     if dry_run or out is None:
         from ldc.commands.studies import put_cost
 
-        put_cost(file, as_json, device)
+        put_cost(file, as_json, device, place, threads)
         return
-    place = read_place(on, workers)
     if place.where == "slurm":
         send_to_slurm(file, out, place, device, threads, redo, quiet)
         return

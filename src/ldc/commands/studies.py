@@ -28,7 +28,7 @@ from ldc.commands.options import (
 )
 from ldc.commands.shown import put_record, record
 from ldc.errors import ExitCode
-from ldc.plan.place import Place, read_place
+from ldc.plan.place import HERE, Place, read_place
 
 if TYPE_CHECKING:
     from ldc.study.reading import StudyFile
@@ -157,7 +157,7 @@ def conduct(
     A calibration has many small banks, for which compiling does not pay. It compiles only if the user asks for it.
     """
     if dry_run:
-        put_cost(file, as_json, device)
+        put_cost(file, as_json, device, place, threads)
         return
     if out is None:
         raise typer.BadParameter("name a folder for the results, such as -o out", param_hint="-o")
@@ -175,11 +175,12 @@ def conduct(
         raise typer.Exit(ExitCode.FAILED_RUNS)
 
 
-def put_cost(file: StudyFile, as_json: bool, device: str) -> None:
+def put_cost(file: StudyFile, as_json: bool, device: str, place: Place = HERE, threads: int | None = None) -> None:
     """Print what a study will cost, after a look at its local text; nothing is downloaded.
 
     Raises:
         DataError: a path is missing or unreadable, or its first records lack their columns.
+        StudyError: it is to run on a cluster, and `place` does not say with how many workers.
     """
     from ldc.access.needs import needs
     from ldc.access.preflight import raise_problems
@@ -188,7 +189,14 @@ def put_cost(file: StudyFile, as_json: bool, device: str) -> None:
 
     every = needs(file)
     raise_problems([n.problem for n in every if n.problem and not n.repository and n.key.startswith("domains.")], file)
-    cost = record(estimate(file, device))
+    whole = estimate(file, device)
+    cost = record(whole)
+    if place != HERE:
+        from ldc.plan.fleet import plan_fleet
+        from ldc.plan.machine import find_machine
+
+        machine = find_machine(device, whole.matmul_flops)
+        cost["with workers"] = record(plan_fleet(file, whole, machine, place, threads))
     if sources := [need_row(need) for need in every if need.repository]:
         cost["from the Hub"] = sources
     ways = {name: look(name, spec, file.base) for name, spec in file.study.domains.items()}

@@ -19,7 +19,7 @@ from typing import Any
 
 from ldc.errors import EnvironmentFault
 from ldc.execute.tasks import Compute, Event, Task, error_of
-from ldc.plan.machine import usable_gpus
+from ldc.plan.machine import usable_cpus, usable_gpus
 from ldc.plan.variants import own_model
 
 
@@ -128,8 +128,7 @@ class Processes:
 
 def share_of_cores(workers: int) -> int:
     """Threads of each worker: an equal share of the processors that this process may use, at least one."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cpus // workers)
+    return max(1, usable_cpus() // workers)
 
 
 def device_of(asked: str, number: int) -> str:
