@@ -3,7 +3,8 @@
     python -m benchmarks.scale plan                 the studies of origin.yaml and grid-100x20.yaml on 1 to 256 GPUs
     python -m benchmarks.scale measure [--steps N]  a small study with two processes, and the simulation of its banks
 
-The plan needs no GPU and no network: it takes the published rate of an H100 and LDC's share of it, which is an assumption.
+The plan needs no GPU and no network: it takes the published rate of an H100, and LDC's share of it, which is an
+assumption.
 """
 
 from __future__ import annotations
@@ -106,9 +107,8 @@ def measure(steps: int) -> None:
         waves[model][int(later)].append(BankTime(end - begin))
     found = simulate(list(waves.values()), 2, False)
     say(f"measured: {len(done)} banks in {took:.1f} s, idle {idle:.1%}")
-    say(
-        f"simulated with the times of the banks: {found.seconds:.1f} s, idle {1 - found.working / 2 / found.seconds:.1%}"
-    )
+    idle = 1 - found.working / (2 * found.seconds)
+    say(f"simulated with the times of the banks: {found.seconds:.1f} s, idle {idle:.1%}")
     cost = estimate(file, "cpu")
     fleet = plan_fleet(file, cost, find_machine("cpu", cost.matmul_flops), Place("processes", 2), 1)
     say(

@@ -45,15 +45,10 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 def two_nodes() -> Iterator[Nodes]:
     """A cluster, which ends with the block."""
     words = [sys.executable, str(NODES), "1", "1"]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    address = _pipe(process.stdout).readline().strip()
-    assert address, "the nodes did not start"
-    try:
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        address = _pipe(process.stdout).readline().strip()
+        assert address, "the nodes did not start"
         yield Nodes(process, address)
-    finally:
-        _pipe(process.stdin).close()
-        process.wait(timeout=120)
-        _pipe(process.stdout).close()
 
 
 @pytest.fixture(scope="module")
