@@ -17,6 +17,7 @@ from pathlib import Path
 
 from benchmarks.console import say
 from ldc.execute.conductor import run_study
+from ldc.plan.place import read_place
 from ldc.progress import Silent
 from ldc.study.example import demo_study
 from ldc.study.reading import StudyFile
@@ -32,7 +33,7 @@ def study(steps: int) -> StudyFile:
 def seconds(file: StudyFile, out: Path, workers: int, threads: int) -> float:
     """How long a study takes."""
     began = time.perf_counter()
-    run_study(file, out, Silent(), "cpu", threads, None, workers)
+    run_study(file, out, Silent(), "cpu", threads, None, read_place(None, workers))
     return time.perf_counter() - began
 
 

@@ -18,6 +18,7 @@ from ldc import console
 from ldc.cli import main
 from ldc.commands.app import app
 from ldc.errors import DataError, EnvironmentFault, ExitCode, ModelError, StoreError, StudyError
+from ldc.plan.place import Place
 from ldc.study.example import example_text
 
 STUDY_OPTIONS = [
@@ -26,6 +27,7 @@ STUDY_OPTIONS = [
     "--dry-run",
     "--help",
     "--json",
+    "--on",
     "--out",
     "--quiet",
     "--redo",
@@ -67,6 +69,7 @@ SURFACE = {
             "--legs",
             "--length",
             "--lesson",
+            "--on",
             "--out",
             "--quick",
             "--quiet",
@@ -123,6 +126,7 @@ SURFACE = {
             "--json",
             "--learning-rate",
             "--length",
+            "--on",
             "--out",
             "--quiet",
             "--rank",
@@ -338,7 +342,7 @@ def test_run_hands_over_what_was_asked_and_prints_the_page(
 
     backend("ldc.execute.conductor", run_study=run_study)
     assert main(["run", study, "-o", "out", "--device", "cpu", "--threads", "2", "--workers", "3", "-q"]) == 0
-    assert seen == [(Path(study), Path(study).parent, Path("out"), "cpu", 2, None, 3, False)]
+    assert seen == [(Path(study), Path(study).parent, Path("out"), "cpu", 2, None, Place("processes", 3), False)]
     assert capsys.readouterr() == (f"{Path('out/report.html')}\n", "2 of 2 runs are done; 2 computed now\n")
 
 

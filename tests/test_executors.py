@@ -17,9 +17,10 @@ from ldc.errors import EnvironmentFault, StoreError
 from ldc.execute import processes
 from ldc.execute.conductor import run_study
 from ldc.execute.process import Server
-from ldc.execute.tasks import Compute, Event, Task
+from ldc.execute.tasks import Compute, Event, Task, error_of
 from ldc.plan import memory
 from ldc.plan.banks import BankPlan
+from ldc.plan.place import read_place
 from ldc.progress import Silent
 from ldc.report import figures
 from ldc.study.reading import read_study
@@ -38,7 +39,7 @@ def small_banks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(study: MiniStudy, out: Path, workers: int) -> Any:
     """Run a study with so many processes of one thread."""
-    return run_study(read_study(study.path), out, Silent(), "cpu", threads=1, workers=workers)
+    return run_study(read_study(study.path), out, Silent(), "cpu", threads=1, place=read_place(None, workers))
 
 
 def test_two_workers_give_the_bytes_that_one_process_gives(tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_an_error_of_a_worker_has_its_message_and_exit_code(tmp_path: Path) -> N
     (line,) = done.stdout.splitlines()
     event = Event.from_json(json.loads(line))
     assert (done.returncode, event.what, event.number) == (2, "failed", 2)
-    assert processes._error(event).exit_code == 2
+    assert error_of(event).exit_code == 2
     assert "the plan in this folder has no run 0123" in event.text
 
 

@@ -19,6 +19,7 @@ from ldc.execute import conductor
 from ldc.execute.conductor import Outcome, run_study
 from ldc.models.headers import read_shape
 from ldc.plan.cost import estimate
+from ldc.plan.place import Place
 from ldc.progress import Silent
 from ldc.report import figures, proxy_figure
 from ldc.state import StudyState
@@ -547,7 +548,7 @@ def test_a_study_file_is_compared_at_its_own_settings(
     words = ["proxy", str(mini.path), "-o", str(mini.out)]
     assert main([*words, "--workers", "2", "--full-rate", "3e-3"]) == 2
     ((file, named),) = asked
-    assert named == {"workers": 2, "redo": False}
+    assert named == {"place": Place("processes", 2), "redo": False}
     assert (file.base, file.path) == (mini.folder, mini.path)
     assert list(file.study.regimes) == ["full", "lora-r2"]
     assert file.study.regimes["full"].learning_rate == 3e-3

@@ -32,6 +32,7 @@ from ldc.export.choice import choose as chosen_for_export
 from ldc.plan import memory
 from ldc.plan.cost import estimate
 from ldc.plan.machine import Machine
+from ldc.plan.place import Place
 from ldc.plan.rates import (
     MOST_MORE,
     Sweep,
@@ -384,7 +385,7 @@ def test_workers_find_the_same_keys(tmp_path: Path) -> None:
     study = auto_study(tmp_path, ("all", "top1-attn"))
     study.run()
     out = tmp_path / "two"
-    run_study(read_study(study.path), out, Silent(), "cpu", threads=1, workers=2)
+    run_study(read_study(study.path), out, Silent(), "cpu", threads=1, place=Place("processes", 2))
     ours, theirs = (StudyState.of(folder) for folder in (study.out, out))
     assert {run.id: run.key for run in ours.runs()} == {run.id: run.key for run in theirs.runs()}
     assert {line.status for line in theirs.lines()} == {"done"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ldc.plan.place import read_place
 from ldc.plan.runs import RunLine
 from ldc.progress import Progress, Silent
 from ldc.state import StudyState
@@ -160,7 +161,8 @@ def run(
     *,
     device: str = "auto",
     threads: int | None = None,
-    workers: int = 1,
+    on: str | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
     redo: bool = False,
 ) -> Results:
@@ -174,7 +176,8 @@ def run(
         out: the study's folder.
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads of each process; None for the default.
-        workers: processes that run banks in parallel; 1 runs them in this process.
+        on: where banks are computed: here (the default), processes:N, ray, or ray:HOST:PORT.
+        workers: banks at a time; alone it means processes:N, with ray it is the most.
         progress: receives progress events; none by default.
         redo: compute runs anew whose text or weights have changed since they were stored.
 
@@ -189,7 +192,7 @@ def run(
     elif isinstance(study, dict):
         study = study_from_dict(study, "study")
     file = StudyFile(study, Path.cwd()) if isinstance(study, Study) else study
-    run_study(file, Path(out), progress or Silent(), device, threads, workers=workers, redo=redo)
+    run_study(file, Path(out), progress or Silent(), device, threads, place=read_place(on, workers), redo=redo)
     return load(out)
 
 

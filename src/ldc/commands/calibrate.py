@@ -15,6 +15,7 @@ from ldc.commands.options import (
     DeviceOption,
     DryRun,
     ModelOrStudy,
+    On,
     OutOption,
     Quiet,
     Redo,
@@ -24,6 +25,7 @@ from ldc.commands.options import (
     settings_of,
 )
 from ldc.commands.studies import conduct
+from ldc.plan.place import read_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,7 +105,8 @@ def calibrate(
     as_json: AsJson = False,
     device: DeviceOption = "auto",
     threads: Threads = None,
-    workers: Workers = 1,
+    on: On = None,
+    workers: Workers = None,
     redo: Redo = False,
     quiet: Quiet = False,
 ) -> None:
@@ -130,7 +133,7 @@ def calibrate(
 
         asked = settings_of(ShortCalibration, changes | maps | {"legs": legs or None}, QUICK if quick else {})
         file = calibration_of_model(model, asked)
-    conduct(file, out, dry_run, as_json, device, threads, Compile.AUTO, workers, redo, quiet)
+    conduct(file, out, dry_run, as_json, device, threads, Compile.AUTO, read_place(on, workers), redo, quiet)
 
 
 def _of_study(path: Path, changes: Mapping[str, Any], maps: Mapping[str, Any]) -> StudyFile:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ldc import console
 from ldc.commands.options import DeviceOption, OutOption, OutPath, Quiet, StudyPath, Threads
-from ldc.errors import ExitCode
+from ldc.errors import ExitCode, StudyError
+from ldc.plan.place import Place
+
+if TYPE_CHECKING:
+    from ldc.execute.slurm import Request
+    from ldc.study.reading import StudyFile
 
 Shard = Annotated[
     str, typer.Option("--shard", metavar="I/N", help="Begin with share I of N, from 0; then help with the others.")
@@ -66,15 +72,42 @@ def submit(
 
     The script starts an array of workers. Submit it again to continue what a time limit stopped.
     """
-    from ldc.execute.conductor import prepare_study
-    from ldc.execute.slurm import Request, send_script, write_script
+    from ldc.execute.slurm import Request
     from ldc.study.reading import read_study
 
     if out is None:
         raise typer.BadParameter("name a folder that all machines see, such as -o out", param_hint="-o")
-    file, request = read_study(study), Request(jobs, time, cpus, gpus, tuple(sbatch or ()))
+    _submit(read_study(study), out, Request(jobs, time, cpus, gpus, tuple(sbatch or ())), send, quiet)
+
+
+def send_to_slurm(
+    file: StudyFile, out: Path, place: Place, device: str, threads: int | None, redo: bool, quiet: bool
+) -> None:
+    """What `--on slurm` does: prepare a study and hand its script to sbatch.
+
+    Raises:
+        StudyError: it is asked for what only a run on this machine can do.
+        EnvironmentFault: there is no sbatch here, or it refuses the script.
+    """
+    from ldc.execute.slurm import Request
+
+    if redo:
+        raise StudyError("--redo --on slurm: workers that share a folder redo nothing; use --redo with --on here first")
+    if device.startswith("cuda:"):
+        raise StudyError(f"--device {device} --on slurm: Slurm chooses the GPU; use --device cuda")
+    usual = Request()
+    request = Request(place.workers or usual.jobs, cpus=threads or usual.cpus, gpus=int(device == "cuda"))
+    _submit(file, out, request, True, quiet)
+    console.say(f"see how far it is with: ldc status {out}")
+
+
+def _submit(file: StudyFile, out: Path, request: Request, send: bool, quiet: bool) -> None:
+    """Prepare a study, write its script, and hand it to sbatch if asked to."""
+    from ldc.execute.conductor import prepare_study
+    from ldc.execute.slurm import send_script, write_script
+
     with console.ConsoleProgress(quiet) as progress:
-        prepare_study(file, out, progress, gpus=gpus > 0)
+        prepare_study(file, out, progress, gpus=request.gpus > 0)
     script = write_script(out, file.study.name, request)
     console.put(f"{script}")
     console.say(send_script(script) if send else f"submit it with: sbatch {script}")

@@ -87,9 +87,23 @@ Threads = Annotated[
     int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads; default: all.", show_default=False)
 ]
 Redo = Annotated[bool, typer.Option("--redo", help="Compute runs anew whose text or weights have changed.")]
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="PLACE",
+        help="Where banks of runs are computed: here (default), processes:N, ray, ray:HOST:PORT, or slurm.",
+        show_default=False,
+    ),
+]
 Workers = Annotated[
-    int,
-    typer.Option("--workers", min=1, max=1_024, metavar="N", help="Number of processes that run banks in parallel."),
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        help="Banks at a time; alone: processes:N. With ray at most N; with slurm the number of jobs.",
+        show_default=False,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 CompileOption = Annotated[

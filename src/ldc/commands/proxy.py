@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ldc import console
+from ldc.commands.cluster import send_to_slurm
 from ldc.commands.options import (
     STUDY_ENDINGS,
     AsJson,
     DeviceOption,
     DryRun,
     ModelOrStudy,
+    On,
     OutOption,
     Quiet,
     Redo,
@@ -24,6 +26,7 @@ from ldc.commands.options import (
     settings_of,
 )
 from ldc.errors import ExitCode
+from ldc.plan.place import read_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +80,8 @@ def proxy(
     as_json: AsJson = False,
     device: DeviceOption = "auto",
     threads: Threads = None,
-    workers: Workers = 1,
+    on: On = None,
+    workers: Workers = None,
     redo: Redo = False,
     quiet: Quiet = False,
 ) -> None:
@@ -99,15 +103,19 @@ def proxy(
     }
     both = {"ranks": None if rank is None else tuple(sorted(set(rank))), "full_rate": full_rate}
     file = _of_study(model, asked, both) if model.endswith(STUDY_ENDINGS) else _of_model(model, asked | both)
+    place = read_place(on, workers)
     if dry_run or out is None:
         from ldc.commands.studies import put_cost
 
-        put_cost(file, as_json, device)
+        put_cost(file, as_json, device, place, threads)
+        return
+    if place.where == "slurm":
+        send_to_slurm(file, out, place, device, threads, redo, quiet)
         return
     from ldc.execute.conductor import run_study
 
     with console.ConsoleProgress(quiet) as progress:
-        outcome = run_study(file, out, progress, device, threads, workers=workers, redo=redo)
+        outcome = run_study(file, out, progress, device, threads, place=place, redo=redo)
     undone = [f"{r.status}: {r.model} {r.domain} {r.regime} seed {r.seed}: {r.detail}" for r in outcome.failed]
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     found = summary.get("proxy", {"summary": [], "runs": []})

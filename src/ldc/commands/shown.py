@@ -44,7 +44,7 @@ def readable(name: str, value: Any) -> tuple[str, str]:
             return label.removesuffix(" bytes"), console.size(value)
         if unit == "seconds":
             return label.removesuffix(" seconds"), console.duration(value)
-        if name == "share":
+        if unit == "share":
             return label, f"{value:.0%}"
         if unit == "flops":
             return label, console.magnitude(value)

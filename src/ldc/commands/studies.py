@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ldc import console
+from ldc.commands.cluster import send_to_slurm
 from ldc.commands.fetch import need_row
 from ldc.commands.options import (
     AsJson,
@@ -16,6 +17,7 @@ from ldc.commands.options import (
     CompileOption,
     DeviceOption,
     DryRun,
+    On,
     OutOption,
     OutPath,
     Quiet,
@@ -26,6 +28,7 @@ from ldc.commands.options import (
 )
 from ldc.commands.shown import put_record, record
 from ldc.errors import ExitCode
+from ldc.plan.place import HERE, Place, read_place
 
 if TYPE_CHECKING:
     from ldc.study.reading import StudyFile
@@ -65,7 +68,8 @@ def run(
     device: DeviceOption = "auto",
     threads: Threads = None,
     compiled: CompileOption = Compile.AUTO,
-    workers: Workers = 1,
+    on: On = None,
+    workers: Workers = None,
     redo: Redo = False,
     quiet: Quiet = False,
 ) -> None:
@@ -79,7 +83,7 @@ def run(
         from ldc.study.short_calibration import calibration_of_study
 
         file = calibration_of_study(file)
-    conduct(file, out, dry_run, as_json, device, threads, compiled, workers, redo, quiet)
+    conduct(file, out, dry_run, as_json, device, threads, compiled, read_place(on, workers), redo, quiet)
 
 
 def demo(
@@ -89,14 +93,15 @@ def demo(
     device: DeviceOption = "auto",
     threads: Threads = None,
     compiled: CompileOption = Compile.AUTO,
-    workers: Workers = 1,
+    on: On = None,
+    workers: Workers = None,
     redo: Redo = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the embedded study, which needs no download."""
     from ldc.study.example import demo_study
 
-    conduct(demo_study(), out, dry_run, as_json, device, threads, compiled, workers, redo, quiet)
+    conduct(demo_study(), out, dry_run, as_json, device, threads, compiled, read_place(on, workers), redo, quiet)
 
 
 def status(out: OutPath, as_json: AsJson = False) -> None:
@@ -129,7 +134,14 @@ def put_workers(out: Path) -> None:
         state = "silent; another worker will take it" if working.dead else f"last sign {working.age:.0f} s ago"
         since = max(0, round((time.time() - claim.since) / 60))
         console.say(f"{claim.host}, process {claim.process}: {claim.about}, for {since} min ({state})")
-    for worker, words in claims.last_words().items():
+    put_last_words(out)
+
+
+def put_last_words(out: Path) -> None:
+    """Say what workers that failed had to say."""
+    from ldc.store.claims import Claims
+
+    for worker, words in Claims(out).last_words().items():
         console.say(f"worker {worker} failed: {words.splitlines()[-1]}")
 
 
@@ -150,7 +162,7 @@ def conduct(
     device: str,
     threads: int | None,
     compiled: Compile,
-    workers: int,
+    place: Place,
     redo: bool,
     quiet: bool,
 ) -> None:
@@ -159,26 +171,30 @@ def conduct(
     A calibration has many small banks, for which compiling does not pay. It compiles only if the user asks for it.
     """
     if dry_run:
-        put_cost(file, as_json, device)
+        put_cost(file, as_json, device, place, threads)
         return
     if out is None:
         raise typer.BadParameter("name a folder for the results, such as -o out", param_hint="-o")
+    if place.where == "slurm":
+        send_to_slurm(file, out, place, device, threads, redo, quiet)
+        return
     from ldc.execute.conductor import run_study
 
     truths = file.study.calibration is not None
     with console.ConsoleProgress(quiet) as progress:
         asked = {Compile.ON: True, Compile.OFF: False}.get(compiled, False if truths else None)
-        outcome = run_study(file, out, progress, device, threads, asked, workers, redo)
+        outcome = run_study(file, out, progress, device, threads, asked, place, redo)
     _print_outcome(outcome, out, as_json, truths)
     if outcome.failed:
         raise typer.Exit(ExitCode.FAILED_RUNS)
 
 
-def put_cost(file: StudyFile, as_json: bool, device: str) -> None:
+def put_cost(file: StudyFile, as_json: bool, device: str, place: Place = HERE, threads: int | None = None) -> None:
     """Print what a study will cost, after a look at its local text; nothing is downloaded.
 
     Raises:
         DataError: a path is missing or unreadable, or its first records lack their columns.
+        StudyError: it is to run on a cluster, and `place` does not say with how many workers.
     """
     from ldc.access.needs import needs
     from ldc.access.preflight import raise_problems
@@ -187,7 +203,14 @@ def put_cost(file: StudyFile, as_json: bool, device: str) -> None:
 
     every = needs(file)
     raise_problems([n.problem for n in every if n.problem and not n.repository and n.key.startswith("domains.")], file)
-    cost = record(estimate(file, device))
+    whole = estimate(file, device)
+    cost = record(whole)
+    if place != HERE:
+        from ldc.plan.fleet import plan_fleet
+        from ldc.plan.machine import find_machine
+
+        machine = find_machine(device, whole.matmul_flops)
+        cost["with workers"] = record(plan_fleet(file, whole, machine, place, threads))
     if sources := [need_row(need) for need in every if need.repository]:
         cost["from the Hub"] = sources
     ways = {name: look(name, spec, file.base) for name, spec in file.study.domains.items()}
@@ -209,6 +232,8 @@ def _print_outcome(outcome: Any, out: Path, as_json: bool, truths: bool) -> None
     console.say(f"{outcome.done} of {asked} runs are done; {computed}{shared}")
     for line in outcome.failed:
         console.say(f"{line.status}: {line.model} {line.domain} {line.regime} seed {line.seed}: {line.detail}")
+    if outcome.failed:
+        put_last_words(outcome.report.parent)
     if as_json:
         failed = [record(line) for line in outcome.failed]
         data = {"done": outcome.done, "computed": outcome.computed, "failed": failed, "report": str(outcome.report)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -14,17 +14,17 @@ from ldc.domains.sufficiency import warnings
 from ldc.errors import EnvironmentFault, StudyError
 from ldc.execute.changes import check_unchanged
 from ldc.execute.here import Here
+from ldc.execute.model_inputs import check_nf4_bases, model_inputs
+from ldc.execute.on_ray import Cluster, OnRay, connected
 from ldc.execute.processes import Processes
 from ldc.execute.rates import check_rates_known, with_rates
 from ldc.execute.schedule import Schedule
 from ldc.execute.tasks import Compute, Event, Executor, Task
 from ldc.execute.worker import Worker
-from ldc.models.folders import fingerprint, resolve_folder, tokenizer_fingerprint
-from ldc.models.headers import read_shape
-from ldc.plan.arms import check_regimes
 from ldc.plan.defaults import by_size
 from ldc.plan.machine import usable_gpus
-from ldc.plan.runs import Inputs, ModelInputs, RunLine, check_lengths
+from ldc.plan.place import HERE, Place
+from ldc.plan.runs import Inputs, ModelInputs, RunLine
 from ldc.plan.variants import own_model
 from ldc.progress import Progress
 from ldc.provenance import versions
@@ -100,7 +100,7 @@ def run_study(
     device: str = "auto",
     threads: int | None = None,
     compiled: bool | None = None,
-    workers: int = 1,
+    place: Place = HERE,
     redo: bool = False,
 ) -> Outcome:
     """Run what is not done yet, and write the report.
@@ -112,15 +112,31 @@ def run_study(
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads of each process; None leaves torch's choice, or an equal share where there are several.
         compiled: whether decoder layers are compiled; None lets the plan decide. Banks planned before stay as planned.
-        workers: processes that run banks in parallel; 1 runs them in this process.
+        place: where banks run.
         redo: compute runs anew whose text or weights have changed since they were stored.
 
     Raises:
         StoreError: text or weights have changed since runs were stored, and `redo` was not asked for.
         LdcError: any class of `ldc.errors`, before a run or between runs; finished runs stay.
     """
-    compute, store = Compute(device, threads, compiled, workers), Store(out)
-    file, models = _checked(file, store, device, progress)
+    if place.where == "slurm":
+        raise StudyError("--on slurm: a study goes to Slurm from the command line: ldc submit STUDY -o OUT")
+    if place.where == "ray":
+        with connected(place, device, threads, progress) as cluster:
+            compute = Compute(device, threads, compiled, max(cluster.places()), cluster.machine)
+            return _run_study(file, out, progress, compute, redo, cluster)
+    return _run_study(file, out, progress, Compute(device, threads, compiled, place.workers or 1), redo)
+
+
+def _run_study(
+    file: StudyFile, out: Path, progress: Progress, compute: Compute, redo: bool, cluster: Cluster | None = None
+) -> Outcome:
+    """`run_study`, connected to the cluster if there is one."""
+    store, assumed = Store(out), dict[str, str]()
+    if compute.machine is not None:
+        device, assumed = _planned_here(file, compute.machine.on_gpu)
+        compute = replace(compute, device=device)
+    file, models = _checked(file, store, compute.device, progress, assumed)
     with locked(out, progress.say):
         Claims(out).clear()
         worker = _worker(file, store, models, compute, progress)
@@ -128,7 +144,7 @@ def run_study(
             check_unchanged(store, worker.state.inputs)
         worker.state = state = StudyState(file.study, with_rates(worker), store)
         try:
-            computed, shared = _Conduct(file, worker, progress, compute).work()
+            computed, shared = _Conduct(file, worker, progress, compute, cluster).work()
         except KeyboardInterrupt as interruption:
             saved = [line.status == "done" for line in state.lines()]
             raise KeyboardInterrupt(
@@ -155,14 +171,8 @@ def prepare_study(file: StudyFile, out: Path, progress: Progress, gpus: bool = F
         StudyError: learning rates are still to be found, which one machine has to do before.
         LdcError: as `run_study`.
     """
-    store, device, assumed = Store(out), "cpu", {}
-    if gpus and usable_gpus()[0]:
-        device = "cuda"
-    elif gpus:
-        assumed = {name: "bfloat16" for name, spec in file.study.models.items() if spec.dtype == "auto"}
+    store, (device, assumed) = Store(out), _planned_here(file, gpus)
     file, models = _checked(file, store, device, progress, assumed)
-    for name in sorted(assumed):
-        progress.say(f"models.{name}.dtype: auto is taken as {models[name].precision}, since the workers have GPUs")
     with locked(out, progress.say):
         worker = _worker(file, store, models, Compute(device), progress)
         check_unchanged(store, worker.state.inputs)
@@ -172,18 +182,28 @@ def prepare_study(file: StudyFile, out: Path, progress: Progress, gpus: bool = F
     return state
 
 
+def _planned_here(file: StudyFile, gpus: bool) -> tuple[str, dict[str, str]]:
+    """What this machine plans with for workers elsewhere: a device, and the precision of `auto` where they have GPUs
+    and this machine has none."""
+    if not gpus or usable_gpus()[0]:
+        return "cuda" if gpus else "cpu", {}
+    return "cpu", {name: "bfloat16" for name, spec in file.study.models.items() if spec.dtype == "auto"}
+
+
 def _checked(
     file: StudyFile, store: Store, device: str, progress: Progress, assumed: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[StudyFile, dict[str, ModelInputs]]:
     """The study with what follows from the size of its models, and its models, after a check of folder, files and
     device. `assumed` is the precision of models that no recorded plan has."""
-    _check_nf4(file, device)
+    check_nf4_bases(file, device)
     ready(file, store.out, device, progress)
     precisions = {**assumed, **(store.plan.precisions() if store.out.is_dir() else {})}
     file, sized = by_size(file, recorded_study(store.out / STUDY) if store.has_runs() else None)
     if sized:
         progress.say(sized)
-    models = _models(file, device, precisions)
+    models = model_inputs(file, device, precisions)
+    for name in sorted(assumed):
+        progress.say(f"models.{name}.dtype: auto is taken as {models[name].precision}, since the workers have GPUs")
     store.prepare()
     return file, models
 
@@ -239,7 +259,9 @@ class _Conduct:
         worker: Worker,
         progress: Progress,
         compute: Compute,
+        cluster: Cluster | None = None,
     ) -> None:
+        self.cluster = cluster
         self.file, self.worker, self.state, self.domains = file, worker, worker.state, worker.domains
         self.progress, self.compute = progress, compute
         self.schedule = Schedule(file, self.state, compute, progress)
@@ -271,6 +293,9 @@ class _Conduct:
 
     def _executor(self, handle: Callable[[Event], None]) -> Executor:
         out, base = self.state.store.out, self.file.base
+        if self.cluster is not None:
+            self.worker.close()
+            return OnRay(self.cluster, self.worker, self.compute, handle)
         if self.compute.workers > 1:
             self.worker.close()
             return Processes(out, base, self.compute, handle)
@@ -318,47 +343,6 @@ class _Conduct:
                     f"{run.id}: {store.damaged[run.id]} has changed since it was written; the run is repeated"
                 )
             self.progress.advance(1)
-
-
-def _check_nf4(file: StudyFile, device: str) -> None:
-    """Refuse an NF4 base that this machine cannot use, before anything is read."""
-    asking = [name for name, spec in file.study.models.items() if spec.dtype == "nf4"]
-    if asking:
-        from ldc.engine.device import choose_device
-        from ldc.models.quantised import check_nf4
-
-        full = next((name for name, regime in file.study.regimes.items() if regime.full), None)
-        if full is not None:
-            raise StudyError(
-                f"models.{asking[0]}.dtype: nf4 stores quantised weights, which the regime {full} cannot tune; "
-                "use float32 or bfloat16"
-            )
-        check_nf4(asking[0], choose_device(device)[0])
-
-
-def _models(file: StudyFile, device: str, recorded: Mapping[str, str]) -> dict[str, ModelInputs]:
-    """Fingerprints, precision and components of every model, from its files. Finds all faults of the files.
-
-    The precision of `auto` is resolved once: a folder keeps the precision it began with, on any device.
-    """
-    found: dict[str, ModelInputs] = {}
-    for name, spec in file.study.models.items():
-        folder = resolve_folder(name, spec, file.base)
-        shape = read_shape(folder)
-        check_regimes(file.study, name, shape.components)
-        check_lengths(file.study, name, shape.context)
-        precision = spec.dtype if spec.dtype != "auto" else recorded.get(name) or _precision(shape.model_type, device)
-        weights = fingerprint(folder, spec.trust_remote_code)
-        found[name] = ModelInputs(weights, tokenizer_fingerprint(folder), precision, shape.components)
-    return found
-
-
-def _precision(model_type: str, device: str) -> str:
-    """The precision that the engine chooses for a base on this device."""
-    from ldc.engine.device import choose_device
-    from ldc.models.load import choose_dtype
-
-    return str(choose_dtype("auto", model_type, choose_device(device)[0])[0]).removeprefix("torch.")
 
 
 def _domains(file: StudyFile, store: Store, progress: Progress) -> dict[str, DomainText]:

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ldc.errors import EnvironmentFault, LdcError, StudyError
-from ldc.execute.tasks import Compute, Event, Task
-from ldc.plan.machine import usable_gpus
+from ldc.errors import EnvironmentFault
+from ldc.execute.tasks import Compute, Event, Task, error_of
+from ldc.plan.machine import usable_cpus, usable_gpus
 from ldc.plan.variants import own_model
 
 
@@ -95,7 +95,7 @@ class Processes:
         for line in lines:
             event = Event.from_json(json.loads(line))
             if event.what == "failed":
-                raise _error(event)
+                raise error_of(event)
             if event.what == "done":
                 worker.task, ended = None, True
             self.handle(event)
@@ -128,19 +128,10 @@ class Processes:
 
 def share_of_cores(workers: int) -> int:
     """Threads of each worker: an equal share of the processors that this process may use, at least one."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cpus // workers)
+    return max(1, usable_cpus() // workers)
 
 
 def device_of(asked: str, number: int) -> str:
     """The device of a worker: each GPU in turn if there are several and none is named."""
     count = len(usable_gpus()[0]) if asked in ("auto", "cuda") else 0
     return f"cuda:{number % count}" if count > 1 else asked
-
-
-def _error(event: Event) -> LdcError:
-    """The worker's error as one of the same exit code."""
-    for kind in (EnvironmentFault, StudyError):
-        if event.number == kind.exit_code:
-            return kind(event.text)
-    return LdcError(event.text)

@@ -151,15 +151,19 @@ class Schedule:
         from ldc.engine.compiled import can_compile
         from ldc.engine.device import choose_device, memory_of_device
 
-        chosen, _ = choose_device(self.compute.device)
-        study, precision = self.file.study, self.state.inputs.models[model].precision
-        memory = memory_of_device(chosen) // (1 if chosen.type == "cuda" else self.compute.workers)
+        elsewhere, study, precision = self.compute.machine, self.file.study, self.state.inputs.models[model].precision
+        if elsewhere is None:
+            chosen, _ = choose_device(self.compute.device)
+            on_gpu, memory = chosen.type == "cuda", memory_of_device(chosen)
+        else:
+            on_gpu, memory = elsewhere.on_gpu, elsewhere.memory_bytes
+        memory //= 1 if on_gpu else self.compute.workers
         ranks = {run.spec.adapter.rank for run in runs if isinstance(run.spec, Tune) and run.spec.capped}
         for sentence in capped(ranks, shape.components):
             self.progress.say(f"{model}: {sentence}")
-        per_bank = bank_size(shape, study, memory, precision, chosen.type == "cuda")
+        per_bank = bank_size(shape, study, memory, precision, on_gpu)
         compiled = bool(self.compute.compiled)
-        if self.compute.compiled is None:
+        if self.compute.compiled is None and elsewhere is None:
             machine = find_machine(self.compute.device)
             compiled, why = compiling_pays(study, shape, runs, machine, can_compile(chosen))
             self.progress.say(f"{model}: decoder layers {'compiled' if compiled else 'not compiled'}: {why}")

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from ldc.errors import EnvironmentFault, LdcError, StudyError
 from ldc.plan.banks import BankPlan
+from ldc.plan.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +19,15 @@ class Compute:
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads of each process; None leaves torch's choice.
         compiled: whether decoder layers are compiled; None lets the plan decide.
-        workers: processes that run banks; 1 runs them in the conductor's own.
+        workers: banks that one machine runs at a time.
+        machine: the device of the machines that run them; None is this machine's.
     """
 
     device: str = "auto"
     threads: int | None = None
     compiled: bool | None = None
     workers: int = 1
+    machine: Machine | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +74,20 @@ class Event:
         return cls(data["what"], data["bank"], data["text"], data["number"], parts)
 
 
+def error_of(event: Event) -> LdcError:
+    """A worker's error, from its `failed` event, as one of the same exit code."""
+    for kind in (EnvironmentFault, StudyError):
+        if event.number == kind.exit_code:
+            return kind(event.text)
+    return LdcError(event.text)
+
+
 class Executor(Protocol):
     """Runs banks somewhere. Only the conductor writes `plan.json`; workers write runs."""
 
-    slots: int
-    """How many banks it works on at a time."""
+    @property
+    def slots(self) -> int:
+        """How many banks it takes at a time."""
 
     def prepare(self, model: str) -> None:
         """Make sure that a model can be used, before anything is recorded."""

@@ -110,7 +110,7 @@ class Worker:
             self._run(task, emit)
 
     def _run(self, task: Task, emit: Emit) -> None:
-        names = self._names(task.bank)
+        names = self.names(task.bank)
         space = self.open(own_model(task.bank.model))
         waiting = [task.bank]
         while waiting:
@@ -133,7 +133,7 @@ class Worker:
             waiting = parts + waiting
         emit(Event("done", task.bank.name))
 
-    def _names(self, bank: BankPlan) -> dict[str, list[Run]]:
+    def names(self, bank: BankPlan) -> dict[str, list[Run]]:
         """The runs of each key of a model; one training may have several names. The later runs, for which rankings are
         read, are looked at only for a bank of theirs."""
         model = own_model(bank.model)

@@ -14,13 +14,15 @@ from ldc.plan.checkpoints import interruption_seconds
 from ldc.plan.defaults import by_size
 from ldc.plan.flops import CHARACTERS_PER_TOKEN, forward_flops, held_out_tokens
 from ldc.plan.leg_truths import leg_truth_runs
-from ldc.plan.legs import leg_runs
+from ldc.plan.legs import forward_runs, gate_runs
 from ldc.plan.machine import Machine, find_machine
 from ldc.plan.measuring import measuring_flops
 from ldc.plan.memory import BYTES, PRECISIONS, Memory, bank_size, memory_of, stage_one_bank
 from ldc.plan.parts import FINDING, LEGS, MEASURING, SAMPLING, SCORING, TRAINING, PartCost, parts_of
 from ldc.plan.rates import middle_rate, sweep_flops, swept_blocks
 from ldc.plan.runs import PT, Inputs, ModelInputs, Run, check_lengths, fixed_runs, later_runs
+from ldc.study.leg_measures import regime_of
+from ldc.study.leg_specs import GATE
 from ldc.study.reading import StudyFile
 from ldc.study.regimes import family_of
 from ldc.study.schema import Study
@@ -109,20 +111,23 @@ class Estimate:
     assumptions: list[str]
 
 
-def estimate(file: StudyFile, device: str = "auto", rate: float | None = None) -> Estimate:
+def estimate(
+    file: StudyFile, device: str = "auto", rate: float | None = None, machine: Machine | None = None
+) -> Estimate:
     """The cost of a study on the device that it would use here.
 
     Args:
         file: the study.
         device: auto, cpu, cuda or cuda:N.
         rate: FLOP per second of its matrix product, if known; otherwise a CPU's is measured.
+        machine: another machine to plan for, in the place of this one's device.
 
     Raises:
         ModelError, StudyError: as when it is run.
         EnvironmentFault: a model's shape needs a download, or there is no such GPU.
     """
     file, sized = by_size(file)
-    study, machine = file.study, find_machine(device, rate)
+    study, machine = file.study, machine or find_machine(device, rate)
     models: list[ModelCost] = []
     regimes: list[RegimeCost] = []
     memory: list[MemoryCost] = []
@@ -245,7 +250,12 @@ def _largest(parts: Sequence[PartCost]) -> list[str]:
 
 
 def planned(study: Study, model: str, shape: ModelShape) -> list[tuple[str, Run]]:
-    """Every run of a model in a study, with the regime (or kind of case) that it is counted under.
+    """Every run of a model in a study, with the regime (or kind of case) that it is counted under."""
+    return [found for wave in planned_waves(study, model, shape) for found in wave]
+
+
+def planned_waves(study: Study, model: str, shape: ModelShape) -> list[list[tuple[str, Run]]]:
+    """The runs of `planned` in waves: the runs of a wave begin when those of the waves before have ended.
 
     Nothing is read, so fingerprints are left out. Layers that a ranking will choose are taken from half depth on, and
     a learning rate that a sweep will find is the middle one of its first rates.
@@ -255,7 +265,8 @@ def planned(study: Study, model: str, shape: ModelShape) -> list[tuple[str, Run]
     inputs = Inputs({model: files}, dict.fromkeys(study.domains, ""))
     if study.calibration is not None:
         mapped = [(found.case.kind, found.run) for found in calibration_runs(study, inputs, model)]
-        return mapped + [("legs", run) for run in leg_truth_runs(study, inputs, model)]
+        mapped += [("legs", run) for run in leg_truth_runs(study, inputs, model)]
+        return [[found for found in mapped if not found[1].needs], [found for found in mapped if found[1].needs]]
     chosen = {
         (domain, arm.name, seed): _stand_in(study, shape, arm.regime.block, arm.regime.choice[1])
         for domain in study.domains
@@ -263,9 +274,10 @@ def planned(study: Study, model: str, shape: ModelShape) -> list[tuple[str, Run]
         if arm.ranked_on is not None and arm.regime.choice is not None
         for seed in arm.seeds
     }
-    runs = [*fixed_runs(study, inputs, model), *later_runs(study, inputs, model, chosen)]
-    runs += leg_runs(study, inputs, model)
-    return [(family_of(run.id.regime), run) for run in runs]
+    gates, later = gate_runs(study, inputs, model), later_runs(study, inputs, model, chosen)
+    waves = [[*fixed_runs(study, inputs, model), *forward_runs(study, inputs, model)]]
+    waves += [gates, later] if regime_of(study.selection.score) == GATE else [[*later, *gates]]
+    return [[(family_of(run.id.regime), run) for run in wave] for wave in waves]
 
 
 def _stand_in(study: Study, shape: ModelShape, block: str, count: int) -> tuple[Component, ...]:

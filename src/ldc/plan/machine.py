@@ -103,7 +103,7 @@ def find_machine(asked: str = "auto", rate: float | None = None) -> Machine:
     gpu, _ = find_gpu(asked)
     if gpu is not None:
         return _on_gpu(gpu)
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = usable_cpus()
     why = f"the float32 matmul rate measured just now on {cpus} CPUs"
     return Machine("cpu", f"{cpus} CPUs", host_memory(), rate or matmul_rate(), why, bf16=False)
 
@@ -147,6 +147,11 @@ def usable_gpus() -> tuple[tuple[Gpu, ...], str]:
     if gpus and not _torch_has_cuda():
         return (), f"{gpus[0].name} is present, but the installed torch is a CPU build; install one for CUDA"
     return gpus, why
+
+
+def usable_cpus() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def host_memory() -> int:
