@@ -26,7 +26,7 @@ from ldc.commands.options import (
     settings_of,
 )
 from ldc.errors import ExitCode
-from ldc.plan.place import read_place
+from ldc.plan.place import Place, read_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,6 +109,20 @@ def proxy(
 
         put_cost(file, as_json, device, place, threads)
         return
+    _compare(file, out, place, as_json, device, threads, redo, quiet)
+
+
+def _compare(
+    file: StudyFile,
+    out: Path,
+    place: Place,
+    as_json: bool,
+    device: str,
+    threads: int | None,
+    redo: bool,
+    quiet: bool,
+) -> None:
+    """Run the comparison and print what came of it."""
     if place.where == "slurm":
         send_to_slurm(file, out, place, device, threads, redo, quiet)
         return

@@ -126,14 +126,11 @@ def estimate(
         ModelError, StudyError: as when it is run.
         EnvironmentFault: a model's shape needs a download, or there is no such GPU.
     """
-    file, sized = by_size(file)
-    study, machine = file.study, machine or find_machine(device, rate)
-    models: list[ModelCost] = []
-    regimes: list[RegimeCost] = []
-    memory: list[MemoryCost] = []
-    downloads: list[ModelSource] = []
+    (file, sized), machine = by_size(file), machine or find_machine(device, rate)
+    study = file.study
+    models, regimes, memory = list[ModelCost](), list[RegimeCost](), list[MemoryCost]()
+    downloads, spent = list[ModelSource](), dict[str, float]()
     disk, trained, read = 2_000_000, 0, 0
-    spent: dict[str, float] = {}
     for name, spec in study.models.items():
         shape, source = plan_shape(name, spec, file.base)
         check_regimes(study, name, shape.components)
@@ -150,8 +147,8 @@ def estimate(
         regimes += rows
         downloads.append(source)
         disk += sum(row.runs * TABLES_BYTES_PER_RUN for row in rows)
-        kept = [run for _, run in runs if run.kind.stores_adapter and getattr(run.spec, "keeps", True)]
-        disk += sum(4 * _trainable(run) for run in kept)
+        kept = (run for _, run in runs if run.kind.stores_adapter and getattr(run.spec, "keeps", True))
+        disk += 4 * sum(map(_trainable, kept))
         trained += sum("losses" in run.kind.tables for _, run in runs)
         read += sum(len(run.scores) for _, run in runs)
     return Estimate(
