@@ -37,6 +37,7 @@ STUDY_OPTIONS = [
 ]
 EXPORT_OPTIONS = [
     *(
+        "--anyway",
         "--by",
         "--domain",
         "--force",

@@ -81,7 +81,7 @@ def test_single_components_are_told_by_layer_and_name() -> None:
     assert top_layers(frames.ranking, "alpha", "cpp", "mlp", 7) == [(n, 9.0 - n / 10) for n in range(6)]
     content = summary(study, frames, run_lines(study), {}, ())  # type: ignore[arg-type]
     first = content["models"]["alpha"]["cpp"]["top_layers"]["mlp"][0]
-    assert first == {"rank": 1, "layer": 0, "component": "down_proj", "score": 9.0}
+    assert first == {"rank": 1, "layer": 0, "component": "down_proj", "score": 9.0, "seeds": 1, "of_seeds": 1}
 
 
 def test_calibrations_of_other_settings_are_not_pooled(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def _write_figures(
     if known:
         truth_figures.write_truth_figures(out, study, found.calibration, synthetic)
     else:
-        figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic)
+        figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic, found.gate)
         necessity_figure.write_necessity_figures(out, study, found.necessity_means)
         leg_figure.write_leg_figures(out, study, found.tables, synthetic)
     proxy_figure.write_proxy_figures(out, study, found.proxy["proxy"], synthetic)
