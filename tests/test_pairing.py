@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ldc.analysis.gate import COLUMNS as GATE
 from ldc.report import Frames
 from ldc.report.facts import not_improved, paired_scores, recovery_scores, top_layers, top_units
 from ldc.report.proof import read_proof
@@ -115,6 +116,8 @@ def test_the_overview_is_of_the_ranked_regime_in_the_studys_order(monkeypatch: p
     study = make_study(models=("alpha",), selection={"regime": "mlp"})
 
     class State:
+        gate = pd.DataFrame(columns=list(GATE))
+
         @staticmethod
         def synthetic() -> frozenset[str]:
             return frozenset({"math"})
@@ -130,4 +133,4 @@ def test_the_overview_is_of_the_ranked_regime_in_the_studys_order(monkeypatch: p
     results.overview("alpha")
     (given,) = seen
     assert list(given[3]) == ["cpp", "math", "medical"]  # type: ignore[call-overload]
-    assert given[4:] == ({"math"}, "mlp")
+    assert given[4:] == ({"math"}, "mlp", {})

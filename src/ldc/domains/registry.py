@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ldc.domains.capping import Cap
 from ldc.domains.document import Document, DomainText, Split
-from ldc.domains.embedded import EMBEDDED_DOMAINS, SYNTHETIC_DOMAINS, embedded_domain
+from ldc.domains.embedded import EMBEDDED_DOMAINS, SYNTHETIC_CHARACTERS, SYNTHETIC_DOMAINS, embedded_domain
 from ldc.domains.formats import Columns
 from ldc.domains.hub import load_hub_domain
 from ldc.domains.quoting import without_text
-from ldc.domains.readers import Tally, local_path, read_documents
+from ldc.domains.readers import Tally, characters_on_disk, local_path, read_documents
 from ldc.domains.splits import assemble, keep_apart, split_by_source
 from ldc.domains.word_order import shuffled_words
 from ldc.errors import DataError
@@ -96,6 +96,26 @@ def look(name: str, spec: DomainSpec, base: Path) -> tuple[str, ...]:
         if path is not None:
             found.documents(path, _columns(spec), pieces=spec.source is not None)
     return tuple(found.ways)
+
+
+def training_characters(name: str, spec: DomainSpec, base: Path) -> int | None:
+    """The most characters of a domain's training split, from the sizes of its files and its limit, without reading.
+
+    None where that is not known: packed files without a limit, and embedded code, which depends on what is installed.
+
+    Raises:
+        DataError: a path is missing or unreadable.
+    """
+    if spec.source == "embedded":
+        return SYNTHETIC_CHARACTERS.get(name)
+    path = spec.source or spec.train
+    held = None if spec.on_hub or path is None else characters_on_disk(local_path(base, path))
+    limit = None if spec.characters is None else spec.characters * 11 // 10
+    bounds = [bound for bound in (held, limit) if bound is not None]
+    if not bounds:
+        return None
+    share = 1.0 if spec.source is None or spec.on_hub else 1.0 - spec.validation_share - spec.test_share
+    return int(min(bounds) * share)
 
 
 def is_synthetic(name: str, spec: DomainSpec) -> bool:
