@@ -76,6 +76,7 @@ def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
                 f"domains.{name}: its {split} split is empty ({sum(map(len, splits.values()))} documents in all"
                 + (f", of records with {asked}" if asked else "")
                 + (f"; {without_text(found.empty)}" if found.empty else "")
+                + (f"; reading ended at `characters: {spec.characters:,}`, so raise it" if found.full else "")
                 + "); give more documents, a larger share, or train and test files of their own"
             )
     text = assemble(name, splits)
@@ -136,13 +137,15 @@ def _twins(name: str, text: DomainText) -> list[str]:
 
 
 class _Found:
-    """What is found in the files of a domain: documents, and over all of its files notes, ways and empty records."""
+    """What is found in the files of a domain: documents; over all of its files notes, ways and empty records; and whether
+    its limit ended the reading."""
 
     def __init__(self, name: str, base: Path, characters: int | None, most: int | None = None) -> None:
         self.name, self.base, self.characters, self.most = name, base, characters, most
         self.notes: list[str] = []
         self.ways: dict[str, bool] = {}
         self.empty = 0
+        self.full = False
 
     def documents(self, path: str, columns: Columns, prefix: str = "", pieces: bool = False) -> list[Document]:
         """The documents of a file or folder that hold more than white space, up to the one that reaches the limit.
@@ -167,6 +170,7 @@ class _Found:
             raise DataError(f"domains.{self.name}: {error}") from error
         self._note([*tally.notes, *_recognised(tally, self.ways), *_empty(tally)])
         self.notes += cap.notes
+        self.full = self.full or cap.full
         self.ways |= tally.ways
         self.empty += tally.empty
         return out

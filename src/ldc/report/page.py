@@ -29,6 +29,7 @@ from ldc.report import (
     headline,
     heat,
     leg_views,
+    losses,
     maps,
     palette,
     plots,
@@ -36,6 +37,7 @@ from ldc.report import (
     proxy_views,
     subspace_views,
     summary,
+    what_was_read,
 )
 from ldc.report.figures import component_means
 from ldc.report.island import island_text, model_data
@@ -291,6 +293,7 @@ def _model(
         "norm_rows": _norm_rows(study, frames, model, synthetic),
         "charts": _charts(study, frames, model, synthetic),
         "forgetting": _forgetting(study, frames, model),
+        "losses": losses.curves(frames.losses, study, model),
         "runs": _run_matrix(study, runs, model),
     }
 
@@ -318,11 +321,13 @@ def render(
     calibration: Mapping[str, Any] | None = None,
     power: Sequence[str] = (),
     tables: Mapping[str, pd.DataFrame] | None = None,
+    texts: pd.DataFrame | None = None,
 ) -> str:
     """The page as HTML. The same input gives the same bytes; parts without numbers are left out.
 
     With `calibration` (from `truth_summary.sections`) it is the page of known truths, without maps and scores. `power`
-    has the sentences of a study's own calibrations (`power.power_lines`), `tables` those of `Evidence.tables`.
+    has the sentences of a study's own calibrations (`power.power_lines`), `tables` those of `Evidence.tables`,
+    `texts` what was read of each domain (`what_was_read.texts_table`).
     """
     proof = proof or Proof()
     claims = claims_of(proof.claims)
@@ -348,6 +353,8 @@ def render(
         planted=proof_views.planted(proof, proof_views.synthetic_texts(study, synthetic)),
         calibration=[_known(m, section) for m, section in (calibration or {}).items()],
         overlap=proof_views.overlap(proof.overlap, study.domains),
+        texts=[] if texts is None else what_was_read.cells(texts),
+        too_little=[] if texts is None else what_was_read.told(texts),
         models=[
             _model(study, frames, lines, m, synthetic, proof, claims, data[m], stability) | {"legs": of_legs[m]}
             for m in shown
