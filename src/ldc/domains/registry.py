@@ -137,7 +137,7 @@ def _twins(name: str, text: DomainText) -> list[str]:
 
 
 class _Found:
-    """What is found in the files of a domain: documents; over all of its files notes, ways and empty records; and whether
+    """What is found in the files of a domain: documents; over all files notes, ways and empty records; and whether
     its limit ended the reading."""
 
     def __init__(self, name: str, base: Path, characters: int | None, most: int | None = None) -> None:
