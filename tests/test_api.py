@@ -49,7 +49,7 @@ def test_validation_figures_and_adapters_are_one_call_each(results: ldc.Results)
     final = norms[(norms["domain"] == domain) & (norms["regime"] == "all") & (norms["step"] == norms["step"].max())]
     by_label = {(r.layer, r.block, r.component): r.frobenius for r in final.itertuples()}
     assert len(rows) == len(by_label)
-    for row in rows:
+    for row in rows.to_dict("records"):
         expected = by_label[row["layer"], row["block"], row["component"]]
         np.testing.assert_allclose(row["frobenius"], expected, rtol=1e-12)
 

@@ -39,6 +39,7 @@ STUDY_OPTIONS = [
 ]
 EXPORT_OPTIONS = [
     *(
+        "--anyway",
         "--by",
         "--domain",
         "--force",
@@ -381,7 +382,7 @@ def test_a_dry_run_prints_a_table_or_json(
     banks = [{"model": "m", "runs": 9, "peak_bytes": 1.5e9}]
     cost = {"runs": 14, "tokens": 1_000_000, "flops": 3.2e12, "disk_bytes": 2_500, "run_seconds": 125.0, "banks": banks}
     cost["assumptions"] = ["a guess"]
-    backend("ldc.plan.cost", estimate=lambda file, device: cost)
+    backend("ldc.plan.cost", estimate=lambda file, device, **_: cost)
     assert main(["run", study, "--dry-run"]) == 0
     out, err = capsys.readouterr()
     lines = [" ".join(line.split()) for line in out.splitlines()]

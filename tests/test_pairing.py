@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ldc.analysis.gate import COLUMNS as GATE
 from ldc.report import Frames
 from ldc.report.facts import not_improved, paired_scores, recovery_scores, top_layers, top_units
 from ldc.report.proof import read_proof
@@ -81,7 +82,7 @@ def test_single_components_are_told_by_layer_and_name() -> None:
     assert top_layers(frames.ranking, "alpha", "cpp", "mlp", 7) == [(n, 9.0 - n / 10) for n in range(6)]
     content = summary(study, frames, run_lines(study), {}, ())  # type: ignore[arg-type]
     first = content["models"]["alpha"]["cpp"]["top_layers"]["mlp"][0]
-    assert first == {"rank": 1, "layer": 0, "component": "down_proj", "score": 9.0}
+    assert first == {"rank": 1, "layer": 0, "component": "down_proj", "score": 9.0, "seeds": 1, "of_seeds": 1}
 
 
 def test_calibrations_of_other_settings_are_not_pooled(tmp_path: Path) -> None:
@@ -115,6 +116,8 @@ def test_the_overview_is_of_the_ranked_regime_in_the_studys_order(monkeypatch: p
     study = make_study(models=("alpha",), selection={"regime": "mlp"})
 
     class State:
+        gate = pd.DataFrame(columns=list(GATE))
+
         @staticmethod
         def synthetic() -> frozenset[str]:
             return frozenset({"math"})
@@ -130,4 +133,4 @@ def test_the_overview_is_of_the_ranked_regime_in_the_studys_order(monkeypatch: p
     results.overview("alpha")
     (given,) = seen
     assert list(given[3]) == ["cpp", "math", "medical"]  # type: ignore[call-overload]
-    assert given[4:] == ({"math"}, "mlp")
+    assert given[4:] == ({"math"}, "mlp", {})

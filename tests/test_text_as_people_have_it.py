@@ -6,6 +6,8 @@ import gzip
 import io
 import json
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,13 @@ from ldc.domains.readers import Columns, read_documents
 from ldc.domains.registry import load_domain, look
 from ldc.domains.sufficiency import too_little, warnings
 from ldc.errors import DataError
+from ldc.report.page import render
 from ldc.report.tables import csv_text
 from ldc.report.what_was_read import COLUMNS, print_texts, texts_table
 from ldc.store.domain_file import read_texts, record_domains
 from ldc.study.schema import DomainSpec, Study, TrainingSpec
+from ldc.tables import DOCUMENTS, LOSSES, empty, tidy_frames
+from report_frames import make_frames, make_study, nothing, run_lines
 
 RECORDS = [{"text": f'record {i}: naïve, "quoted"\nand a second line {i * i}', "doc": f"d{i}"} for i in range(60)]
 ALL = [Document(r["doc"], r["text"]) for r in RECORDS]
@@ -359,6 +364,32 @@ def test_what_was_read_is_a_table_with_warnings(tmp_path: Path) -> None:
         heading = "text train test chars tokens passes repeats empty read as"
         assert heading in [" ".join(line.split()) for line in shown.splitlines()]
         assert max(map(len, shown.splitlines())) <= width
+
+
+def test_what_was_read_is_on_the_page_with_loss_and_warnings(tmp_path: Path) -> None:
+    trial = make_study(models=("alpha",))
+    frames = make_frames(trial)
+    rows = frames.losses[(frames.losses["regime"] == "all")]
+    later = rows.assign(step=2, loss=1.5)
+    frames = replace(frames, losses=pd.concat([frames.losses, later]))
+    json_lines(tmp_path / "a.jsonl", *({"text": f"record {i}"} for i in range(100)))
+    record_domains(tmp_path, {"cpp": load(tmp_path, source="a.jsonl")})
+    texts = texts_table(trial, read_texts(tmp_path), empty(DOCUMENTS), empty(LOSSES))
+    page = render(trial, tidy_frames(frames), run_lines(trial), {}, texts=texts)
+    first, text = page.index("only 10 test documents"), page.index("<h2>What was read</h2>")
+    assert first < page.index("<h3>Map") < text < page.index("What the numbers mean</h2>")
+    assert "<td>3.000</td><td>1.500</td><td>2</td>" in page
+    assert "cpp: training loss from 3.000 to 1.500 over 2 steps" in page
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", page[text : page.index("</table>", text)])
+    assert cells[0] == str(texts["train_documents"][0])
+    assert "<h2>What was read</h2>" not in render(trial, tidy_frames(nothing()), run_lines(trial), {})
+
+
+def test_a_limit_that_leaves_too_little_is_named(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("word " * 100)
+    with pytest.raises(DataError, match=r"reading ended at `characters: 100`, so raise it"):
+        load_domain("notes", DomainSpec(source=".", characters=100), tmp_path)
 
 
 def test_a_record_of_an_earlier_version_is_read_and_completed(tmp_path: Path) -> None:

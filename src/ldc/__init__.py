@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ldc.errors import ExitCode, LdcError
-    from ldc.inspection.adapter import adapter_norms
-    from ldc.inspection.models import checkpoint_norms
+    from ldc.inspection.frames import adapter_norms, checkpoint_norms
     from ldc.norms import UpdateNorms, update_norms
     from ldc.results import Results, load, run
     from ldc.study.reading import StudyFile, read_study
@@ -24,8 +23,8 @@ _OWNERS = {
     "Study": "ldc.study.schema",
     "StudyFile": "ldc.study.reading",
     "UpdateNorms": "ldc.norms",
-    "adapter_norms": "ldc.inspection.adapter",
-    "checkpoint_norms": "ldc.inspection.models",
+    "adapter_norms": "ldc.inspection.frames",
+    "checkpoint_norms": "ldc.inspection.frames",
     "load": "ldc.results",
     "read_study": "ldc.study.reading",
     "run": "ldc.results",

@@ -132,11 +132,15 @@ def shown(value: object) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as `8 s`, `2:05` or `1:02:05`."""
+    """Seconds as `8 s`, `2:05` or `1:02:05`; from ten hours on as `31 h`, from four days on as `9 days`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     hours, minutes = divmod(whole // 60, 60)
+    if hours >= 96:
+        return f"{round(whole / 86400):,} days"
+    if hours >= 10:
+        return f"{round(whole / 3600)} h"
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 

@@ -132,13 +132,14 @@ class Results:
 
     def overview(self, model: str) -> Figure:
         """S_block of the ranked regime as layers x domains, for each block, the domains in the study's order."""
+        from ldc.analysis.backing import harmed
         from ldc.report.figures import fig_overview
 
-        study = self.study
-        self._state.named("model", model, study.models)
-        return fig_overview(
-            self.norms, self.ranking, model, study.domains, self._state.synthetic(), study.selection.regime
-        )
+        study, state = self.study, self._state
+        state.named("model", model, study.models)
+        worse = harmed(state.gate, model)
+        regime = study.selection.regime
+        return fig_overview(self.norms, self.ranking, model, study.domains, state.synthetic(), regime, worse)
 
     def __repr__(self) -> str:
         study, done = self.study, sum(line.status == "done" for line in self.runs)

@@ -12,6 +12,8 @@ from typing import Any
 import pandas as pd
 
 from ldc.analysis.arms import studied
+from ldc.analysis.contrasts import scored
+from ldc.analysis.gate import gate
 from ldc.analysis.ranking import ranking_of, select
 from ldc.analysis.rate_table import rates_table
 from ldc.analysis.subspace_pairs import Adapters
@@ -203,6 +205,11 @@ class StudyState:
             effects=_or_empty(self.store.table(runs, "effects"), EFFECTS),
             rates=self.rates(),
         )
+
+    @cached_property
+    def gate(self) -> pd.DataFrame:
+        """What the ranked regime gains over the bare model on each text (`analysis.gate.gate`)."""
+        return gate(scored(self.frames().documents, self.study), self.study)
 
     def rates(self) -> pd.DataFrame:
         """The sweeps that found the study's learning rates; empty where all rates are given."""

@@ -51,6 +51,9 @@ def export(
         bool, typer.Option("--list", help="List what can be exported; --json prints the list as JSON.")
     ] = False,
     as_json: AsJson = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Export layers also where training made the model worse.")
+    ] = False,
 ) -> None:
     """Write the selected layers as a configuration for a trainer.
 
@@ -72,9 +75,12 @@ def export(
             console.put_table(rows)
         return
     assert to is not None
-    selection, reason = choose(state, model, domain, regime, seed, by)
+    selection, reason = choose(state, model, domain, regime, seed, by, anyway)
     if reason:
         console.say(reason)
+    if file is None:
+        for doubt in selection.doubts:
+            console.say(f"caution: {doubt}")
     _give(selection, to.value, file, force)
 
 

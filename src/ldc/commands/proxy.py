@@ -107,7 +107,7 @@ def proxy(
     if dry_run or out is None:
         from ldc.commands.studies import put_cost
 
-        put_cost(file, as_json, device, place, threads)
+        put_cost(file, as_json, device, out, place, threads)
         return
     _compare(file, out, place, as_json, device, threads, redo, quiet)
 

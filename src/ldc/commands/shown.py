@@ -46,8 +46,14 @@ def readable(name: str, value: Any) -> tuple[str, str]:
             return label.removesuffix(" seconds"), console.duration(value)
         if unit == "share":
             return label, f"{value:.0%}"
+        if name == "matmul_flops":
+            return "matmul rate", f"{console.magnitude(value)} FLOP/s"
+        if name == "training_flops":
+            return "training flops of one run", console.magnitude(value)
         if unit == "flops":
             return label, console.magnitude(value)
+        if name == "passes":
+            return label, f"{value:.2g}"
     if isinstance(value, (list, tuple)):
         return label, ", ".join(str(v) for v in value) or "none"
     return label, console.shown(value)

@@ -171,7 +171,7 @@ def conduct(
     A calibration has many small banks, for which compiling does not pay. It compiles only if the user asks for it.
     """
     if dry_run:
-        put_cost(file, as_json, device, place, threads)
+        put_cost(file, as_json, device, out, place, threads)
         return
     if out is None:
         raise typer.BadParameter("name a folder for the results, such as -o out", param_hint="-o")
@@ -189,21 +189,33 @@ def conduct(
         raise typer.Exit(ExitCode.FAILED_RUNS)
 
 
-def put_cost(file: StudyFile, as_json: bool, device: str, place: Place = HERE, threads: int | None = None) -> None:
+def put_cost(
+    file: StudyFile,
+    as_json: bool,
+    device: str,
+    out: Path | None = None,
+    place: Place = HERE,
+    threads: int | None = None,
+) -> None:
     """Print what a study will cost, after a look at its local text; nothing is downloaded.
+
+    Of a study that `out` holds already, it is the cost of the runs that are left.
 
     Raises:
         DataError: a path is missing or unreadable, or its first records lack their columns.
+        StoreError: `out` holds another study.
         StudyError: it is to run on a cluster, and `place` does not say with how many workers.
     """
     from ldc.access.needs import needs
     from ldc.access.preflight import raise_problems
-    from ldc.domains.registry import look
+    from ldc.domains.registry import look, training_characters
     from ldc.plan.cost import estimate
 
     every = needs(file)
     raise_problems([n.problem for n in every if n.problem and not n.repository and n.key.startswith("domains.")], file)
-    whole = estimate(file, device)
+    sizes = {name: training_characters(name, spec, file.base) for name, spec in file.study.domains.items()}
+    known = {name: size for name, size in sizes.items() if size is not None}
+    whole = estimate(file, device, characters=known, done=_done(file, out))
     cost = record(whole)
     if place != HERE:
         from ldc.plan.fleet import plan_fleet
@@ -220,6 +232,22 @@ def put_cost(file: StudyFile, as_json: bool, device: str, place: Place = HERE, t
         console.put_json(cost)
     else:
         put_record(cost)
+
+
+def _done(file: StudyFile, out: Path | None) -> set[Any]:
+    """The runs of the study that its folder holds already; none without a folder."""
+    from ldc.plan.specs import RunId
+    from ldc.state import StudyState
+    from ldc.store.runs import STUDY, Store
+    from ldc.study.same import check_same_study
+
+    if out is None or not (out / STUDY).is_file():
+        return set()
+    store = Store(out)
+    if store.has_runs():
+        check_same_study(out / STUDY, file.study, store.used_names())
+    lines = StudyState.of(out).lines()
+    return {RunId(line.model, line.domain, line.regime, line.seed) for line in lines if line.status == "done"}
 
 
 def _print_outcome(outcome: Any, out: Path, as_json: bool, truths: bool) -> None:

@@ -125,6 +125,18 @@ def check_there(path: Path) -> None:
         raise DataError(f"{place(path)}: cannot be accessed ({error.strerror})") from error
 
 
+def characters_on_disk(path: Path) -> int | None:
+    """The most characters that a file or folder can hold, from its bytes; None where files are packed.
+
+    Raises:
+        DataError: as `read_documents`, of the path itself.
+    """
+    files = [file for file, _ in _files(path, Tally())]
+    if any(file.suffix.lower() == ".gz" or _kind(file) == PARQUET for file in files):
+        return None
+    return sum(file.stat().st_size for file in files)
+
+
 def _files(path: Path, tally: Tally) -> list[tuple[Path, str]]:
     """The file itself, or the readable files of a folder, each with the name its documents are called by."""
     check_there(path)

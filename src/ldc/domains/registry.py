@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ldc.domains.capping import Cap
 from ldc.domains.document import Document, DomainText, Split
-from ldc.domains.embedded import EMBEDDED_DOMAINS, SYNTHETIC_DOMAINS, embedded_domain
+from ldc.domains.embedded import EMBEDDED_DOMAINS, SYNTHETIC_CHARACTERS, SYNTHETIC_DOMAINS, embedded_domain
 from ldc.domains.formats import Columns
 from ldc.domains.hub import load_hub_domain
 from ldc.domains.quoting import without_text
-from ldc.domains.readers import Tally, local_path, read_documents
+from ldc.domains.readers import Tally, characters_on_disk, local_path, read_documents
 from ldc.domains.splits import assemble, keep_apart, split_by_source
 from ldc.domains.word_order import shuffled_words
 from ldc.errors import DataError
@@ -76,6 +76,7 @@ def load_domain(name: str, spec: DomainSpec, base: Path) -> DomainText:
                 f"domains.{name}: its {split} split is empty ({sum(map(len, splits.values()))} documents in all"
                 + (f", of records with {asked}" if asked else "")
                 + (f"; {without_text(found.empty)}" if found.empty else "")
+                + (f"; reading ended at `characters: {spec.characters:,}`, so raise it" if found.full else "")
                 + "); give more documents, a larger share, or train and test files of their own"
             )
     text = assemble(name, splits)
@@ -98,6 +99,26 @@ def look(name: str, spec: DomainSpec, base: Path) -> tuple[str, ...]:
     return tuple(found.ways)
 
 
+def training_characters(name: str, spec: DomainSpec, base: Path) -> int | None:
+    """The most characters of a domain's training split, from the sizes of its files and its limit, without reading.
+
+    None where that is not known: packed files without a limit, and embedded code, which depends on what is installed.
+
+    Raises:
+        DataError: a path is missing or unreadable.
+    """
+    if spec.source == "embedded":
+        return SYNTHETIC_CHARACTERS.get(name)
+    path = spec.source or spec.train
+    held = None if spec.on_hub or path is None else characters_on_disk(local_path(base, path))
+    limit = None if spec.characters is None else spec.characters * 11 // 10
+    bounds = [bound for bound in (held, limit) if bound is not None]
+    if not bounds:
+        return None
+    share = 1.0 if spec.source is None or spec.on_hub else 1.0 - spec.validation_share - spec.test_share
+    return int(min(bounds) * share)
+
+
 def is_synthetic(name: str, spec: DomainSpec) -> bool:
     """Whether a domain's text comes from a generator of the package."""
     return spec.source == "embedded" and name in SYNTHETIC_DOMAINS
@@ -116,13 +137,15 @@ def _twins(name: str, text: DomainText) -> list[str]:
 
 
 class _Found:
-    """What is found in the files of a domain: documents, and over all of its files notes, ways and empty records."""
+    """What is found in the files of a domain: documents; over all files notes, ways and empty records; and whether
+    its limit ended the reading."""
 
     def __init__(self, name: str, base: Path, characters: int | None, most: int | None = None) -> None:
         self.name, self.base, self.characters, self.most = name, base, characters, most
         self.notes: list[str] = []
         self.ways: dict[str, bool] = {}
         self.empty = 0
+        self.full = False
 
     def documents(self, path: str, columns: Columns, prefix: str = "", pieces: bool = False) -> list[Document]:
         """The documents of a file or folder that hold more than white space, up to the one that reaches the limit.
@@ -147,6 +170,7 @@ class _Found:
             raise DataError(f"domains.{self.name}: {error}") from error
         self._note([*tally.notes, *_recognised(tally, self.ways), *_empty(tally)])
         self.notes += cap.notes
+        self.full = self.full or cap.full
         self.ways |= tally.ways
         self.empty += tally.empty
         return out

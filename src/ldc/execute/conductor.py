@@ -29,7 +29,7 @@ from ldc.plan.variants import own_model
 from ldc.progress import Progress
 from ldc.provenance import versions
 from ldc.report import write_report
-from ldc.report.tables import write_optional, write_overlap
+from ldc.report.tables import write_overlap
 from ldc.report.what_was_read import texts_table
 from ldc.state import StudyState, undone
 from ldc.store.atomic import remove_litter, write_text
@@ -242,8 +242,10 @@ def rebuild_report(out: Path, progress: Progress) -> Path:
         )
     try:
         write_overlap(out, read_overlap(out))
-        write_optional(out, "texts", texts_table(state.study, read_texts(out), frames.documents, frames.losses))
-        page = write_report(out, state.study, frames, lines, versions(), state.synthetic(), state.adapters, state.cases)
+        texts = texts_table(state.study, read_texts(out), frames.documents, frames.losses)
+        page = write_report(
+            out, state.study, frames, lines, versions(), state.synthetic(), state.adapters, state.cases, texts
+        )
     except OSError as error:
         raise EnvironmentFault(f"{out}: the report cannot be written ({error.strerror}); the runs stay") from error
     progress.advance(1)

@@ -14,6 +14,7 @@ import pandas as pd
 from ldc.analysis.measure_names import score_name
 from ldc.analysis.ranking import select
 from ldc.errors import StoreError, StudyError
+from ldc.export.doubts import doubts, told_of_training
 from ldc.export.selection import Base, Selection, ranges, where
 from ldc.models.folders import EMBEDDED
 from ldc.models.roles import Component
@@ -37,6 +38,7 @@ def choose(
     regime: str | None,
     seed: int | None,
     by: str | None = None,
+    anyway: bool = False,
 ) -> tuple[Selection, str]:
     """The selection, and the reason for the regime if none was named (else empty).
 
@@ -47,9 +49,11 @@ def choose(
         seed: rank by this seed's runs alone; None for the mean over seeds.
         by: rank by this score, such as `swap`; None for the study's own. The regime must then be named, because the
             study has not scored such layers.
+        anyway: choose layers by their updates also where training did harm.
 
     Raises:
-        StudyError: a name is unknown, or none is given where there are several.
+        StudyError: a name is unknown, or none is given where there are several; or training did harm, so that its
+            map names no layers.
         StoreError: no run is done or ranked yet.
     """
     own = by in (None, state.study.selection.score)
@@ -80,12 +84,14 @@ def choose(
         how=how,
         scored=_scored(scores, regime) if seed is None and (own or not _targeted(study, regime)) else "",
         completion_only=study.domains[domain].loss == "completion",
+        doubts=doubts(state, model, domain, study.regimes.get(regime) or _known(regime, study.regimes), seed, anyway),
     )
     return selection, reason
 
 
 def exportable(state: StudyState, model: str | None, domain: str | None) -> list[dict[str, Any]]:
-    """A record for each regime of each model and domain: its layers, held-out score, and whether seeds agree.
+    """A record for each regime of each model and domain: its layers, held-out score, whether seeds agree, and whether
+    training gains.
 
     Raises:
         StudyError: the study has no such model or domain.
@@ -106,6 +112,7 @@ def exportable(state: StudyState, model: str | None, domain: str | None) -> list
                         "layers": where(found) if found else None,
                         "modules": len(found) if found else None,
                         "by_seed": _by_seed(state, name, text, regime_name, regime, ranking),
+                        "training": told_of_training(state.gate, name, text),
                         "bits_per_byte": float(means[regime_name]) if regime_name in means else None,
                     }
                 )

@@ -40,6 +40,7 @@ class Selection:
         how: how the layers were chosen, in words.
         scored: held-out bits per byte, in words; empty where the regime was not scored.
         completion_only: whether the loss is on completions only, not on all text.
+        doubts: what speaks against these layers, in sentences: seeds that disagree, training without a clear gain.
     """
 
     study: str
@@ -54,6 +55,7 @@ class Selection:
     how: str
     scored: str
     completion_only: bool
+    doubts: tuple[str, ...] = ()
 
     @property
     def paths(self) -> list[str]:
@@ -103,6 +105,7 @@ def provenance(selection: Selection) -> list[str]:
     ]
     if s.scored:
         lines.append(f"held out: {s.scored}")
+    lines += [f"caution: {doubt}" for doubt in s.doubts]
     if s.base.note:
         lines.append(f"base: {s.base.note}")
     return lines

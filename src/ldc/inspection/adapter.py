@@ -29,33 +29,14 @@ class Table:
     others: tuple[str, ...] = ()
 
 
-def adapter_norms(
+def adapter_rows(
     adapter: str | Path,
     base: str | Path | None = None,
     *,
     name: str | None = None,
     intruders: Intruders | None = None,
 ) -> list[Row]:
-    """Norms of every module that a LoRA adapter adapts, from its files alone. No model is built.
-
-    Args:
-        adapter: a folder with `adapter_config.json` and `adapter_model.safetensors` (of MLX, `adapters.safetensors`),
-            a LoRA file in kohya's format, or a Hub id in the cache, `org/name` or `org/name@revision`.
-        base: the base model's folder or Hub id; it adds `base_frobenius` and `relative`, S / norm(W).
-        name: the adapter's name, if several were saved together.
-        intruders: how to count intruder dimensions; needs `base`.
-
-    Returns:
-        A record for each module, in the order of layers: layer and block (None where there is none, as for embeddings
-        and heads), component, path, rank, scaling, d_in, d_out, frobenius (S), rms (S / sqrt(d_in d_out)), spectral,
-        stable_rank, effective_rank; spectral and ranks are None for stacked experts. An adapter that was never trained
-        has S = 0 in every row; `ldc norms` refuses it.
-
-    Raises:
-        StoreError: the folder holds no LoRA adapter that can be read.
-        ModelError: a file is damaged, or the base model has no such module or one of another shape.
-        EnvironmentFault: a Hub id that is not in the cache.
-    """
+    """The rows of `frames.adapter_norms` as records, without pandas."""
     return adapter_table(adapter, base, name=name, intruders=intruders).rows
 
 
@@ -66,7 +47,7 @@ def adapter_table(
     name: str | None = None,
     intruders: Intruders | None = None,
 ) -> Table:
-    """As `adapter_norms`, with the notes and the modules stored whole."""
+    """As `adapter_rows`, with the notes and the modules stored whole."""
     found = read_adapter(adapter, name)
     checkpoint = read_checkpoint(base) if base is not None else None
     weights, notes = weights_of(found, checkpoint) if checkpoint else ([()] * len(found.factors), [])

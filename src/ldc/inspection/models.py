@@ -20,29 +20,13 @@ NEAR_ROUNDING = 2.0
 """A difference below this multiple of the norm of rounding noise is reported as rounding."""
 
 
-def checkpoint_norms(base: str | Path, tuned: str | Path, *, with_stable_rank: bool = False) -> list[Row]:
-    """Norms of the difference of two checkpoints, for every weight that both have. Streams the files; builds no model.
-
-    Args:
-        base: folder or cached Hub id of the model before training.
-        tuned: the same for the model after training: a full fine-tune, or an adapter merged into its base.
-        with_stable_rank: also spectral (the largest singular value, see `ldc.spectrum`) and stable_rank.
-
-    Returns:
-        A record for each weight, by layer: layer and block (None outside of the blocks' projections: embeddings, head,
-        normalisations, biases), component, path, frobenius (S), base_frobenius, relative (S / norm(W)), rms
-        (S / sqrt(elements)), rounding (the norm that rounding to the stored dtype alone gives), changed (share of
-        elements that differ), elements.
-
-    Raises:
-        ModelError: a file is damaged, or the two differ in architecture.
-        EnvironmentFault: a Hub id that is not in the cache.
-    """
+def checkpoint_rows(base: str | Path, tuned: str | Path, *, with_stable_rank: bool = False) -> list[Row]:
+    """The rows of `frames.checkpoint_norms` as records, without pandas."""
     return checkpoint_table(base, tuned, with_stable_rank=with_stable_rank).rows
 
 
 def checkpoint_table(base: str | Path, tuned: str | Path, *, with_stable_rank: bool = False) -> Table:
-    """As `checkpoint_norms`, with the notes, and the tensors that only one of the two has."""
+    """As `checkpoint_rows`, with the notes, and the tensors that only one of the two has."""
     old, new = read_checkpoint(base), read_checkpoint(tuned)
     pairs, notes = _pairs(old, new)
     used = {id(a) for a, _ in pairs.values()}

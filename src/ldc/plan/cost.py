@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ldc.models.roles import Component
 from ldc.models.shapes import ModelShape
@@ -20,7 +21,9 @@ from ldc.plan.measuring import measuring_flops
 from ldc.plan.memory import BYTES, PRECISIONS, Memory, bank_size, memory_of, stage_one_bank
 from ldc.plan.parts import FINDING, LEGS, MEASURING, SAMPLING, SCORING, TRAINING, PartCost, parts_of
 from ldc.plan.rates import middle_rate, sweep_flops, swept_blocks
+from ldc.plan.reading import TextCost, many_passes, share_of_run, shares_read, text_costs
 from ldc.plan.runs import PT, Inputs, ModelInputs, Run, check_lengths, fixed_runs, later_runs
+from ldc.plan.specs import RunId
 from ldc.study.leg_measures import regime_of
 from ldc.study.leg_specs import GATE
 from ldc.study.reading import StudyFile
@@ -89,11 +92,15 @@ class MemoryCost:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost of the whole study. It needs no download and no training; a CPU's matmul rate is measured at once."""
+    """The cost of a study. It needs no download and no training; a CPU's matmul rate is measured at once.
+
+    Runs that are done are counted in `runs` and `runs_done`; every other figure is of those that are left.
+    """
 
     study: str
     device: str
     runs: int
+    runs_done: int
     training_tokens: int
     scored_tokens: int
     flops: float
@@ -104,6 +111,7 @@ class Estimate:
     lost_if_interrupted_seconds: float
     matmul_flops: float
     parts: list[PartCost]
+    training_text: list[TextCost]
     models: list[ModelCost]
     regimes: list[RegimeCost]
     memory: list[MemoryCost]
@@ -112,7 +120,12 @@ class Estimate:
 
 
 def estimate(
-    file: StudyFile, device: str = "auto", rate: float | None = None, machine: Machine | None = None
+    file: StudyFile,
+    device: str = "auto",
+    rate: float | None = None,
+    characters: Mapping[str, int] = MappingProxyType({}),
+    done: Collection[RunId] = (),
+    machine: Machine | None = None,
 ) -> Estimate:
     """The cost of a study on the device that it would use here.
 
@@ -120,6 +133,8 @@ def estimate(
         file: the study.
         device: auto, cpu, cuda or cuda:N.
         rate: FLOP per second of its matrix product, if known; otherwise a CPU's is measured.
+        characters: of each domain's training split, at most, as far as they are known; they bound tokens under epochs.
+        done: runs that are stored already.
         machine: another machine to plan for, in the place of this one's device.
 
     Raises:
@@ -130,14 +145,18 @@ def estimate(
     study = file.study
     models, regimes, memory = list[ModelCost](), list[RegimeCost](), list[MemoryCost]()
     downloads, spent = list[ModelSource](), dict[str, float]()
-    disk, trained, read = 2_000_000, 0, 0
+    texts = text_costs(study, characters)
+    shares = shares_read(study, texts)
+    disk, trained, read, planned_runs = 2_000_000, 0.0, 0, 0
     for name, spec in study.models.items():
         shape, source = plan_shape(name, spec, file.base)
         check_regimes(study, name, shape.components)
         check_lengths(study, name, shape.context)
-        runs = planned(study, name, shape)
+        every = planned(study, name, shape)
+        planned_runs += len(every)
+        runs = [(regime, run) for regime, run in every if run.id not in done]
         rows = _regime_costs(study, name, shape, runs)
-        flops = _part_flops(study, name, shape, [run for _, run in runs], machine)
+        flops = _part_flops(study, name, shape, [run for _, run in runs], machine, shares)
         spent = {part: spent.get(part, 0.0) + n for part, n in flops.items()}
         models.append(_model_cost(study, name, shape, [run for _, run in runs], sum(flops.values()), machine))
         memory += [
@@ -149,13 +168,15 @@ def estimate(
         disk += sum(row.runs * TABLES_BYTES_PER_RUN for row in rows)
         kept = (run for _, run in runs if run.kind.stores_adapter and getattr(run.spec, "keeps", True))
         disk += 4 * sum(map(_trainable, kept))
-        trained += sum("losses" in run.kind.tables for _, run in runs)
+        trained += sum(share_of_run(run, shares) for _, run in runs if "losses" in run.kind.tables)
         read += sum(len(run.scores) for _, run in runs)
+    parts = parts_of(study, spent, bounded=bool(shares) and max(shares.values()) < 1)
     return Estimate(
         study=study.name,
         device=f"{machine.label} ({machine.name}, {machine.memory_bytes / 1e9:.0f} GB)",
-        runs=sum(m.runs for m in models),
-        training_tokens=trained * study.training.total_steps * study.training.tokens_per_step,
+        runs=planned_runs,
+        runs_done=planned_runs - sum(m.runs for m in models),
+        training_tokens=round(trained * study.training.total_steps * study.training.tokens_per_step),
         scored_tokens=read * scored_tokens(study),
         flops=sum(m.flops for m in models),
         memory_bytes=max(m.memory_bytes for m in models),
@@ -164,12 +185,13 @@ def estimate(
         time_seconds=sum(m.time_seconds for m in models),
         lost_if_interrupted_seconds=max(m.lost_if_interrupted_seconds for m in models),
         matmul_flops=machine.flops,
-        parts=parts_of(study, spent),
+        parts=parts,
+        training_text=texts,
         models=models,
         regimes=regimes,
         memory=memory,
         downloads=downloads,
-        assumptions=_assumptions(study, machine, models, parts_of(study, spent)) + ([sized] if sized else []),
+        assumptions=_assumptions(study, machine, models, parts) + many_passes(texts) + ([sized] if sized else []),
     )
 
 
@@ -178,12 +200,16 @@ def scored_tokens(study: Study) -> int:
     return held_out_tokens(study, study.evaluation.documents)
 
 
-def _part_flops(study: Study, name: str, shape: ModelShape, runs: Sequence[Run], machine: Machine) -> dict[str, float]:
+def _part_flops(
+    study: Study, name: str, shape: ModelShape, runs: Sequence[Run], machine: Machine, shares: Mapping[str, float]
+) -> dict[str, float]:
     """One model's FLOPs for each part of the work."""
+    if not runs:
+        return {}
     precision = machine.precision(study.models[name].dtype)
     found = dict.fromkeys((TRAINING, SCORING, MEASURING, SAMPLING, *LEGS.values()), 0.0)
     for run in runs:
-        found[LEGS.get(run.kind.name, TRAINING)] += run.kind.flops(shape, study, run.spec)
+        found[LEGS.get(run.kind.name, TRAINING)] += run.kind.flops(shape, study, run.spec) * share_of_run(run, shares)
     found[SCORING] = sum(len(run.scores) for run in runs) * scored_tokens(study) * forward_flops(shape)
     measured = None if study.calibration is None else len(runs)
     found[MEASURING] = measuring_flops(shape, study, precision, BYTES[precision], forward_flops(shape), measured)
@@ -226,10 +252,10 @@ def _assumptions(study: Study, machine: Machine, models: Sequence[ModelCost], pa
         + (", an assumption not measured yet" if machine.on_gpu else ""),
         *_largest(parts),
         "targeted regimes: layers unknown before the ranking; counted from half depth on",
-        f"scored tokens: {CHARACTERS_PER_TOKEN:g} characters per token",
+        f"tokens of text: {CHARACTERS_PER_TOKEN:g} characters per token",
     ]
     if study.training.epochs is not None:
-        told.append("training tokens: at most; a domain with less text takes fewer")
+        told.append("training tokens: at most; text whose size is not known here may hold fewer")
     told += [
         f"{m.model}: {m.memory_bytes / 1e9:.3g} GB do not fit into {machine.memory_bytes / 1e9:.3g} GB; "
         "see the other precisions, or lower training.batch or training.block_length"

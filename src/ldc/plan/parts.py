@@ -31,24 +31,31 @@ class PartCost:
     halved_by: str
 
 
-def parts_of(study: Study, flops: Mapping[str, float]) -> list[PartCost]:
+def parts_of(study: Study, flops: Mapping[str, float], bounded: bool = False) -> list[PartCost]:
     """The parts of a study that cost anything, the largest first.
 
     Args:
         study: the study.
         flops: FLOPs of each part.
+        bounded: whether the text of every domain ends before the tokens asked for, so that fewer tokens save nothing.
     """
     whole = sum(flops.values())
-    settings = _halving(study)
+    settings = _halving(study, bounded)
     found = [PartCost(part, n, n / whole, settings.get(part, "")) for part, n in flops.items() if n > 0]
     return sorted(found, key=lambda part: -part.flops)
 
 
-def _halving(study: Study) -> dict[str, str]:
+def _halving(study: Study, bounded: bool) -> dict[str, str]:
     training, evaluation = study.training, study.evaluation
     length = (
         f"training.steps: {_half(training.steps)}" if training.steps else f"training.tokens: {_half(training.tokens)}"
     )
+    if bounded and training.epochs:
+        length = (
+            f"training.epochs: {_half(training.epochs)}"
+            if training.epochs > 1
+            else "characters of each domain: half of its text"
+        )
     causation = study.causation
     gated = study.gated_seeds
     scoring = f"evaluation.documents: {_half(evaluation.documents)}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
 from ldc.analysis.subspace_pairs import Adapters
 from ldc.plan.calibration import CaseRun
 from ldc.plan.runs import RunLine
@@ -41,6 +43,7 @@ def write_report(
     synthetic: frozenset[str] = frozenset(),
     adapters: Callable[[str], Adapters] | None = None,
     cases: Callable[[str], list[CaseRun]] | None = None,
+    texts: pd.DataFrame | None = None,
 ) -> Path:
     """Write `tables/`, `figures/`, `summary.json` and `report.html` under `out`; the page last.
 
@@ -55,6 +58,7 @@ def write_report(
         synthetic: domains whose text is synthetic; they are labelled wherever they are shown.
         adapters: gives the stored adapters of a model's ranked regime, whose subspaces are compared.
         cases: gives the known truths of a model's calibration and their runs.
+        texts: what was read of each domain (`what_was_read.texts_table`).
 
     Returns:
         The path of the page.
@@ -67,6 +71,7 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     tidied = tidy_frames(frames)
     tables.write_tables(out, study, tidied.norms, tidied.evaluation, tidied.ranking, synthetic)
+    tables.write_optional(out, "texts", pd.DataFrame() if texts is None else texts)
     tables.write_optional(out, "importance", tidied.importance)
     tables.write_optional(out, "rates", tidied.rates)
     found = evidence.evidence(study, tidied, adapters, cases, known_truths(out, study))
@@ -85,7 +90,7 @@ def write_report(
         content["power"] = power
     write_text(out / "summary.json", summary.summary_text(content))
     path = out / "report.html"
-    write_text(path, page.render(study, tidied, runs, versions, synthetic, proof, known, power, found.tables))
+    write_text(path, page.render(study, tidied, runs, versions, synthetic, proof, known, power, found.tables, texts))
     return path
 
 
@@ -96,7 +101,7 @@ def _write_figures(
     if known:
         truth_figures.write_truth_figures(out, study, found.calibration, synthetic)
     else:
-        figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic)
+        figures.write_figures(out, study, tidied.norms, tidied.ranking, synthetic, found.gate)
         necessity_figure.write_necessity_figures(out, study, found.necessity_means)
         leg_figure.write_leg_figures(out, study, found.tables, synthetic)
     proxy_figure.write_proxy_figures(out, study, found.proxy["proxy"], synthetic)

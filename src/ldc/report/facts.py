@@ -8,6 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
+from ldc.analysis.backing import backed
 from ldc.analysis.maps import block_sums
 from ldc.analysis.nulls import size_nulls
 from ldc.study.regimes import family_of
@@ -64,12 +65,7 @@ def top_units(ranking: pd.DataFrame, model: str, domain: str, block: str, k: int
 
     The component is empty if whole blocks are ranked.
     """
-    rows = ranking[(ranking["model"] == model) & (ranking["domain"] == domain) & ranking["seed"].isna()]
-    names = [str(name).partition(".") for name in rows["block"]]
-    rows = rows.assign(half=[half for half, _, _ in names], component=[name for _, _, name in names])
-    rows = rows[rows["half"] == block]
-    rows = rows.sort_values("rank").drop_duplicates(["layer", "component"]).head(k)
-    return [(int(r.layer), str(r.component), float(r.score)) for r in rows.itertuples()]
+    return [(u.layer, u.component, u.score) for u in backed(ranking, model, domain, block, k)]
 
 
 def top_layers(ranking: pd.DataFrame, model: str, domain: str, block: str, k: int) -> list[tuple[int, float]]:

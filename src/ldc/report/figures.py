@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from ldc.analysis.backing import backed, harmed
 from ldc.analysis.ranking import final_norms
 from ldc.report import facts
 from ldc.report.markdown import seeds_phrase
@@ -135,8 +136,12 @@ def fig_blocks(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
         return figure
 
 
-def _heat(axes: Axes, heat: pd.DataFrame, low: float, high: float, best: dict[str, list[int]]) -> None:
-    """Draw one heat map with ranks 1 to 3 outlined and numbered; values are printed if they fit."""
+def _heat(axes: Axes, heat: pd.DataFrame, low: float, high: float, best: Mapping[str, Mapping[int, bool]]) -> None:
+    """Draw one heat map with ranks 1 to 3 outlined and numbered; values are printed if they fit.
+
+    `best` has the layers of each domain, best first, and whether more than half of the seeds name them; the outline of
+    the others is dotted.
+    """
     colours = ramp()
     axes.imshow(
         heat.to_numpy(dtype=float),
@@ -152,14 +157,15 @@ def _heat(axes: Axes, heat: pd.DataFrame, low: float, high: float, best: dict[st
             if np.isnan(value):
                 continue
             ink = "white" if level(value, low, high) > LEVELS * 0.5 else INK
-            ranked = best.get(str(domain), [])
+            ranked = best.get(str(domain), {})
             if fits:
                 axes.text(x, y, facts.number(value), ha="center", va="center", color=ink, fontsize=6.5)
             if layer in ranked:
-                rank = ranked.index(layer) + 1
-                frame = Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, fill=False, edgecolor=ink, linewidth=1.1)
+                rank, firm = list(ranked).index(layer) + 1, ranked[layer]
+                look: dict[str, Any] = {"linewidth": 1.1} if firm else {"linewidth": 0.9, "linestyle": ":"}
+                frame = Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, fill=False, edgecolor=ink, **look)
                 axes.add_patch(frame)
-                place: dict[str, Any] = {"fontsize": 6.5, "weight": "bold", "color": ink}
+                place: dict[str, Any] = {"fontsize": 6.5, "weight": "bold" if firm else "normal", "color": ink}
                 if fits:
                     axes.text(x - 0.4, y - 0.38, str(rank), ha="left", va="top", **{**place, "fontsize": 5})
                 else:
@@ -175,8 +181,14 @@ def fig_overview(
     domains: Iterable[str] | None = None,
     synthetic: Iterable[str] = (),
     regime: str = "all",
+    worse: Iterable[str] = (),
 ) -> Figure:
-    """Two heat maps of S_block, attention over MLP: rows are domains, columns layers, one colour scale."""
+    """Two heat maps of S_block, attention over MLP: rows are domains, columns layers, one colour scale.
+
+    Layers that no more than half of the seeds name have a dotted outline. No layer is named on the domains in `worse`,
+    on which training did harm.
+    """
+    doubted = set(worse)
     order = list(domains) if domains is not None else sorted(norms[norms["model"] == model]["domain"].unique())
     maps = {block: facts.layer_map(norms, model, regime, block, order) for block in facts.BLOCKS}
     shown = {block: heat for block, heat in maps.items() if not heat.empty}
@@ -190,9 +202,9 @@ def fig_overview(
         high = max(float(np.nanmax(heat.to_numpy(dtype=float))) for heat in shown.values())
         axes_list = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
         for axes, (block, heat) in zip(axes_list, shown.items()):
-            best = {d: [n for n, _ in facts.top_layers(ranking, model, d, block, 3)] for d in heat.index}
+            best = {d: _named(ranking, model, d, block) for d in heat.index if d not in doubted}
             _heat(axes, heat, low, high, best)
-            axes.set_yticks(range(len(heat)), [facts.label(str(d), synthetic) for d in heat.index])
+            axes.set_yticks(range(len(heat)), [_row_label(str(d), synthetic, doubted) for d in heat.index])
             step = 1 if heat.shape[1] <= 36 else 4
             axes.set_xticks(range(0, heat.shape[1], step), [str(n) for n in heat.columns[::step]])
             axes.set_title({"attn": "attention", "mlp": "MLP"}[block], loc="left")
@@ -202,6 +214,18 @@ def fig_overview(
         scale.outline.set_visible(False)
         scale.set_label("S_block (no unit)")
         return figure
+
+
+def _named(ranking: pd.DataFrame, model: str, domain: str, block: str) -> dict[int, bool]:
+    """The layers of the three best units, best first, and whether more than half of the seeds name the best of each."""
+    found: dict[int, bool] = {}
+    for unit in backed(ranking, model, domain, block, 3):
+        found.setdefault(unit.layer, unit.firm)
+    return found
+
+
+def _row_label(domain: str, synthetic: Iterable[str], doubted: Iterable[str]) -> str:
+    return facts.label(domain, synthetic) + ("\ntraining did harm" if domain in doubted else "")
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -222,9 +246,17 @@ def save_as(figure: Figure, path: Path) -> Path:
 
 
 def write_figures(
-    out: Path, study: Study, norms: pd.DataFrame, ranking: pd.DataFrame, synthetic: frozenset[str] = frozenset()
+    out: Path,
+    study: Study,
+    norms: pd.DataFrame,
+    ranking: pd.DataFrame,
+    synthetic: frozenset[str] = frozenset(),
+    gate: pd.DataFrame | None = None,
 ) -> list[Path]:
-    """Write `out/figures`: the overview of every model that has norms, and the lines of each of its domains."""
+    """Write `out/figures`: the overview of every model that has norms, and the lines of each of its domains.
+
+    `gate` is what the full run gains on each text (`analysis.gate.gate`), if known.
+    """
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
@@ -232,7 +264,8 @@ def write_figures(
         own = norms[norms["model"] == model]
         if own.empty:
             continue
-        overview = fig_overview(own, ranking, model, study.domains, synthetic, study.selection.regime)
+        worse = () if gate is None else harmed(gate, model)
+        overview = fig_overview(own, ranking, model, study.domains, synthetic, study.selection.regime, worse)
         written += save(overview, folder / f"fig_overview_{model}")
         for domain in study.domains:
             if not own[own["domain"] == domain].empty:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from ldc.analysis.backing import harmed
 from ldc.analysis.findings import NUMBERS, Claim
 from ldc.report.facts import listed
 
@@ -59,7 +60,8 @@ def of_legs(claims: Iterable[Claim]) -> str:
 
 
 def worth(gate: pd.DataFrame, model: str, regime: str) -> str:
-    """On how many texts the full run gains over the bare model, and how much; empty without rows.
+    """On how many texts the full run gains over the bare model, how much, and where training did harm; empty without
+    rows.
 
     Args:
         gate: the table of that name.
@@ -71,16 +73,27 @@ def worth(gate: pd.DataFrame, model: str, regime: str) -> str:
         return ""
     rows = rows.assign(gain=rows["gain"].astype(float)).sort_values("gain", kind="stable")
     gains = rows["gains"].astype(bool)
-    up, rest = [list(part["domain"]) for part in (rows[gains], rows[~gains])]
+    up, worse = list(rows["domain"][gains]), harmed(gate, model)
+    rest = [domain for domain in rows["domain"][~gains] if domain not in worse]
     subject = "Adapting every layer" if regime == "all" else f"The {regime} run"
+    harm = _harm(worse)
     if not up:
-        return f"{subject} gains on none of {_texts(len(rows))}: no interval lies above 0."
+        return f"{subject} gains on none of {_texts(len(rows))}: no interval lies above 0.{harm}"
     low, high = (_short(float(v)) for v in (rows["gain"][gains].min(), rows["gain"][gains].max()))
     by = f"{low} to {high}" if low != high else low
-    where = f"all {_texts(len(rows))}" if not rest else f"{len(up)} of {_texts(len(rows))}"
+    where = f"all {_texts(len(rows))}" if len(up) == len(rows) else f"{len(up)} of {_texts(len(rows))}"
     named = [*rest[:SHOWN], *([f"{len(rest) - SHOWN} more"] if len(rest) > SHOWN else [])]
     lacking = f"; no clear gain on {listed(named)}" if rest else ""
-    return f"{subject} gains {by} bits per byte on {where if len(rows) > 1 else up[0]}{lacking}."
+    return f"{subject} gains {by} bits per byte on {where if len(rows) > 1 else up[0]}{lacking}.{harm}"
+
+
+def _harm(worse: Mapping[str, float]) -> str:
+    """The texts on which training did harm, each with its change in bits per byte; empty without any."""
+    if not worse:
+        return ""
+    texts = listed(f"{domain} ({_signed(-gain)})" for domain, gain in worse.items())
+    maps = "its map" if len(worse) == 1 else "their maps"
+    return f" Training raised bits per byte on {texts}: do not use {maps}."
 
 
 def headlines(claims: Sequence[Claim], gate: pd.DataFrame, models: Iterable[str], regime: str) -> dict[str, str]:

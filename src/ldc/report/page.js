@@ -91,7 +91,8 @@
         const v = values[d][l];
         const text = mark(model, article, block, d, l);
         const look = v === null ? "none" : signed ? "d" + level(v, low, high, data.levels + 1) : "q" + level(v, low, high, data.levels);
-        cell.className = look + (text ? " ranked" : "");
+        const named = text && !model.marks[state.marks];
+        cell.className = look + (text ? " ranked" : "") + (named && "pale" in cell.dataset ? " pale" : "");
         cell.title = `${model.domains[d]}, layer ${model.layers[l]}: ${shown(v, now.measure)}`;
         const spoken = document.createElement("span");
         spoken.className = "hidden";
@@ -107,7 +108,8 @@
     const v = part.values[now.at][d][l];
     const range = now.last && part.low && v !== null ? ` (${shown(part.low[d][l], now.measure)} to ${shown(part.high[d][l], now.measure)} over ${model.seeds[now.regime]} seeds)` : "";
     const place = article.ranked[block] ? article.ranked[block][d].indexOf(model.layers[l]) : -1;
-    const rank = place < 0 ? "" : `, rank ${place + 1} of its block`;
+    const support = place < 0 ? "" : article.supports[block][d][l];
+    const rank = place < 0 ? "" : `, rank ${place + 1} of its block${support ? ` (ranked among the first three by ${support})` : ""}`;
     article.readout.textContent = `${model.domains[d]}, ${BLOCKS[block]}, layer ${model.layers[l]}: ${shown(v, now.measure)}${range}${rank}.${legNumbers(model.name, model.domains[d], block, model.layers[l])}`;
   }
 
@@ -234,6 +236,7 @@
     article.caption.textContent = `${title} in the ${now.regime} run at step ${now.step}${now.last ? ", the last" : ""}; ${runs}. ${meaning[0].toUpperCase()}${meaning.slice(1)}.`;
     const own = model.marks[state.marks];
     article.marks.textContent = state.marks === "none" ? "" : !own ? "1, 2, 3: the highest-ranked layers of each domain." : own.of > 1 ? `Numbers: how many of the ${own.of} runs of ${state.marks} adapt the layer.` : `Dots: the layers that ${state.marks} adapts.`;
+    if (article.pale) article.pale.hidden = state.marks === "none" || Boolean(own);
     const [low, high] = article.scale;
     low.textContent = shown(now.ends[0], now.measure);
     high.textContent = shown(now.ends[1], now.measure);
@@ -380,6 +383,15 @@
     return found;
   }
 
+  // How many seeds rank a cell's layer, where not all do: domains x layers.
+  function supports(article) {
+    const found = {};
+    for (const figure of $$(".map", article)) {
+      found[figure.dataset.block] = $$("tbody tr", figure).map((row) => $$("td", row).map((cell) => cell.dataset.support || ""));
+    }
+    return found;
+  }
+
   // Arrow keys move over the cells of a map; one cell of each map is in the tab order.
   function walk(article, figure) {
     const table = $("table", figure), rows = $$("tbody tr", figure).map((row) => $$("td", row));
@@ -423,7 +435,7 @@
     const model = data.models.find((m) => m.name === element.dataset.model), form = $("form", element);
     if (!model || !form) continue;
     const article = {
-      model, form, ranked: ranks(element, model), figures: {}, caption: $(".caption-of-map", element), marks: $(".marks-of-map", element),
+      model, form, ranked: ranks(element, model), supports: supports(element), pale: $(".pale-of-map", element), figures: {}, caption: $(".caption-of-map", element), marks: $(".marks-of-map", element),
       scale: $$(".scale span", element), unit: $(".scale small", element), readout: $(".readout", element), step: $("output", form), drawn: $(".charts.drawn", element), legend: $(".drawn-legend", element),
     };
     for (const figure of $$(".map", element)) article.figures[figure.dataset.block] = figure;

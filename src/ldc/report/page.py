@@ -27,7 +27,9 @@ from ldc.report import (
     facts,
     grafts,
     headline,
+    heat,
     leg_views,
+    losses,
     maps,
     palette,
     plots,
@@ -35,6 +37,7 @@ from ldc.report import (
     proxy_views,
     subspace_views,
     summary,
+    what_was_read,
 )
 from ldc.report.figures import component_means
 from ldc.report.island import island_text, model_data
@@ -64,40 +67,6 @@ _LOOKS: Mapping[str, Any] = {
 }
 """Colours, sizes and line styles that the templates use."""
 _BETTER = {"bits_per_byte": "lower", "inverse_perplexity": "higher", "recovery": "higher"}
-
-
-def _heat_map(study: Study, frames: Frames, model: str, synthetic: frozenset[str]) -> dict[str, Any] | None:
-    """The cells of both blocks on one scale; None if the ranked regime has no norms."""
-    regime = study.selection.regime
-    maps = {b: facts.layer_map(frames.norms, model, regime, b, study.domains) for b in facts.BLOCKS}
-    values = [float(v) for heat in maps.values() for v in heat.to_numpy(dtype=float).ravel() if not math.isnan(v)]
-    if not values:
-        return None
-    low, high = min(values), max(values)
-    blocks = []
-    for block, heat in maps.items():
-        if heat.empty:
-            continue
-        rows = []
-        for domain, line in heat.iterrows():
-            top = [n for n, _ in facts.top_layers(frames.ranking, model, str(domain), block, 3)]
-            cells = [
-                {
-                    "level": None if math.isnan(v) else palette.level(v, low, high),
-                    "rank": top.index(int(n)) + 1 if int(n) in top else None,
-                    "value": MISSING if math.isnan(v) else facts.number(v),
-                    "title": f"{domain}, layer {n}: " + (MISSING if math.isnan(v) else facts.number(v)),
-                }
-                for n, v in zip(line.index, line.to_numpy(dtype=float))
-            ]
-            rows.append({"domain": domain, "synthetic": domain in synthetic, "cells": cells, "top": top})
-        peaks = "; ".join(f"{r['domain']} layers {facts.listed(map(str, r['top']))}" for r in rows if r["top"])
-        name = {"attn": "Attention", "mlp": "MLP"}[block]
-        alt = f"{name}: S_block of each layer, a row for each domain. Highest-ranked: {peaks}."
-        every = 1 if heat.shape[1] <= 16 else 4
-        ticks = [(str(n), int(n) % every == 0) for n in heat.columns]
-        blocks.append({"block": block, "name": name, "rows": rows, "ticks": ticks, "alt": alt})
-    return {"blocks": blocks, "low": facts.number(low), "high": facts.number(high)}
 
 
 def _columns(study: Study, evaluation: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -298,16 +267,18 @@ def _model(
     proof: Proof,
     claims: list[Claim],
     data: dict[str, Any] | None,
+    stability: pd.DataFrame,
 ) -> dict[str, Any]:
     tables, controls = _tables(study, frames, model, synthetic, proof)
     return {
         "name": model,
         "source": study.models[model].source,
-        "answer": summary.answer(study, frames, model),
-        "where": summary.where(study, frames, model),
+        "answer": summary.answer(study, frames, model, proof.gate),
+        "where": summary.where(study, frames, model, proof.gate),
         "ledger": ledger(claims, model),
         "size_note": summary.size_note(proof.claims, frames.sizes, model),
-        "map": _heat_map(study, frames, model, synthetic),
+        "map": heat.heat_map(study, frames, model, synthetic, proof.gate),
+        "agreement": heat.agreement(stability, model),
         "choices": _choices(data),
         "tables": tables,
         "controls": controls,
@@ -322,6 +293,7 @@ def _model(
         "norm_rows": _norm_rows(study, frames, model, synthetic),
         "charts": _charts(study, frames, model, synthetic),
         "forgetting": _forgetting(study, frames, model),
+        "losses": losses.curves(frames.losses, study, model),
         "runs": _run_matrix(study, runs, model),
     }
 
@@ -349,11 +321,13 @@ def render(
     calibration: Mapping[str, Any] | None = None,
     power: Sequence[str] = (),
     tables: Mapping[str, pd.DataFrame] | None = None,
+    texts: pd.DataFrame | None = None,
 ) -> str:
     """The page as HTML. The same input gives the same bytes; parts without numbers are left out.
 
     With `calibration` (from `truth_summary.sections`) it is the page of known truths, without maps and scores. `power`
-    has the sentences of a study's own calibrations (`power.power_lines`), `tables` those of `Evidence.tables`.
+    has the sentences of a study's own calibrations (`power.power_lines`), `tables` those of `Evidence.tables`,
+    `texts` what was read of each domain (`what_was_read.texts_table`).
     """
     proof = proof or Proof()
     claims = claims_of(proof.claims)
@@ -364,6 +338,7 @@ def render(
     validating = [k for k in study.seeds if k not in study.selection.seeds] or list(study.seeds)
     shown = [] if calibration else list(study.models)
     data = {m: model_data(study, frames, m) for m in shown}
+    stability = (tables or {}).get("stability", pd.DataFrame())
     legs = {m: leg_views.content(tables or {}, m, study.domains) for m in shown}
     of_legs = {m: leg_views.page_view(tables or {}, frames.effects, m, legs[m], synthetic) for m in shown}
     script = (_HERE / "page.js").read_text(encoding="utf-8")
@@ -378,8 +353,11 @@ def render(
         planted=proof_views.planted(proof, proof_views.synthetic_texts(study, synthetic)),
         calibration=[_known(m, section) for m, section in (calibration or {}).items()],
         overlap=proof_views.overlap(proof.overlap, study.domains),
+        texts=[] if texts is None else what_was_read.cells(texts),
+        too_little=[] if texts is None else what_was_read.told(texts),
         models=[
-            _model(study, frames, lines, m, synthetic, proof, claims, data[m]) | {"legs": of_legs[m]} for m in shown
+            _model(study, frames, lines, m, synthetic, proof, claims, data[m], stability) | {"legs": of_legs[m]}
+            for m in shown
         ],
         counts=Counter(line.status for line in lines),
         planned=len(lines),

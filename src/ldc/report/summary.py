@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from ldc.analysis.backing import backed, harmed
 from ldc.analysis.findings import Claim
 from ldc.analysis.gate import COLUMNS as GATE
 from ldc.plan.runs import RunLine
@@ -56,14 +57,19 @@ def _domain_summary(study: Study, frames: Frames, model: str, domain: str) -> di
     def cell(table: Any, regime: str) -> float:
         return float(table.at[domain, regime]) if domain in table.index and regime in table.columns else math.nan
 
-    flagged = domain in facts.not_improved(frames.evaluation, model)
+    flagged, depth = domain in facts.not_improved(frames.evaluation, model), _depth(study)
     return {
         "top_layers": {
             block: [
-                {"rank": rank, "layer": layer, "score": _plain(score)} | ({"component": name} if name else {})
-                for rank, (layer, name, score) in enumerate(
-                    facts.top_units(frames.ranking, model, domain, block, _depth(study)), start=1
-                )
+                {
+                    "rank": rank,
+                    "layer": unit.layer,
+                    "score": _plain(unit.score),
+                    "seeds": unit.seeds,
+                    "of_seeds": unit.of,
+                }
+                | ({"component": unit.component} if unit.component else {})
+                for rank, unit in enumerate(backed(frames.ranking, model, domain, block, depth), start=1)
             ]
             for block in facts.BLOCKS
         },
@@ -125,18 +131,33 @@ def summary_text(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _where(frames: Frames, model: str, block: str, domains: list[str]) -> str:
+def _where(frames: Frames, model: str, block: str, domains: list[str], whole: bool) -> tuple[str, list[str]]:
+    """The layers with the largest update, each with its domains; and the domains on which the seeds name none.
+
+    `whole` says that these are all domains of the study, which then need not be listed.
+    """
     by_unit: dict[tuple[int, str], list[str]] = defaultdict(list)
+    supports, torn = [], []
     for domain in domains:
-        for layer, name, _ in facts.top_units(frames.ranking, model, domain, block, 1):
-            by_unit[layer, name].append(domain)
+        for first in backed(frames.ranking, model, domain, block, 1):
+            if first.firm:
+                by_unit[first.layer, first.component].append(domain + (f": {first.support}" if first.support else ""))
+                supports += [f"{domain}: {first.support}"] if first.support else []
+            else:
+                torn.append(domain)
     if not by_unit:
-        return ""
+        return "", torn
     places = {unit: f"{unit[0]}.{unit[1]}".removesuffix(".") for unit in sorted(by_unit)}
-    if len(by_unit) == 1 and len(domains) > 1 and sum(map(len, by_unit.values())) == len(domains):
-        return f"layer {next(iter(places.values()))} in {_of(len(domains), len(domains))} domains"
-    held = [f"{place} ({facts.listed(by_unit[unit])})" for unit, place in places.items()]
-    return f"{'layer' if len(held) == 1 else 'layers'} {facts.listed(held)}"
+    if whole and len(by_unit) == 1 and len(domains) > 1 and sum(map(len, by_unit.values())) == len(domains):
+        rest = f" ({'; '.join(supports)})" if supports else ""
+        return f"layer {next(iter(places.values()))} in {_of(len(domains), len(domains))} domains{rest}", torn
+    held = [f"{place} ({_with_support(by_unit[unit])})" for unit, place in places.items()]
+    return f"{'layer' if len(held) == 1 else 'layers'} {facts.listed(held)}", torn
+
+
+def _with_support(domains: list[str]) -> str:
+    """Domains as a list; with semicolons where one says how many of its seeds agree."""
+    return "; ".join(domains) if any(":" in d for d in domains) else facts.listed(domains)
 
 
 def _of(part: int, whole: int) -> str:
@@ -172,9 +193,16 @@ def _compared(study: Study, frames: Frames, model: str) -> str:
     return f"{change} Alone, {arms}."
 
 
-def where(study: Study, frames: Frames, model: str) -> str:
-    """In which layers the update is largest; empty if no ranked run is done."""
-    domains = list(study.domains)
+def where(study: Study, frames: Frames, model: str, gate: pd.DataFrame | None = None) -> str:
+    """In which layers the update is largest, as far as the seeds agree; empty if no ranked run is done.
+
+    A layer is named if more than half of the seeds rank it first. Domains on which training did harm are left out.
+
+    Args:
+        gate: what the full run gains on each text (`analysis.gate.gate`), if known.
+    """
+    worse = {} if gate is None else harmed(gate, model)
+    domains = [domain for domain in study.domains if domain not in worse]
     scale = {
         "relative": ", relative to its weights,",
         "rms": ", for each element,",
@@ -183,15 +211,18 @@ def where(study: Study, frames: Frames, model: str) -> str:
     sentences = []
     leg = regime_of(study.selection.score)
     for block, name in (("mlp", "the MLP"), ("attn", "attention")):
-        if layers := _where(frames, model, block, domains):
-            what = f"The update of {name}{scale}" if leg is None else f"`{study.selection.score}` of {name}"
-            sentences.append(f"{what} is largest in {layers}.")
+        layers, torn = _where(frames, model, block, domains, not worse)
+        what = f"update of {name}{scale}" if leg is None else f"`{study.selection.score}` of {name}"
+        if layers:
+            sentences.append(f"{'The ' if leg is None else ''}{what} is largest in {layers}.")
+        if torn:
+            sentences.append(f"On {facts.listed(torn)} the seeds disagree about the layer with the largest {what}.")
     return " ".join(sentences)
 
 
-def answer(study: Study, frames: Frames, model: str) -> str:
+def answer(study: Study, frames: Frames, model: str, gate: pd.DataFrame | None = None) -> str:
     """What a study without primary tests says of a model; a sentence says so if no run is done."""
-    sentences = f"{where(study, frames, model)} {_compared(study, frames, model)}".strip()
+    sentences = f"{where(study, frames, model, gate)} {_compared(study, frames, model)}".strip()
     return sentences or "No ranked run is done yet, so there is nothing to say."
 
 

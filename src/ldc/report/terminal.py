@@ -16,11 +16,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ldc.analysis.backing import backed, harmed
 from ldc.analysis.findings import ONE_SEED, Claim
 from ldc.analysis.gate import COLUMNS as GATE
 from ldc.plan.runs import RunLine
 from ldc.report import facts
 from ldc.report.headline import headlines
+from ldc.report.heat import agreement
 from ldc.report.ledger import families, said
 from ldc.report.leg_words import sentences as of_legs
 from ldc.report.markdown import MISSING, seeds_phrase
@@ -60,8 +62,14 @@ def _strip(cells: list[float], low: float, high: float, shades: str) -> Text:
     return text
 
 
-def _print_map(console: Console, study: Study, frames: Frames, model: str, synthetic: Iterable[str]) -> None:
-    """Print one strip for each domain and block on one scale, followed by its top layers."""
+def _print_map(
+    console: Console, study: Study, frames: Frames, model: str, synthetic: Iterable[str], gate: pd.DataFrame
+) -> None:
+    """Print one strip for each domain and block on one scale, followed by its top layers.
+
+    A layer that no more than half of the seeds rank among their first three has a question mark. No layer is named
+    where training did harm.
+    """
     regime = study.selection.regime
     maps = {b: facts.layer_map(frames.norms, model, regime, b, study.domains) for b in facts.BLOCKS}
     values = [float(v) for heat in maps.values() for v in heat.to_numpy(dtype=float).ravel() if not math.isnan(v)]
@@ -70,22 +78,27 @@ def _print_map(console: Console, study: Study, frames: Frames, model: str, synth
         return
     low, high = min(values), max(values)
     shades = PLAIN_SHADES if console.options.ascii_only else SHADES
-    room = console.width - _NAME_WIDTH - 26
-    per_cell = 1
+    room = console.width - _NAME_WIDTH - 29
+    per_cell, worse, torn = 1, harmed(gate, model), False
     for domain in study.domains:
         for block in ("mlp", "attn"):
             if domain not in maps[block].index:
                 continue
             cells, per_cell = _cells([float(v) for v in maps[block].loc[domain]], room)
-            top = ", ".join(str(n) for n, _ in facts.top_layers(frames.ranking, model, domain, block, 3))
+            best = {unit.layer: unit.firm for unit in reversed(backed(frames.ranking, model, domain, block, 3))}
+            named = [f"{layer}{'' if best[layer] else '?'}" for layer in reversed(best)]
+            torn = torn or not (domain in worse or all(best.values()))
+            top = "training did harm" if domain in worse else f"top {', '.join(named)}" if named else ""
             name = _short(domain + ("*" if domain in synthetic else "")) if block == "mlp" else ""
             line = Text(f"  {name:<{_NAME_WIDTH}} {block:<4} ")
             line.append_text(_strip(cells, low, high, shades))
-            line.append(f"  top {top}" if top else "", style="dim")
+            line.append(f"  {top}", style="yellow" if domain in worse else "dim")
             console.print(line, no_wrap=True, overflow="ellipsis", highlight=False)
     joined = f", {per_cell} layers a cell" if per_cell > 1 else ""
     scale = f"{shades[0]} {facts.number(low)} to {shades[-1]} {facts.number(high)}"
     console.print(Text(f"  S_block over layers, {regime} run{joined}: {scale}", style="dim"), no_wrap=True)
+    if torn:
+        console.print(Text("  ?: no more than half of the seeds rank the layer in their first 3", style="dim"))
 
 
 _GAIN = "gain (95 %)"
@@ -267,7 +280,7 @@ def print_summary(
         ledger: the claims with their verdicts.
         proxy: the rows of `proxy_summary`, as plain records.
         gate: what the full run gains on each text (`analysis.gate.gate`).
-        tables: of evidence (`Evidence.tables`); the legs and their agreement are read.
+        tables: of evidence (`Evidence.tables`); the legs, their agreement and the stability of maps are read.
     """
     lines, gained = list(runs), pd.DataFrame(columns=list(GATE)) if gate is None else gate
     sentences = headlines(ledger, gained, study.models, study.selection.regime)
@@ -276,7 +289,9 @@ def print_summary(
         console.print(Text(_short(model, console.width), style="bold"), no_wrap=True)
         if sentence := sentences.get(model):
             console.print(Padding(Text(sentence), (0, 0, 1, 2)), highlight=False)
-        _print_map(console, study, frames, model, synthetic)
+        _print_map(console, study, frames, model, synthetic, gained)
+        if told := agreement((tables or {}).get("stability", pd.DataFrame()), model):
+            console.print(Padding(Text(told.replace("−", "-"), style="dim"), (0, 0, 0, 2)), highlight=False)
         console.print()
         _print_legs(console, of_legs(tables or {}, model, synthetic))
         _print_validation(console, study, frames, model, synthetic, gained)

@@ -29,6 +29,9 @@ COLUMNS = [
     "warning",
 ]
 
+HEADINGS = ("text", "train", "test", "chars", "tokens", "passes", "repeats", "empty", "read as")
+"""The columns that people are shown."""
+
 
 def texts_table(
     study: Study, texts: Mapping[str, Mapping[str, Any]], documents: pd.DataFrame, losses: pd.DataFrame
@@ -89,13 +92,12 @@ def print_texts(console: Console, table: pd.DataFrame) -> None:
     """Print one line for each domain, and the warnings below; nothing for an empty table."""
     if table.empty:
         return
-    names = ("text", "train", "test", "chars", "tokens", "passes", "repeats", "empty", "read as")
     rows = [_row(row) for row in table.to_dict("records")]
-    widths = [max(len(name), *(len(row[at]) for row in rows)) for at, name in enumerate(names)]
-    room = max(len(names[-1]), console.width - sum(width + 2 for width in widths[:-1]) - 4)
+    widths = [max(len(name), *(len(row[at]) for row in rows)) for at, name in enumerate(HEADINGS)]
+    room = max(len(HEADINGS[-1]), console.width - sum(width + 2 for width in widths[:-1]) - 4)
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for at, (name, width) in enumerate(zip(names, widths)):
-        last = at == len(names) - 1
+    for at, (name, width) in enumerate(zip(HEADINGS, widths)):
+        last = at == len(HEADINGS) - 1
         shown.add_column(
             name,
             justify="left" if at == 0 or last else "right",
@@ -108,9 +110,20 @@ def print_texts(console: Console, table: pd.DataFrame) -> None:
     console.print()
     console.print(Text("Text: documents for training and test; characters, tokens and passes of training", style="dim"))
     console.print(Padding(shown, (0, 0, 0, 2), expand=False), highlight=False)
-    for row in table.to_dict("records"):
-        if row["warning"]:
-            console.print(Padding(Text(f"{row['domain']}: {row['warning']}", style="yellow"), (0, 0, 0, 2)))
+    for sentence in told(table):
+        console.print(Padding(Text(sentence, style="yellow"), (0, 0, 0, 2)))
+
+
+def told(table: pd.DataFrame) -> list[str]:
+    """A sentence for each domain of which too little was read."""
+    return [f"{row['domain']}: {row['warning']}" for row in table.to_dict("records") if row["warning"]]
+
+
+def cells(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """For each domain its cells as text, by the heading of their column; as the terminal shows them."""
+    return [
+        {"domain": row["domain"], "cells": dict(zip(HEADINGS[1:], _row(row)[1:]))} for row in table.to_dict("records")
+    ]
 
 
 def _row(row: Mapping[Any, Any]) -> list[str]:
