@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from ldc.models.roles import Component
 from ldc.models.shapes import ModelShape
@@ -143,44 +144,25 @@ def estimate(
     """
     (file, sized), machine = by_size(file), machine or find_machine(device, rate)
     study = file.study
-    models, regimes, memory = list[ModelCost](), list[RegimeCost](), list[MemoryCost]()
-    downloads, spent = list[ModelSource](), dict[str, float]()
     texts = text_costs(study, characters)
     shares = shares_read(study, texts)
-    disk, trained, read, planned_runs = 2_000_000, 0.0, 0, 0
-    for name, spec in study.models.items():
-        shape, source = plan_shape(name, spec, file.base)
-        check_regimes(study, name, shape.components)
-        check_lengths(study, name, shape.context)
-        every = planned(study, name, shape)
-        planned_runs += len(every)
-        runs = [(regime, run) for regime, run in every if run.id not in done]
-        rows = _regime_costs(study, name, shape, runs)
-        flops = _part_flops(study, name, shape, [run for _, run in runs], machine, shares)
-        spent = {part: spent.get(part, 0.0) + n for part, n in flops.items()}
-        models.append(_model_cost(study, name, shape, [run for _, run in runs], sum(flops.values()), machine))
-        memory += [
-            MemoryCost.of(name, _memory(study, shape, precision, machine))
-            for precision in (PRECISIONS if machine.on_gpu else PRECISIONS[:2])
-        ]
-        regimes += rows
-        downloads.append(source)
-        disk += sum(row.runs * TABLES_BYTES_PER_RUN for row in rows)
-        kept = (run for _, run in runs if run.kind.stores_adapter and getattr(run.spec, "keeps", True))
-        disk += 4 * sum(map(_trainable, kept))
-        trained += sum(share_of_run(run, shares) for _, run in runs if "losses" in run.kind.tables)
-        read += sum(len(run.scores) for _, run in runs)
+    found = [_of_model(file, name, machine, shares, done) for name in study.models]
+    spent: dict[str, float] = {}
+    for part, flops in ((part, flops) for of in found for part, flops in of.spent.items()):
+        spent[part] = spent.get(part, 0.0) + flops
     parts = parts_of(study, spent, bounded=bool(shares) and max(shares.values()) < 1)
+    models, downloads = [of.cost for of in found], [of.source for of in found]
+    trained = sum(of.trained for of in found) * study.training.total_steps * study.training.tokens_per_step
     return Estimate(
         study=study.name,
         device=f"{machine.label} ({machine.name}, {machine.memory_bytes / 1e9:.0f} GB)",
-        runs=planned_runs,
-        runs_done=planned_runs - sum(m.runs for m in models),
-        training_tokens=round(trained * study.training.total_steps * study.training.tokens_per_step),
-        scored_tokens=read * scored_tokens(study),
+        runs=sum(of.planned for of in found),
+        runs_done=sum(of.planned - of.cost.runs for of in found),
+        training_tokens=round(trained),
+        scored_tokens=sum(of.read for of in found) * scored_tokens(study),
         flops=sum(m.flops for m in models),
         memory_bytes=max(m.memory_bytes for m in models),
-        disk_bytes=disk,
+        disk_bytes=2_000_000 + sum(of.disk_bytes for of in found),
         download_bytes=sum(d.download_bytes for d in downloads),
         time_seconds=sum(m.time_seconds for m in models),
         lost_if_interrupted_seconds=max(m.lost_if_interrupted_seconds for m in models),
@@ -188,10 +170,53 @@ def estimate(
         parts=parts,
         training_text=texts,
         models=models,
-        regimes=regimes,
-        memory=memory,
+        regimes=[row for of in found for row in of.regimes],
+        memory=[row for of in found for row in of.memory],
         downloads=downloads,
         assumptions=_assumptions(study, machine, models, parts) + many_passes(texts) + ([sized] if sized else []),
+    )
+
+
+class _OfModel(NamedTuple):
+    """One model's part of an estimate: runs planned, trainings (one that reads half of its tokens counts half), texts
+    scored, and the rest of what its runs cost."""
+
+    cost: ModelCost
+    regimes: list[RegimeCost]
+    memory: list[MemoryCost]
+    source: ModelSource
+    spent: dict[str, float]
+    planned: int
+    trained: float
+    read: int
+    disk_bytes: int
+
+
+def _of_model(
+    file: StudyFile, name: str, machine: Machine, shares: Mapping[str, float], done: Collection[RunId]
+) -> _OfModel:
+    """What the runs of a model cost that are not done."""
+    study = file.study
+    shape, source = plan_shape(name, study.models[name], file.base)
+    check_regimes(study, name, shape.components)
+    check_lengths(study, name, shape.context)
+    every = planned(study, name, shape)
+    left = [(regime, run) for regime, run in every if run.id not in done]
+    runs = [run for _, run in left]
+    regimes = _regime_costs(study, name, shape, left)
+    spent = _part_flops(study, name, shape, runs, machine, shares)
+    kept = [run for run in runs if run.kind.stores_adapter and getattr(run.spec, "keeps", True)]
+    precisions = PRECISIONS if machine.on_gpu else PRECISIONS[:2]
+    return _OfModel(
+        cost=_model_cost(study, name, shape, runs, sum(spent.values()), machine),
+        regimes=regimes,
+        memory=[MemoryCost.of(name, _memory(study, shape, precision, machine)) for precision in precisions],
+        source=source,
+        spent=spent,
+        planned=len(every),
+        trained=sum(share_of_run(run, shares) for run in runs if "losses" in run.kind.tables),
+        read=sum(len(run.scores) for run in runs),
+        disk_bytes=sum(row.runs * TABLES_BYTES_PER_RUN for row in regimes) + sum(4 * _trainable(run) for run in kept),
     )
 
 

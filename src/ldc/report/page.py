@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from ldc.analysis.findings import Claim
@@ -311,6 +311,21 @@ def _known(model: str, section: Mapping[str, Any]) -> dict[str, Any]:
     return {"model": model, "power": power_sentence(section), "nothing": nothing, "legs": legs, "runs": section["runs"]}
 
 
+def _read(texts: pd.DataFrame | None) -> dict[str, Any]:
+    """What was read of each domain as cells, and sentences where that is too little."""
+    if texts is None:
+        return {"texts": [], "too_little": []}
+    return {"texts": what_was_read.cells(texts), "too_little": what_was_read.told(texts)}
+
+
+def _template() -> Template:
+    """The page's template; a name that is not given to it is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("page.html.jinja")
+
+
 def render(
     study: Study,
     frames: Frames,
@@ -332,9 +347,6 @@ def render(
     proof = proof or Proof()
     claims = claims_of(proof.claims)
     lines = sorted(runs, key=lambda r: (r.model, r.domain, r.regime, r.seed))
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     validating = [k for k in study.seeds if k not in study.selection.seeds] or list(study.seeds)
     shown = [] if calibration else list(study.models)
     data = {m: model_data(study, frames, m) for m in shown}
@@ -342,7 +354,7 @@ def render(
     legs = {m: leg_views.content(tables or {}, m, study.domains) for m in shown}
     of_legs = {m: leg_views.page_view(tables or {}, frames.effects, m, legs[m], synthetic) for m in shown}
     script = (_HERE / "page.js").read_text(encoding="utf-8")
-    return environment.get_template("page.html.jinja").render(
+    return _template().render(
         study=study,
         css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
@@ -353,8 +365,7 @@ def render(
         planted=proof_views.planted(proof, proof_views.synthetic_texts(study, synthetic)),
         calibration=[_known(m, section) for m, section in (calibration or {}).items()],
         overlap=proof_views.overlap(proof.overlap, study.domains),
-        texts=[] if texts is None else what_was_read.cells(texts),
-        too_little=[] if texts is None else what_was_read.told(texts),
+        **_read(texts),
         models=[
             _model(study, frames, lines, m, synthetic, proof, claims, data[m], stability) | {"legs": of_legs[m]}
             for m in shown
