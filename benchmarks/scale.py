@@ -20,11 +20,13 @@ from ldc.execute import conductor
 from ldc.execute.conductor import run_study
 from ldc.execute.processes import Processes
 from ldc.execute.tasks import Event, Task
+from ldc.plan import memory
 from ldc.plan.cost import estimate
 from ldc.plan.fleet import BankTime, plan_fleet, simulate
 from ldc.plan.machine import DENSE_BF16_FLOPS, Machine, find_machine
 from ldc.plan.place import Place
 from ldc.progress import Silent
+from ldc.report import figures
 from ldc.state import StudyState
 from ldc.study.reading import StudyFile, read_study, study_from_dict
 
@@ -43,7 +45,7 @@ def plan() -> None:
         for workers in WORKERS:
             fleet = plan_fleet(file, cost, H100, Place("ray", workers))
             say(
-                f"| {name} | {workers} | {fleet.banks:,} | {fleet.time_seconds / 3600:,.1f} | {fleet.idle_share:.1%} "
+                f"| {name} | {workers} | {fleet.banks:,} | {fleet.time_seconds / 3600:,.2f} | {fleet.idle_share:.1%} "
                 f"| {fleet.loading_share:.1%} | {fleet.longest_bank_seconds / 3600:.2f} "
                 f"| {fleet.storage_bytes / 1e9:,.0f} | {fleet.traffic_bytes / 1e9:,.0f} |"
             )
@@ -73,24 +75,26 @@ class Timed(Processes):
 
 
 def small_grid(steps: int) -> StudyFile:
-    """Two models, four domains, three regimes of fixed layers and one that is ranked, two seeds."""
-    names = ("math", "science", "finance", "medical")
+    """Two models, three domains, three regimes of fixed layers and one that is ranked, two seeds."""
+    names = ("math", "science", "medical")
     settings = {
         "name": "small-grid",
         "models": {"tiny-llama": "embedded", "tiny-gemma": "embedded"},
         "domains": dict.fromkeys(names, "embedded"),
         "regimes": ["attn", "mlp", "all", "top3-mlp"],
         "seeds": [0, 1],
-        "training": {"steps": steps, "batch": 4, "accumulation": 1, "block_length": 512},
+        "training": {"steps": steps, "batch": 2, "accumulation": 1, "block_length": 128},
         "selection": {"measures": []},
-        "evaluation": {"documents": 8, "domains": "own"},
+        "evaluation": {"documents": 8, "characters": 400, "window": 128, "domains": "own"},
     }
-    return study_from_dict(settings, "small-grid")
+    return StudyFile(study_from_dict(settings, "small-grid"), Path())
 
 
 def measure(steps: int) -> None:
     """Run the small grid by two processes, simulate its banks with the times they took, and with the planned ones."""
     file = small_grid(steps)
+    memory.BANK_TOKENS = 4 * file.study.training.batch * file.study.training.block_length
+    figures.write_figures = lambda *_: []  # type: ignore[assignment]
     conductor.Processes = Timed  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
