@@ -39,6 +39,7 @@ class Store:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.plan = PlanFile(out)
+        self._runs = str(out / "runs")  # paths of thousands of files are made as text, which costs a tenth
         self.damaged: dict[RunId, str] = {}
         """Runs whose files have changed since they were written, and the file; they count as not done."""
 
@@ -105,7 +106,7 @@ class Store:
         """The content of a run's `run.json`; None if the run is not finished, or is known to be damaged."""
         if run in self.damaged:
             return None
-        record = _record(self.folder(run) / MARKER)
+        record = _record(f"{self._runs}/{run}/{MARKER}")
         if record is not None and (odd := self._absent(run, record)) is not None:
             self.damaged[run] = odd
             return None
@@ -277,10 +278,10 @@ class Store:
 
     def _absent(self, run: RunId, record: Mapping[str, Any]) -> str | None:
         """The first file of a run that is missing or has another size."""
-        folder = self.folder(run)
+        folder = f"{self._runs}/{run}"
         for path, (size, _) in record["files"].items():
             try:
-                if os.stat(folder / path).st_size != size:
+                if os.stat(f"{folder}/{path}").st_size != size:
                     return str(path)
             except OSError:
                 return str(path)
@@ -292,7 +293,7 @@ def vars_of(run: RunId) -> list[tuple[str, Any]]:
     return [("model", run.model), ("domain", run.domain), ("regime", run.regime), ("seed", run.seed)]
 
 
-def _record(path: Path) -> dict[str, Any] | None:
+def _record(path: str) -> dict[str, Any] | None:
     """A run's record, read again only if its file changed."""
     try:
         status = os.stat(path)
@@ -302,8 +303,8 @@ def _record(path: Path) -> dict[str, Any] | None:
 
 
 @lru_cache(maxsize=20_000)
-def _record_at(path: Path, _inode: int, _changed: int, _size: int) -> dict[str, Any] | None:
-    record = read_record(path)
+def _record_at(path: str, _inode: int, _changed: int, _size: int) -> dict[str, Any] | None:
+    record = read_record(Path(path))
     needed = {"key": str, "status": str, "scores": dict, "files": dict, "trainable_parameters": int}
     if record is None or not all(isinstance(record.get(name), kind) for name, kind in needed.items()):
         return None
