@@ -30,7 +30,7 @@ from ldc.store.plan_file import ANEW
 from ldc.store.runs import ADAPTER, STUDY, Store
 from ldc.study.leg_measures import regime_of
 from ldc.study.leg_specs import GATE
-from ldc.study.reading import read_study
+from ldc.study.reading import read_study, study_from_text
 from ldc.study.schema import Study
 from ldc.study.score_check import with_score
 from ldc.tables import (
@@ -67,9 +67,10 @@ class StudyState:
         """
         store = Store(out)
         inputs = store.plan.inputs()
-        if inputs is None or not (out / STUDY).exists():
+        text = store.plan.study()
+        if inputs is None or (text is None and not (out / STUDY).exists()):
             raise StoreError(f"{out}: holds no study; run one with: ldc run study.yaml -o {out}")
-        study = read_study(out / STUDY).study
+        study = read_study(out / STUDY).study if text is None else study_from_text(text, str(out / STUDY))
         absent = sorted({*study.models} - {*inputs.models} | {*study.domains} - {*inputs.domains})
         if absent:
             raise StoreError(f"{store.plan.path}: does not know {absent[0]} of {STUDY}; {ANEW}")
