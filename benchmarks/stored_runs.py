@@ -96,7 +96,7 @@ def make_store(out: Path, models: int) -> int:
     inputs = Inputs(dict.fromkeys(study.models, model), {name: f"text of {name}" for name in study.domains})
     store = Store(out)
     store.prepare()
-    store.plan.record_inputs(inputs)
+    store.plan.record_inputs(inputs, study=resolved_yaml(study))
     write_text(out / STUDY, resolved_yaml(study))
     state = StudyState(study, inputs, store)
     random, stored = np.random.default_rng(0), 0

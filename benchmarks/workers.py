@@ -41,7 +41,7 @@ def digest(out: Path) -> str:
     """The hash of every file that holds a result: all but the records with times in them."""
     state = hashlib.blake2b(digest_size=16)
     for path in sorted(out.rglob("*")):
-        if path.is_file() and path.name not in ("run.json", "plan.json", ".lock"):
+        if path.is_file() and path.name not in ("run.json", "plan.json", "plan.copy.json", ".lock"):
             state.update(path.relative_to(out).as_posix().encode())
             state.update(path.read_bytes())
     return state.hexdigest()

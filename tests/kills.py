@@ -4,6 +4,9 @@ A round is one study in a new folder: it is started, killed after a random time,
 itself. Then every file that holds a result is compared with those of a study that nobody disturbed. Some studies have
 three legs, some are run by two worker processes. Figures are left out: they take most of the time, and the report draws
 them anew from the tables.
+
+With `--log FILE` the line of each round is appended to a file. The same command again goes on after its last line,
+until the file has so many kills.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -89,6 +93,22 @@ class Round:
     same: bool = False
     message: str = ""
 
+    @property
+    def line(self) -> str:
+        """What the log says of it."""
+        verdict = "the same bytes" if self.same else f"DIFFERENT {self.message!r}"
+        return f"{self.name}: killed {self.kills} times, with {self.stored} runs stored: {verdict}"
+
+
+LINE = re.compile(r"^(?P<name>\S+): killed (?P<kills>[0-9]+) times, with .* runs stored: (?P<same>the same bytes)?")
+
+
+def logged(log: Path | None) -> list[Round]:
+    """The rounds that a log tells of; none where it does not exist."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log and log.exists() else []
+    found = [match for line in lines if (match := LINE.match(line))]
+    return [Round(match["name"], int(match["kills"]), same=bool(match["same"])) for match in found]
+
 
 def started(study: MiniStudy, out: Path, workers: int) -> tuple[Any, Path]:
     """A process at work on the study, and the file of its messages."""
@@ -133,13 +153,16 @@ def play(
     return told
 
 
-def rounds(folder: Path, kills: int, seed: int, workers: int, kinds: list[str]) -> Iterator[Round]:
+def rounds(folder: Path, kills: int, seed: int, workers: int, kinds: list[str], number: int = 0) -> Iterator[Round]:
     """Rounds until there were so many kills.
+
+    Args:
+        number: that of the first round. Seed and number decide the moments of a round.
 
     Raises:
         RuntimeError: the undisturbed study did not end with 0.
     """
-    chance, made = random.Random(seed), {kind: STUDIES[kind](folder / kind) for kind in kinds}
+    made = {kind: STUDIES[kind](folder / kind) for kind in kinds}
     wanted, usual = {}, {}
     for kind, study in made.items():
         out, began = study.folder / "undisturbed", time.monotonic()
@@ -150,9 +173,9 @@ def rounds(folder: Path, kills: int, seed: int, workers: int, kinds: list[str]) 
         if ended(process, None) != 0:
             raise RuntimeError(said.read_text(encoding="utf-8"))
         wanted[kind] = results(out)
-    done = number = 0
+    done = 0
     while done < kills:
-        kind = kinds[number % len(kinds)]
+        kind, chance = kinds[number % len(kinds)], random.Random(f"{seed}-{number}")
         told = play(made[kind], workers, usual[kind], wanted[kind], chance, f"{kind}-{workers}-{number}")
         done, number = done + told.kills, number + 1
         yield told
@@ -166,16 +189,25 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--studies", default="training,legs")
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--log", type=Path)
     asked = parser.parse_args()
     folder = asked.folder or Path(tempfile.mkdtemp())
-    kills = other = 0
-    for told in rounds(folder, asked.kills, asked.seed, asked.workers, asked.studies.split(",")):
-        kills, other = kills + told.kills, other + (not told.same)
-        verdict = "the same bytes" if told.same else f"DIFFERENT {told.message!r}"
-        sys.stdout.write(f"{told.name}: killed {told.kills} times, with {told.stored} runs stored: {verdict}\n")
-        sys.stdout.flush()
-    sys.stdout.write(f"{kills} kills, seed {asked.seed}, workers {asked.workers}: {other} studies of other bytes\n")
+    told = logged(asked.log)
+    left = asked.kills - sum(found.kills for found in told)
+    for found in rounds(folder, left, asked.seed, asked.workers, asked.studies.split(","), len(told)):
+        told.append(found)
+        _say(found.line, asked.log)
+    kills, other = sum(found.kills for found in told), sum(not found.same for found in told)
+    _say(f"{kills} kills, seed {asked.seed}, workers {asked.workers}: {other} studies of other bytes", asked.log)
     return 1 if other else 0
+
+
+def _say(line: str, log: Path | None) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+    if log:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def results(out: Path) -> dict[str, str]:
     return {
         path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name not in ("run.json", "plan.json")
+        if path.is_file() and path.name not in ("run.json", "plan.json", "plan.copy.json")
     }
 
 

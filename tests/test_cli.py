@@ -409,7 +409,10 @@ def test_status_counts_and_lists_what_is_not_done(
 
 
 def test_report_prints_the_path_of_the_page(backend: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
-    backend("ldc.execute.conductor", rebuild_report=lambda out, progress: out / "report.html")
+    def built(out: Path, _progress: Any) -> Any:
+        return SimpleNamespace(page=out / "report.html")
+
+    backend("ldc.execute.reporting", rebuild_report=built)
     assert main(["report", "out", "--quiet"]) == 0
     assert capsys.readouterr() == (f"{Path('out/report.html')}\n", "")
 

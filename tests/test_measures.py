@@ -22,7 +22,8 @@ from ldc.engine.kinds import _measures
 from ldc.engine.members import Member
 from ldc.engine.workspace import Workspace, weight_norms
 from ldc.errors import ModelError
-from ldc.execute.conductor import rebuild_report, run_study
+from ldc.execute.conductor import run_study
+from ldc.execute.reporting import rebuild_report
 from ldc.models.load import load
 from ldc.plan.measuring import measured_batches
 from ldc.plan.specs import Bare

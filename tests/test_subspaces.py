@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import ldc
 from ldc.analysis.subspace_pairs import COLUMNS, Adapters, subspaces
 from ldc.analysis.subspaces import SIDES, likeness, phi_variance
-from ldc.execute.conductor import rebuild_report
+from ldc.execute.reporting import rebuild_report
 from ldc.models.roles import Component
 from ldc.progress import Silent
 from ldc.report.page import render

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from ldc.store.plan_file import ANEW
 from ldc.store.runs import ADAPTER, STUDY, Store
 from ldc.study.leg_measures import regime_of
 from ldc.study.leg_specs import GATE
-from ldc.study.reading import read_study
+from ldc.study.reading import read_study, study_from_text
 from ldc.study.schema import Study
 from ldc.study.score_check import with_score
 from ldc.tables import (
@@ -69,9 +69,10 @@ class StudyState:
         """
         store = Store(out)
         inputs = store.plan.inputs()
-        if inputs is None or not (out / STUDY).exists():
+        text = store.plan.study()
+        if inputs is None or (text is None and not (out / STUDY).exists()):
             raise StoreError(f"{out}: holds no study; run one with: ldc run study.yaml -o {out}")
-        study = read_study(out / STUDY).study
+        study = read_study(out / STUDY).study if text is None else study_from_text(text, str(out / STUDY))
         absent = sorted({*study.models} - {*inputs.models} | {*study.domains} - {*inputs.domains})
         if absent:
             raise StoreError(f"{store.plan.path}: does not know {absent[0]} of {STUDY}; {ANEW}")
@@ -93,17 +94,14 @@ class StudyState:
             runs = [found.run for found in self.cases(model) if found.run.needs]
             return [run for run in runs if all(self._has(needed) for needed in run.needs)]
         norms, effects = self._scored(model)
-        rankings = {
-            seeds: ranking_of(norms, effects, self.study, seeds)
-            for seeds in {self.study.ranks_for(seed) for seed in self.study.validation_seeds}
-        }
-        chosen: dict[tuple[str, str, int], tuple[Component, ...]] = {}
         components = self.inputs.components(model)
+        ranked = cache(partial(ranking_of, norms, effects, self.study))
+        best = cache(lambda seeds, on, regime: select(ranked(seeds), on, regime, components))
+        chosen: dict[tuple[str, str, int], tuple[Component, ...]] = {}
         for domain in self.study.domains:
             for arm in arms(self.study, model, components, domain):
                 for seed in arm.seeds if arm.ranked_on is not None else ():
-                    ranking = rankings[self.study.ranks_for(seed)]
-                    found = select(ranking, arm.ranked_on or domain, arm.regime, components)
+                    found = best(self.study.ranks_for(seed), arm.ranked_on, arm.regime)
                     if found is not None:
                         chosen[domain, arm.name, seed] = found
         runs = later_runs(self.study, self.inputs, model, chosen) + gate_runs(self.study, self.inputs, model)
@@ -151,9 +149,11 @@ class StudyState:
 
     def _scored(self, model: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Norms and effects of the runs that the ranking is read from; the table that it does not need is empty."""
-        regime = regime_of(self.study.selection.score)
+        selection = self.study.selection
+        regime = regime_of(selection.score)
         if regime is None:
-            return self.store.table(self.fixed(model), "norms"), empty(EFFECTS)
+            runs = [run for run in self.fixed(model) if run.id.regime in (selection.regime, selection.reference)]
+            return self.store.table(runs, "norms"), empty(EFFECTS)
         runs = gate_runs(self.study, self.inputs, model) if regime == GATE else self.fixed(model)
         return empty(NORMS), self.store.table([run for run in runs if run.id.regime == regime], "effects")
 
@@ -161,9 +161,13 @@ class StudyState:
         """Every run that can be planned now."""
         return [run for model in self.study.models for run in (*self.fixed(model), *self.later(model))]
 
-    def lines(self) -> list[RunLine]:
-        """The status of every run of the study, including runs that cannot be planned yet."""
-        by_id = {run.id: run for run in self.runs()}
+    def lines(self, runs: Sequence[Run] | None = None) -> list[RunLine]:
+        """The status of every run of the study, including runs that cannot be planned yet.
+
+        Args:
+            runs: those that can be planned now, if they are known already.
+        """
+        by_id = {run.id: run for run in (self.runs() if runs is None else runs)}
         wanted = [identity for model in self.study.models for identity in self._wanted(model)]
         return [self._line(identity, by_id.get(identity)) for identity in wanted]
 
@@ -187,9 +191,13 @@ class StudyState:
         record = self.store.record(run)
         return record is not None and record["status"] == "done"
 
-    def frames(self) -> Frames:
-        """The long tables of all runs that are done."""
-        runs = self.runs()
+    def frames(self, runs: Sequence[Run] | None = None) -> Frames:
+        """The long tables of all runs that are done.
+
+        Args:
+            runs: those that can be planned now, if they are known already.
+        """
+        runs = self.runs() if runs is None else runs
         rankings = [r for r in map(self.ranking, self.study.models) if not r.empty]
         documents = self.store.table(runs, "evaluation")
         measured = [run for run in runs if run.id.regime in (PT, self.study.measured_regime) or self.study.calibration]

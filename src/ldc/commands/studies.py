@@ -107,8 +107,11 @@ def demo(
 def status(out: OutPath, as_json: AsJson = False) -> None:
     """Show which runs are done, which failed, and who works on what."""
     from ldc.state import StudyState
+    from ldc.store.whole import changes
 
     lines = [record(line) for line in StudyState.of(out).lines()]
+    for sentence in changes(out):
+        console.say(sentence)
     put_workers(out)
     if as_json:
         console.put_json(lines)
@@ -146,11 +149,11 @@ def put_last_words(out: Path) -> None:
 
 
 def report(out: OutPath, quiet: Quiet = False) -> None:
-    """Rebuild the tables, figures and page from the finished runs."""
-    from ldc.execute.conductor import rebuild_report
+    """Build the tables, figures and page anew from the finished runs, if anything has changed."""
+    from ldc.execute.reporting import rebuild_report
 
     with console.ConsoleProgress(quiet) as progress:
-        page = rebuild_report(out, progress)
+        page = rebuild_report(out, progress).page
     console.put(f"{page}")
 
 
@@ -268,7 +271,7 @@ def _print_outcome(outcome: Any, out: Path, as_json: bool, truths: bool) -> None
         console.put_json(data | ({"calibration": known_truths(out)} if truths else {}))
     elif truths:
         put_known_truths(out)
-    elif show := getattr(outcome, "show", None):
-        show(console.stdout)
+    elif outcome.reported:
+        outcome.show(console.stdout)
     else:
         console.put(f"{outcome.report}")

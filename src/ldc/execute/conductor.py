@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from ldc.access.fetch import ready
 from ldc.domains.registry import load_texts
 from ldc.domains.sufficiency import warnings
-from ldc.errors import EnvironmentFault, StudyError
+from ldc.errors import StudyError
 from ldc.execute.changes import check_unchanged
 from ldc.execute.here import Here
 from ldc.execute.model_inputs import check_nf4_bases, model_inputs
 from ldc.execute.on_ray import Cluster, OnRay, connected
 from ldc.execute.processes import Processes
 from ldc.execute.rates import check_rates_known, with_rates
+from ldc.execute.reporting import rebuild_report
 from ldc.execute.schedule import Schedule
 from ldc.execute.tasks import Compute, Event, Executor, Task
 from ldc.execute.worker import Worker
@@ -27,17 +28,16 @@ from ldc.plan.place import HERE, Place
 from ldc.plan.runs import Inputs, ModelInputs, RunLine
 from ldc.plan.variants import own_model
 from ldc.progress import Progress
-from ldc.provenance import versions
-from ldc.report import write_report
-from ldc.report.tables import write_overlap
 from ldc.report.what_was_read import texts_table
 from ldc.state import StudyState, undone
 from ldc.store.atomic import remove_litter, write_text
 from ldc.store.checkpoints import FOLDER, remove_checkpoints
 from ldc.store.claims import Claims
-from ldc.store.domain_file import read_overlap, read_texts, record_domains
+from ldc.store.domain_file import read_texts, record_domains
 from ldc.store.lock import locked
+from ldc.store.plan_file import PlanFile
 from ldc.store.runs import STUDY, Store
+from ldc.store.whole import changes, study_changed
 from ldc.study.reading import StudyFile, resolved_yaml
 from ldc.study.same import check_same_study, recorded_study
 
@@ -57,6 +57,7 @@ class Outcome:
         failed: runs that are not done: failed, or never planned.
         report: the page.
         shared: computed runs that share the training of another run, because their regimes have equal components.
+        reported: whether the report was built now; otherwise nothing had changed since it was.
     """
 
     done: int
@@ -64,6 +65,7 @@ class Outcome:
     failed: list[RunLine]
     report: Path
     shared: int = 0
+    reported: bool = True
 
     def show(self, console: Console) -> None:
         """Print what was found, the maps, the validation tables, the primary tests and the paths."""
@@ -153,9 +155,10 @@ def _run_study(
         remove_checkpoints(out / FOLDER)
         Claims(out).clear()
         del worker
-        page = rebuild_report(out, progress)
+        built = rebuild_report(out, progress)
         lines = state.lines()
-        return Outcome(sum(line.status == "done" for line in lines), computed, undone(lines), page, shared)
+        done = sum(line.status == "done" for line in lines)
+        return Outcome(done, computed, undone(lines), built.page, shared, built.now)
 
 
 def prepare_study(file: StudyFile, out: Path, progress: Progress, gpus: bool = False) -> StudyState:
@@ -196,6 +199,7 @@ def _checked(
     """The study with what follows from the size of its models, and its models, after a check of folder, files and
     device. `assumed` is the precision of models that no recorded plan has."""
     check_nf4_bases(file, device)
+    _mended(store.out, progress)
     ready(file, store.out, device, progress)
     precisions = {**assumed, **(store.plan.precisions() if store.out.is_dir() else {})}
     file, sized = by_size(file, recorded_study(store.out / STUDY) if store.has_runs() else None)
@@ -206,6 +210,17 @@ def _checked(
         progress.say(f"models.{name}.dtype: auto is taken as {models[name].precision}, since the workers have GPUs")
     store.prepare()
     return file, models
+
+
+def _mended(out: Path, progress: Progress) -> None:
+    """Say what has changed in a study's folder since it was written, and write the study again as it was recorded. The
+    other files follow from text and runs, and are written again when those are read."""
+    if not out.is_dir():
+        return
+    for sentence in changes(out):
+        progress.say(sentence)
+    if study_changed(out):
+        write_text(out / STUDY, PlanFile(out).study() or "")
 
 
 def _worker(
@@ -219,37 +234,11 @@ def _worker(
 
 def _record(state: StudyState, base: Path, domains: Mapping[str, DomainText], progress: Progress) -> None:
     """Make this the study of its folder; its relative paths start from `base`."""
-    state.store.plan.record_inputs(state.inputs, base)
-    write_text(state.store.out / STUDY, resolved_yaml(state.study))
+    text = resolved_yaml(state.study)
+    state.store.plan.record_inputs(state.inputs, base, text)
+    write_text(state.store.out / STUDY, text)
     for sentence in record_domains(state.store.out, domains, state.study.calibration is None):
         progress.say(sentence)
-
-
-def rebuild_report(out: Path, progress: Progress) -> Path:
-    """Rebuild tables, figures and page from the stored runs, without the models or the text.
-
-    Raises:
-        StoreError: the folder holds no study.
-        EnvironmentFault: the folder cannot be written.
-    """
-    state = StudyState.of(out)
-    progress.stage("report", 1)
-    frames = state.frames()
-    lines = state.lines()
-    for run, path in state.store.damaged.items():
-        progress.say(
-            f"{run}: {path} has changed since it was written; the run counts as not done, and `ldc run` repeats it"
-        )
-    try:
-        write_overlap(out, read_overlap(out))
-        texts = texts_table(state.study, read_texts(out), frames.documents, frames.losses)
-        page = write_report(
-            out, state.study, frames, lines, versions(), state.synthetic(), state.adapters, state.cases, texts
-        )
-    except OSError as error:
-        raise EnvironmentFault(f"{out}: the report cannot be written ({error.strerror}); the runs stay") from error
-    progress.advance(1)
-    return page
 
 
 class _Conduct:

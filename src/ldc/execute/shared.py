@@ -13,8 +13,9 @@ from pathlib import Path
 from types import TracebackType
 
 from ldc.errors import EnvironmentFault, LdcError
-from ldc.execute.conductor import Outcome, rebuild_report
+from ldc.execute.conductor import Outcome
 from ldc.execute.process import Server
+from ldc.execute.reporting import rebuild_report
 from ldc.execute.schedule import Schedule
 from ldc.execute.tasks import Compute, Event, Task
 from ldc.execute.worker import about, names_of
@@ -171,7 +172,7 @@ class _Shared:
             self.progress.say("another worker writes the report")
             return self.out / "report.html"
         with self.claims.held(claim):
-            return rebuild_report(self.out, self.progress)
+            return rebuild_report(self.out, self.progress).page
 
     def _told_of(self, bank: BankPlan) -> str:
         words = list(self.claims.last_words(bank.name).values())[-1]

@@ -14,18 +14,19 @@ from ldc.plan.banks import BankPlan
 from ldc.plan.rates import Sweep
 from ldc.plan.runs import Inputs, ModelInputs
 from ldc.store.atomic import write_text
-from ldc.store.records import opened, sealed
+from ldc.store.records import opened, read_record, sealed
 
-PLAN, VERSION = "plan.json", 2
+PLAN, COPY, VERSION = "plan.json", "plan.copy.json", 2
 ANEW = "delete it and run the study again; this makes a new plan and keeps the finished runs"
 _OLD_RECORDS = ("calibration.json", "comparison.json")
 
 
 class PlanFile:
-    """The plan of the folder `out`."""
+    """The plan of the folder `out`. It cannot be made again from the runs, so there is a copy, which is read where the
+    plan is damaged."""
 
     def __init__(self, out: Path) -> None:
-        self.out, self.path = out, out / PLAN
+        self.out, self.path, self.copy = out, out / PLAN, out / COPY
 
     def read(self) -> dict[str, Any]:
         """Everything that is recorded; empty if nothing is.
@@ -41,12 +42,35 @@ class PlanFile:
             text = self.path.read_text(encoding="utf-8")
             if '"version"' not in text and '"banks"' in text:
                 raise StoreError(f"{self.out}: {_old('a study')}")
-            data = opened(text)
+            data = self._opened(text)
         except (OSError, ValueError, RecursionError) as error:
             raise StoreError(f"{self.path}: cannot be read ({error}); {ANEW}") from error
         if data.get("version") != VERSION:
             raise StoreError(f"{self.out}: {_old('a study')}")
         return data
+
+    def _opened(self, text: str) -> dict[str, Any]:
+        """The plan in this text; if that is damaged, the copy."""
+        try:
+            return opened(text)
+        except (ValueError, RecursionError):
+            copy = read_record(self.copy)
+            if copy is None:
+                raise
+            return copy
+
+    def damaged(self) -> list[str]:
+        """The names of the plan and of its copy, where they are there and damaged."""
+        return [p.name for p in (self.path, self.copy) if p.exists() and read_record(p) is None]
+
+    def study(self) -> str | None:
+        """The text of the study that was recorded; None if there is none.
+
+        Raises:
+            StoreError: as `read`.
+        """
+        text = self.read().get("study")
+        return text if isinstance(text, str) else None
 
     def inputs(self) -> Inputs | None:
         """The inputs of the plan; None if nothing was planned yet.
@@ -82,9 +106,9 @@ class PlanFile:
         found = self.read().get("base")
         return (self.out / found).resolve() if isinstance(found, str) else None
 
-    def record_inputs(self, inputs: Inputs, base: Path | None = None) -> None:
-        """Record the inputs of the plan, and where relative paths of the study start, if that is given: as seen from
-        this folder, so that both may move together."""
+    def record_inputs(self, inputs: Inputs, base: Path | None = None, study: str | None = None) -> None:
+        """Record the inputs of the plan, and if they are given: where relative paths of the study start, as seen from
+        this folder, so that both may move together; and the text of the study."""
         models = {
             name: {
                 "weights": model.weights,
@@ -96,7 +120,8 @@ class PlanFile:
             for name, model in inputs.models.items()
         }
         place = {} if base is None else {"base": os.path.relpath(base.resolve(), self.out.resolve())}
-        self._write({"models": models, "domains": dict(inputs.domains), **place})
+        text = {} if study is None else {"study": study}
+        self._write({"models": models, "domains": dict(inputs.domains), **place, **text})
 
     def sweeps(self) -> dict[str, Sweep]:
         """The sweep that found the learning rates of each model; none for a study with rates of its own.
@@ -135,7 +160,9 @@ class PlanFile:
         self._write({"banks": [{"model": b.model, "runs": list(b.keys), "compiled": b.compiled} for b in banks]})
 
     def _write(self, part: Mapping[str, Any]) -> None:
-        write_text(self.path, sealed({"banks": [], **self.read(), **part, "version": VERSION}))
+        text = sealed({"banks": [], **self.read(), **part, "version": VERSION})
+        write_text(self.copy, text)
+        write_text(self.path, text)
 
 
 def _component(values: Sequence[Any]) -> Component:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 CHECKSUM = "checksum"
+Sums = Mapping[str, Sequence[Any]]
+"""The size in bytes and the checksum of each file, by its path below their folder."""
 
 
 def digest(data: bytes) -> str:
@@ -43,6 +46,34 @@ def read_record(path: Path) -> dict[str, Any] | None:
         return opened(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def sum_of(data: bytes) -> list[Any]:
+    """What a record says of a file: its size in bytes and its checksum."""
+    return [len(data), digest(data)]
+
+
+def changed_file(folder: str, sums: Sums, trusted_ns: float) -> str | None:
+    """The first file that is missing or has changed since its sum was recorded; None if there is none.
+
+    Args:
+        folder: where the files are.
+        sums: what is recorded of them.
+        trusted_ns: of files that were last written at this time (ns since the epoch) or before, only the size is
+            compared; younger ones are read. With -1 every file is read.
+    """
+    for path, (size, _) in sums.items():
+        try:
+            status = os.stat(f"{folder}/{path}")
+            if status.st_size != size:
+                return path
+            if status.st_mtime_ns > trusted_ns:
+                with open(f"{folder}/{path}", "rb") as file:
+                    if sum_of(file.read()) != list(sums[path]):
+                        return path
+        except OSError:
+            return path
+    return None
 
 
 def _checksum(record: Mapping[str, Any]) -> str:

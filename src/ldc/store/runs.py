@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from ldc.plan.variants import own_model
 from ldc.store.adapter import CARD, CONFIG, WEIGHTS, adapter_bytes, read_factors
 from ldc.store.atomic import write_folder
 from ldc.store.plan_file import PlanFile
-from ldc.store.records import digest, read_record, sealed
+from ldc.store.records import changed_file, read_record, sealed, sum_of
 from ldc.study.regimes import family_of
 from ldc.tables import RUN_TABLES
 
@@ -39,8 +40,10 @@ class Store:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.plan = PlanFile(out)
+        self._runs = str(out / "runs")  # paths of thousands of files are made as text, which costs a tenth
         self.damaged: dict[RunId, str] = {}
         """Runs whose files have changed since they were written, and the file; they count as not done."""
+        self._looked_at: set[RunId] = set()
 
     def prepare(self) -> None:
         """Make the folder and check that it can be written, before anything is computed.
@@ -102,13 +105,25 @@ class Store:
         return self.out / "runs" / str(run)
 
     def record(self, run: RunId) -> dict[str, Any] | None:
-        """The content of a run's `run.json`; None if the run is not finished, or is known to be damaged."""
+        """The content of a run's `run.json`; None if the run is not finished, or is known to be damaged.
+
+        The record is the file of a run that is written last. So a file that is younger than it is read and compared.
+        """
         if run in self.damaged:
             return None
-        record = _record(self.folder(run) / MARKER)
-        if record is not None and (odd := self._absent(run, record)) is not None:
+        found = _record(f"{self._runs}/{run}/{MARKER}")
+        if found is None:
+            return None
+        record, written_ns = found
+        if record is None:
+            if (self.folder(run) / MARKER).exists():  # else it is being replaced
+                self.damaged[run] = MARKER
+            return None
+        trusted = math.inf if run in self._looked_at else written_ns
+        if (odd := changed_file(f"{self._runs}/{run}", record["files"], trusted)) is not None:
             self.damaged[run] = odd
             return None
+        self._looked_at.add(run)
         return record
 
     def state(self, run: Run) -> State:
@@ -202,7 +217,7 @@ class Store:
     def _put(self, name: RunId, record: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         """Let a run's folder appear by one rename, with its marker in it."""
         named = {"model": name.model, "domain": name.domain, "regime": name.regime, "seed": name.seed}
-        sums = {path: [len(data), digest(data)] for path, data in sorted(files.items())}
+        sums = {path: sum_of(data) for path, data in sorted(files.items())}
         whole = {**record, **named, "files": sums}
 
         def fill(folder: Path) -> None:
@@ -213,6 +228,7 @@ class Store:
 
         write_folder(self.folder(name), fill)
         self.damaged.pop(name, None)
+        self._looked_at.discard(name)
 
     def table(self, runs: Iterable[Run], name: str) -> pd.DataFrame:
         """One table of those of `runs` that are done, behind the columns model domain regime seed.
@@ -253,7 +269,7 @@ class Store:
             return None
         try:
             data = (self.folder(run) / path).read_bytes()
-            if [len(data), digest(data)] != record["files"][path]:
+            if sum_of(data) != record["files"][path]:
                 raise ValueError("its checksum differs")
             return pq.ParquetFile(io.BytesIO(data)).read().select(list(RUN_TABLES[name].own))
         except (OSError, ValueError, KeyError, pa.ArrowException):
@@ -265,26 +281,9 @@ class Store:
         record = self.record(run)
         if record is None:
             return run not in self.damaged
-        for path, expected in record["files"].items():
-            try:
-                data = (self.folder(run) / path).read_bytes()
-            except OSError:
-                data = b""
-            if [len(data), digest(data)] != expected:
-                self.damaged[run] = path
-                return False
-        return True
-
-    def _absent(self, run: RunId, record: Mapping[str, Any]) -> str | None:
-        """The first file of a run that is missing or has another size."""
-        folder = self.folder(run)
-        for path, (size, _) in record["files"].items():
-            try:
-                if os.stat(folder / path).st_size != size:
-                    return str(path)
-            except OSError:
-                return str(path)
-        return None
+        if (odd := changed_file(f"{self._runs}/{run}", record["files"], trusted_ns=-1)) is not None:
+            self.damaged[run] = odd
+        return odd is None
 
 
 def vars_of(run: RunId) -> list[tuple[str, Any]]:
@@ -292,18 +291,19 @@ def vars_of(run: RunId) -> list[tuple[str, Any]]:
     return [("model", run.model), ("domain", run.domain), ("regime", run.regime), ("seed", run.seed)]
 
 
-def _record(path: Path) -> dict[str, Any] | None:
-    """A run's record, read again only if its file changed."""
+def _record(path: str) -> tuple[dict[str, Any] | None, int] | None:
+    """A run's record and when it was written, in ns; read again only if its file changed. The record is None if it is
+    not whole. None if there is no file."""
     try:
         status = os.stat(path)
     except OSError:
         return None
-    return _record_at(path, status.st_ino, status.st_mtime_ns, status.st_size)
+    return _record_at(path, status.st_ino, status.st_mtime_ns, status.st_size), status.st_mtime_ns
 
 
 @lru_cache(maxsize=20_000)
-def _record_at(path: Path, _inode: int, _changed: int, _size: int) -> dict[str, Any] | None:
-    record = read_record(path)
+def _record_at(path: str, _inode: int, _changed: int, _size: int) -> dict[str, Any] | None:
+    record = read_record(Path(path))
     needed = {"key": str, "status": str, "scores": dict, "files": dict, "trainable_parameters": int}
     if record is None or not all(isinstance(record.get(name), kind) for name, kind in needed.items()):
         return None
