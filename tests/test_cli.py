@@ -167,6 +167,7 @@ class Outcome:
     computed: int = 2
     failed: list[Line] = field(default_factory=list)
     shared: int = 0
+    reported: bool = False
 
 
 @pytest.fixture

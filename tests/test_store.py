@@ -387,12 +387,14 @@ def test_every_file_of_the_contract_is_there(finished: MiniStudy) -> None:
     assert top == {
         ".lock",
         "study.yaml",
+        "plan.copy.json",
         "plan.json",
         "domains.json",
         "runs",
         "tables",
         "figures",
         "report.html",
+        "report.json",
         "summary.json",
     }
     assert {path.name for path in (out / "tables").iterdir()} == {
