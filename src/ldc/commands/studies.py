@@ -149,7 +149,7 @@ def put_last_words(out: Path) -> None:
 
 
 def report(out: OutPath, quiet: Quiet = False) -> None:
-    """Rebuild the report from the finished runs if anything has changed."""
+    """Rebuild tables, figures and page if anything has changed."""
     from ldc.execute.reporting import rebuild_report
 
     with console.ConsoleProgress(quiet) as progress:
