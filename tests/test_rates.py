@@ -25,7 +25,8 @@ from ldc.engine.evaluate import score
 from ldc.engine.members import Member
 from ldc.engine.train import train
 from ldc.errors import StudyError
-from ldc.execute.conductor import _models, run_study
+from ldc.execute.conductor import run_study
+from ldc.execute.model_inputs import model_inputs
 from ldc.execute.tasks import Compute
 from ldc.execute.worker import Worker
 from ldc.export.choice import choose as chosen_for_export
@@ -101,7 +102,7 @@ def worker_of(study: MiniStudy) -> Worker:
     file, store = read_study(study.path), Store(study.out)
     store.prepare()
     domains = {text.name: text for text in load_texts(file.study, file.base)}
-    inputs = Inputs(_models(file, "cpu", {}), {name: text.fingerprint for name, text in domains.items()})
+    inputs = Inputs(model_inputs(file, "cpu", {}), {name: text.fingerprint for name, text in domains.items()})
     return Worker(StudyState(file.study, inputs, store), file.base, domains, Compute("cpu", 1), Silent())
 
 
