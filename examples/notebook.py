@@ -28,9 +28,8 @@ print(results.validation("tiny-llama").round(3))
 # S_block, the map: the sum of S over the projections of a layer's attention or MLP, at the last step of the `all` runs.
 
 # %%
-norms = results.norms
-last = norms[(norms.regime == "all") & (norms.step == norms.step.max())]
-s_block = last.groupby(["domain", "block", "layer"]).frobenius.sum()
+blocks = results.S_block
+s_block = blocks[blocks.regime == "all"].groupby(["domain", "block", "layer"]).S_block.mean()
 print(s_block.unstack("layer").round(3))
 
 # %% [markdown]

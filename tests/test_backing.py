@@ -214,7 +214,7 @@ def test_an_export_says_which_layers_the_seeds_do_not_agree_on(
     assert main(words) == 0
     shown = capsys.readouterr()
     assert re.search(
-        r"caution: the seeds disagree: mlp \d by [01] of 2 seeds ranked first", " ".join(shown.err.split())
+        r"caution: the seeds disagree: mlp \d is first in only [01] of 2 seeds", " ".join(shown.err.split())
     )
     assert "# caution: the seeds disagree" in shown.out
     assert main([*words, "--seed", "0"]) == 0

@@ -63,8 +63,10 @@ def _seeds(state: StudyState, model: str, domain: str, regime: Regime, seed: int
     if seed is not None or regime.top is None:
         return []
     units = backed(state.ranking(model), model, domain, regime.block, regime.top)
-    torn = [f"{u.layer}.{u.component}".removesuffix(".") + f" by {u.support}" for u in units if not u.firm]
-    if not torn:
-        return []
-    first = "first" if regime.top == 1 else f"among the first {regime.top}"
-    return [f"the seeds disagree: {regime.block} {', '.join(torn)} ranked {first}; see `ldc export OUT --list`"]
+    place = "first in" if regime.top == 1 else f"among the first {regime.top} of"
+    torn = [
+        f"{regime.block} {f'{u.layer}.{u.component}'.removesuffix('.')} is {place} only {u.support}"
+        for u in units
+        if not u.firm
+    ]
+    return [f"the seeds disagree: {', '.join(torn)}; see `ldc export OUT --list`"] if torn else []
