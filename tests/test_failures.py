@@ -542,15 +542,19 @@ def test_a_damaged_run_counts_as_not_done_and_stops_nothing_else(tmp_path: Path,
     assert results(study.out) == before
 
 
-@pytest.mark.parametrize("name", ["plan.json", "domains.json"])
-def test_a_damaged_record_is_one_message_with_a_way_out_that_works(tmp_path: Path, capsys: Capture, name: str) -> None:
+@pytest.mark.parametrize("names", [["plan.json", "plan.copy.json"], ["domains.json"]])
+def test_a_damaged_record_is_one_message_with_a_way_out_that_works(
+    tmp_path: Path, capsys: Capture, names: list[str]
+) -> None:
     study = mini_study(tmp_path, ("birds",), ("mlp",))
     study.run()
-    path = study.out / name
-    path.write_text(path.read_text().replace("a", "b", 1))
+    for name in names:
+        path = study.out / name
+        path.write_text(path.read_text().replace("a", "b", 1))
     assert main(["report", str(study.out), "-q"]) == 2
-    assert re.search(rf"{name}: cannot be read \(.*\); delete it and run the study again", one_message(capsys))
-    path.unlink()
+    told = one_message(capsys)
+    assert re.search(rf"{names[0]}: cannot be read \(.*\); delete it and run the study again", told)
+    (study.out / names[0]).unlink()
     assert main(study.command("-q")) == 0
 
 
