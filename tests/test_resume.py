@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from ldc import state
 from ldc.cli import main
 from ldc.engine.kinds import tune
-from ldc.execute import conductor
+from ldc.execute import model_inputs
 from ldc.plan import memory
 from ldc.report import figures
 from ldc.store import atomic
@@ -291,7 +291,7 @@ def test_a_folder_keeps_the_precision_it_began_with(tmp_path: Path, monkeypatch:
     study = mini_study(tmp_path, ("birds",), ("mlp",))
     study.run()
     before = results(study.out)
-    monkeypatch.setattr(conductor, "_precision", lambda *_: "bfloat16")
+    monkeypatch.setattr(model_inputs, "_precision", lambda *_: "bfloat16")
     assert study.run().computed == 0
     study.add_domain("brooks")
     study.run()

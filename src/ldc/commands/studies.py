@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -239,12 +240,14 @@ def put_cost(
 
 def _done(file: StudyFile, out: Path | None) -> set[Any]:
     """The runs of the study that its folder holds already; none without a folder."""
+    if out is None or not os.path.isdir(out):
+        return set()
     from ldc.plan.specs import RunId
     from ldc.state import StudyState
     from ldc.store.runs import STUDY, Store
     from ldc.study.same import check_same_study
 
-    if out is None or not (out / STUDY).is_file():
+    if not (out / STUDY).is_file():
         return set()
     store = Store(out)
     if store.has_runs():

@@ -40,6 +40,7 @@ from ldc.store.runs import STUDY, Store
 from ldc.store.whole import changes, study_changed
 from ldc.study.reading import StudyFile, resolved_yaml
 from ldc.study.same import check_same_study, recorded_study
+from ldc.system import check_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -215,6 +216,7 @@ def _checked(
 def _mended(out: Path, progress: Progress) -> None:
     """Say what has changed in a study's folder since it was written, and write the study again as it was recorded. The
     other files follow from text and runs, and are written again when those are read."""
+    check_path(out)
     if not out.is_dir():
         return
     for sentence in changes(out):
