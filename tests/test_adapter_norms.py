@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import ldc
 from ldc.cli import main
-from ldc.inspection.adapter import adapter_rows, adapter_table
+from ldc.inspection.adapter import adapter_table
 from ldc.inspection.intruders import Intruders, most_alike
 from ldc.inspection.peft_adapter import read_adapter
 from ldc.inspection.sums import by_block
@@ -97,7 +97,7 @@ def check(rows: list[dict[str, Any]], expected: dict[str, float], tolerance: flo
 def test_norms_of_an_adapter_from_peft_are_those_of_its_delta_weights(variant: str, tmp_path: Path) -> None:
     model = adapted(*VARIANTS[variant])
     model.save_pretrained(tmp_path)
-    check(adapter_rows(tmp_path), delta_norms(model))
+    check(adapter_table(tmp_path).rows, delta_norms(model))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
@@ -109,7 +109,7 @@ def test_factors_of_any_floating_dtype_are_read(dtype: torch.dtype, tmp_path: Pa
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.to(dtype).float()
-    check(adapter_rows(tmp_path), delta_norms(model))
+    check(adapter_table(tmp_path).rows, delta_norms(model))
 
 
 def test_a_converted_pissa_adapter_has_the_norms_of_what_was_learned(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_converted_pissa_adapter_has_the_norms_of_what_was_learned(tmp_path: P
     after = {p: m.get_delta_weight("default").detach().double() for p, m in lora_layers(model)}
     model.save_pretrained(tmp_path / "raw")
     model.save_pretrained(tmp_path / "new", path_initial_model_for_weight_conversion=str(tmp_path / "start"))
-    check(adapter_rows(tmp_path / "new"), {p: float((after[p] - before[p]).norm()) for p in after}, 1e-5)
+    check(adapter_table(tmp_path / "new").rows, {p: float((after[p] - before[p]).norm()) for p in after}, 1e-5)
     assert read_adapter(tmp_path / "new").notes == ()
     (note,) = read_adapter(tmp_path / "raw").notes
     assert "init_lora_weights=pissa" in note
@@ -140,7 +140,7 @@ def lora_layers(model: Any) -> list[tuple[str, Any]]:
 def test_places_ranks_and_scaling_are_told(tmp_path: Path) -> None:
     model = adapted(*VARIANTS["patterns-rslora"])
     model.save_pretrained(tmp_path)
-    rows = adapter_rows(tmp_path)
+    rows = adapter_table(tmp_path).rows
     expected = {c.path: c for c in map_components(build("llama"))[1]}
     for row in rows:
         c = expected[row["path"]]
@@ -184,9 +184,9 @@ def test_modules_to_save_are_listed_and_have_no_row(tmp_path: Path) -> None:
 
 def test_embeddings_and_heads_are_rows_of_no_block(tmp_path: Path) -> None:
     adapted(*VARIANTS["embedding-and-head"]).save_pretrained(tmp_path)
-    rows = [row for row in adapter_rows(tmp_path) if row["block"] is None]
+    rows = [row for row in adapter_table(tmp_path).rows if row["block"] is None]
     assert [(row["layer"], row["component"]) for row in rows] == [(None, "gpt_neox.embed_in"), (None, "lm_head")]
-    blocks = by_block(adapter_rows(tmp_path))
+    blocks = by_block(adapter_table(tmp_path).rows)
     assert [row["component"] for row in blocks if row["block"] is None] == ["gpt_neox.embed_in", "lm_head"]
 
 
@@ -209,7 +209,7 @@ def test_keys_of_other_savers_are_understood(change: Callable[[str], str], tmp_p
     model = adapted(*VARIANTS["patterns"])
     model.save_pretrained(tmp_path)
     renamed(tmp_path, change)
-    check(adapter_rows(tmp_path), delta_norms(model))
+    check(adapter_table(tmp_path).rows, delta_norms(model))
 
 
 def test_several_adapters_are_chosen_among_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,7 +219,7 @@ def test_several_adapters_are_chosen_among_by_name(tmp_path: Path, capsys: pytes
     model.save_pretrained(tmp_path, selected_adapters=["one", "two"])
     assert main(["norms", str(tmp_path)]) == 2
     assert "holds several adapters, in subfolders: one, two. Choose with --name one" in capsys.readouterr().err
-    check(adapter_rows(tmp_path, name="two"), delta_norms(model, "two"))
+    check(adapter_table(tmp_path, name="two").rows, delta_norms(model, "two"))
 
 
 @pytest.fixture
@@ -233,7 +233,7 @@ def test_relative_norms_are_over_the_base_models_weights(variant: str, tmp_path:
     folder = save_tiny(tmp_path / "base", family)
     adapted(family, settings).save_pretrained(tmp_path / "adapter")
     model = build(family)
-    for row in adapter_rows(tmp_path / "adapter", folder):
+    for row in adapter_table(tmp_path / "adapter", folder).rows:
         norm = float(model.get_submodule(row["path"]).weight.detach().double().norm())
         assert row["base_frobenius"] == pytest.approx(norm, rel=1e-6)
         assert row["relative"] == pytest.approx(row["frobenius"] / norm, rel=1e-6)
@@ -243,7 +243,7 @@ def test_experts_are_relative_to_the_weights_that_the_base_stores_one_by_one(tmp
     folder = save_tiny(tmp_path / "base", "mixtral")
     adapted(*VARIANTS["experts"]).save_pretrained(tmp_path / "adapter")
     model = build("mixtral")
-    for row in adapter_rows(tmp_path / "adapter", folder):
+    for row in adapter_table(tmp_path / "adapter", folder).rows:
         norm = float(model.get_submodule(row["path"]).gate_up_proj.detach().double().norm())
         assert row["base_frobenius"] == pytest.approx(norm, rel=1e-6)
         assert row["relative"] == pytest.approx(row["frobenius"] / norm, rel=1e-6)
@@ -255,7 +255,7 @@ def test_experts_are_named_by_the_parameter_that_peft_adapts(family: str, target
     settings = {"target_modules": [], "target_parameters": [f"mlp.experts.{name}" for name in targets]}
     model = adapted(family, settings)
     model.save_pretrained(tmp_path)
-    rows = adapter_rows(tmp_path)
+    rows = adapter_table(tmp_path).rows
     check(rows, delta_norms(model))
     for row in rows:
         parameter = model.base_model.model.get_submodule(row["path"]).parameter_name
@@ -297,7 +297,7 @@ def test_intruders_are_counted_by_their_definition(family: str, tmp_path: Path) 
     settings = VARIANTS["plain" if family == "llama" else "conv1d"][1]
     model = adapted(family, settings)
     model.save_pretrained(tmp_path / "adapter")
-    for row in adapter_rows(tmp_path / "adapter", folder, intruders=Intruders(5, 0.6)):
+    for row in adapter_table(tmp_path / "adapter", folder, intruders=Intruders(5, 0.6)).rows:
         layer = model.base_model.model.get_submodule(row["path"])
         w, delta = layer.base_layer.weight.detach().double(), layer.get_delta_weight("default").detach().double()
         if family == "gpt2":
@@ -327,7 +327,7 @@ def test_an_adapter_and_its_base_are_found_in_the_hub_cache(
     model.save_pretrained(tmp_path / "adapter")
     cached(tmp_path / "adapter", tmp_path / "hub", "someone/an-adapter", "v1")
     cached(base, tmp_path / "hub", "someone/a-model")
-    rows = adapter_rows("someone/an-adapter@v1", "someone/a-model")
+    rows = adapter_table("someone/an-adapter@v1", "someone/a-model").rows
     check(rows, delta_norms(model))
     assert all(row["relative"] > 0 for row in rows)
     assert main(["norms", "someone/an-adapter"]) == 4
@@ -414,7 +414,7 @@ def test_factors_that_are_not_finite_have_no_norm_and_are_named(adapter: Path) -
 
 
 def test_blocks_are_sums_of_their_components(adapter: Path, base: Path) -> None:
-    rows = adapter_rows(adapter, base)
+    rows = adapter_table(adapter, base).rows
     frame = ldc.adapter_norms(adapter, base)
     sums = frame.groupby(["layer", "block"])["frobenius"].sum()
     assert list(frame.columns) == list(rows[0])
@@ -432,7 +432,7 @@ def test_blocks_are_sums_of_their_components(adapter: Path, base: Path) -> None:
 def test_table_csv_json_and_figure_hold_the_same_rows(
     adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = adapter_rows(adapter)
+    rows = adapter_table(adapter).rows
     assert main(["norms", str(adapter), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["rows"] == rows

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 
 import ldc
 from ldc.cli import main
-from ldc.inspection.adapter import adapter_rows
-from ldc.inspection.models import checkpoint_rows, checkpoint_table
+from ldc.inspection.adapter import adapter_table
+from ldc.inspection.models import checkpoint_table
 from ldc.models.layout import map_components
 from ldc.spectrum import largest_singular_values
 from tiny_models import build, save_tiny
@@ -59,7 +59,7 @@ def test_every_weight_has_the_norm_of_its_difference(family: str, tmp_path: Path
     old = saved(build(family), tmp_path / "base")
     new = saved(tuned_from(family), tmp_path / "tuned", shard="40KB")
     assert len(list(new.glob("*.safetensors"))) > 2
-    rows = {row["path"]: row for row in checkpoint_rows(old, new)}
+    rows = {row["path"]: row for row in checkpoint_table(old, new).rows}
     before, after = build(family).state_dict(), tuned_from(family).state_dict()
     for c in map_components(build(family))[1]:
         row, name = rows[f"{c.path}.weight"], f"{c.path}.weight"
@@ -79,7 +79,7 @@ def test_every_weight_has_the_norm_of_its_difference(family: str, tmp_path: Path
 def test_dtypes_may_differ(first: torch.dtype, second: torch.dtype, tmp_path: Path) -> None:
     old, new = saved(build("llama"), tmp_path / "a", first), saved(tuned_from("llama"), tmp_path / "b", second)
     before, after = build("llama").to(first).state_dict(), tuned_from("llama").to(second).state_dict()
-    for row in checkpoint_rows(old, new):
+    for row in checkpoint_table(old, new).rows:
         delta = after[row["path"]].double() - before[row["path"]].double()
         assert row["frobenius"] == pytest.approx(float(delta.norm()), rel=1e-6)
 
@@ -103,8 +103,8 @@ def merged(tmp_path: Path, dtype: torch.dtype, scale: float = 1.0) -> tuple[Path
 
 def test_an_adapter_merged_in_float32_has_the_norms_that_ldc_norms_gives(tmp_path: Path) -> None:
     folder, adapter, whole = merged(tmp_path, torch.float32)
-    moved = {r["path"].removesuffix(".weight"): r for r in checkpoint_rows(folder, whole) if r["frobenius"] > 0}
-    rows = {row["path"]: row for row in adapter_rows(adapter, folder)}
+    moved = {r["path"].removesuffix(".weight"): r for r in checkpoint_table(folder, whole).rows if r["frobenius"] > 0}
+    rows = {row["path"]: row for row in adapter_table(adapter, folder).rows}
     assert rows.keys() == moved.keys()
     for path, row in rows.items():
         assert moved[path]["frobenius"] == pytest.approx(row["frobenius"], rel=1e-5)
@@ -126,14 +126,14 @@ def test_a_small_adapter_merged_in_bfloat16_is_told_to_be_rounding(tmp_path: Pat
 def test_the_rounding_column_is_the_norm_that_rounding_gives(tmp_path: Path) -> None:
     """The same weights in float32 and in bfloat16 differ by rounding alone."""
     old, new = saved(build("llama"), tmp_path / "a"), saved(build("llama"), tmp_path / "b", torch.bfloat16)
-    for row in checkpoint_rows(old, new):
+    for row in checkpoint_table(old, new).rows:
         if row["block"]:
             assert row["frobenius"] == pytest.approx(row["rounding"], rel=0.1)
 
 
 def test_older_and_newer_key_layouts_are_the_same_weights(tmp_path: Path) -> None:
     old, new = saved(build("gemma3"), tmp_path / "a"), saved(tuned_from("gemma3"), tmp_path / "b")
-    expected = checkpoint_rows(old, new)
+    expected = checkpoint_table(old, new).rows
     file = new / "model.safetensors"
     tensors = load_file(file)
     assert any(key.startswith("language_model.model.") for key in tensors), "transformers saves the older layout"
@@ -143,7 +143,7 @@ def test_older_and_newer_key_layouts_are_the_same_weights(tmp_path: Path) -> Non
 
     save_file({newer(key): tensor for key, tensor in tensors.items()}, file)
     text = [row for row in expected if "language_model" in row["path"]]
-    again = [row for row in checkpoint_rows(old, new) if "language_model" in row["path"]]
+    again = [row for row in checkpoint_table(old, new).rows if "language_model" in row["path"]]
     assert text
     assert again == text
 
@@ -255,9 +255,9 @@ def test_json_csv_blocks_and_figure(base: Path, tmp_path: Path, capsys: pytest.C
     assert (tmp_path / "f.png").read_bytes()[:4] == b"\x89PNG"
     frame = ldc.checkpoint_norms(base, new)
     pd.testing.assert_series_equal(
-        frame["frobenius"], pd.Series([row["frobenius"] for row in checkpoint_rows(base, new)], name="frobenius")
+        frame["frobenius"], pd.Series([row["frobenius"] for row in checkpoint_table(base, new).rows], name="frobenius")
     )
-    layers = [row["layer"] for row in checkpoint_rows(base, new) if row["layer"] is not None]
+    layers = [row["layer"] for row in checkpoint_table(base, new).rows if row["layer"] is not None]
     assert frame["layer"].dropna().tolist() == layers
 
 
@@ -265,7 +265,7 @@ def test_the_stable_rank_is_that_of_the_whole_decomposition(base: Path, tmp_path
     new = saved(tuned_from("llama"), tmp_path / "tuned")
     before, after = build("llama").state_dict(), tuned_from("llama").state_dict()
     seen = 0
-    for row in checkpoint_rows(base, new, with_stable_rank=True):
+    for row in checkpoint_table(base, new, with_stable_rank=True).rows:
         if before[row["path"]].ndim != 2:
             assert row["stable_rank"] is None
             continue

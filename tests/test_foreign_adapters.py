@@ -29,7 +29,7 @@ from adapter_files import (
     weights,
 )
 from ldc.cli import main
-from ldc.inspection.adapter import adapter_rows, adapter_table
+from ldc.inspection.adapter import adapter_table
 from ldc.inspection.models import checkpoint_table
 
 # (i) prefixes and towers
@@ -103,7 +103,7 @@ def test_an_adapter_that_was_never_trained_is_refused(tmp_path: Path, capsys: py
     err = refused(["norms", str(folder), "--json"], capsys)
     assert "B is zero in all 8 modules" in err
     assert "never trained, or saved before training" in err
-    assert [row["frobenius"] for row in adapter_rows(folder)] == [0.0] * 8
+    assert [row["frobenius"] for row in adapter_table(folder).rows] == [0.0] * 8
     assert main(["norms", "--help"]) == 0
     assert "never trained" in " ".join(capsys.readouterr().out.split())
 
@@ -229,7 +229,7 @@ def test_adapters_beside_the_one_that_is_read_are_told(tmp_path: Path) -> None:
 
 
 def test_numbers_as_text_are_read(tmp_path: Path) -> None:
-    check_dense(adapter_rows(put(tmp_path, factors(), r=str(RANK), lora_alpha=f"{ALPHA}.0")))
+    check_dense(adapter_table(put(tmp_path, factors(), r=str(RANK), lora_alpha=f"{ALPHA}.0")).rows)
 
 
 @pytest.mark.parametrize("fields", [{"r": "four"}, {"r": True}, {"r": 4.5}, {"r": 0}, {"lora_alpha": "nan"}])

@@ -32,7 +32,7 @@ from adapter_files import (
     stacked,
     weights,
 )
-from ldc.inspection.adapter import adapter_rows, adapter_table
+from ldc.inspection.adapter import adapter_table
 
 # (vi) messages that send the right way
 
@@ -76,7 +76,7 @@ def test_weights_in_checkpoints_are_pointed_to(tmp_path: Path, capsys: pytest.Ca
     err = refused(["norms", str(tmp_path)], capsys)
     assert "whole model" in err
     assert "give --name checkpoint-1000" in err
-    check_dense(adapter_rows(tmp_path, name="checkpoint-1000"))
+    check_dense(adapter_table(tmp_path, name="checkpoint-1000").rows)
 
 
 @pytest.mark.parametrize("root", ["nothing", "config"])
@@ -111,7 +111,7 @@ def test_experts_of_mlx_are_read(flat: bool, tmp_path: Path) -> None:
     a, b, s = stacked(HIDDEN, INNER, 0)
     path = "model.layers.0.block_sparse_moe.switch_mlp.up_proj"
     tensors = {f"{path}.lora_a": a.reshape(EXPERTS * RANK, -1) if flat else a, f"{path}.lora_b": b}
-    (row,) = adapter_rows(put_mlx(tmp_path, tensors))
+    (row,) = adapter_table(put_mlx(tmp_path, tensors)).rows
     assert (row["block"], row["component"]) == ("mlp", "switch_mlp.up_proj")
     assert row["frobenius"] == pytest.approx(s, rel=1e-6)
 
@@ -154,7 +154,7 @@ def test_a_file_of_kohya_is_read(alpha: float | None, scale: float, tmp_path: Pa
 def test_convolutions_of_kohya_are_read(tmp_path: Path) -> None:
     a, b = random(RANK, 6, 3, 3), random(8, RANK, 1, 1)
     save_file({"lora_unet_c.lora_down.weight": a, "lora_unet_c.lora_up.weight": b}, tmp_path / "c.safetensors")
-    (row,) = adapter_rows(tmp_path)
+    (row,) = adapter_table(tmp_path).rows
     update = b.reshape(8, RANK).astype(float) @ a.reshape(RANK, -1).astype(float)
     assert row["frobenius"] == pytest.approx(np.linalg.norm(update), rel=1e-6)
 

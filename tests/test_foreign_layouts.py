@@ -33,7 +33,7 @@ from adapter_files import (
     told,
     weights,
 )
-from ldc.inspection.adapter import adapter_rows, adapter_table
+from ldc.inspection.adapter import adapter_table
 from ldc.inspection.models import checkpoint_table
 from ldc.inspection.sums import by_block
 
@@ -57,7 +57,7 @@ def test_stacked_experts_belong_to_the_mlp_half_by_name(
     tensors: Arrays, fields: dict[str, Any], tmp_path: Path
 ) -> None:
     scale = fields.get("lora_alpha", ALPHA) / ALPHA
-    rows = [row for row in adapter_rows(put(tmp_path, tensors, **fields)) if "experts" in row["path"]]
+    rows = [row for row in adapter_table(put(tmp_path, tensors, **fields)).rows if "experts" in row["path"]]
     places = {(row["layer"], row["block"], row["component"]) for row in rows}
     assert places == {(n, "mlp", f"experts.{name}") for n in range(2) for name in EXPERT_WIDTHS}
     assert len(rows) == 4
@@ -69,7 +69,9 @@ def test_stacked_experts_belong_to_the_mlp_half_by_name(
 
 def test_patterns_of_experts_are_those_of_the_parameter(tmp_path: Path) -> None:
     fields = {**EXPERT_CONFIG, "alpha_pattern": {"mlp.experts.down_proj": 2 * ALPHA}}
-    rows = {row["component"]: row for row in adapter_rows(put(tmp_path, as_peft(), **fields)) if row["layer"] == 0}
+    rows = {
+        row["component"]: row for row in adapter_table(put(tmp_path, as_peft(), **fields)).rows if row["layer"] == 0
+    }
     assert rows["experts.down_proj"]["scaling"] == 2 * rows["experts.gate_up_proj"]["scaling"] == 2 * ALPHA / RANK
 
 
@@ -108,9 +110,9 @@ def test_experts_are_relative_to_all_their_weights(store: Callable[[], Arrays], 
 
 def test_numbered_experts_are_one_component_of_their_block(tmp_path: Path) -> None:
     modules = {f"layers.0.mlp.experts.{e}.up_proj": (HIDDEN, INNER) for e in range(EXPERTS)}
-    rows = adapter_rows(
+    rows = adapter_table(
         put(tmp_path, factors(modules=modules | {"layers.0.mlp.shared_expert.up_proj": (HIDDEN, INNER)}))
-    )
+    ).rows
     assert {row["block"] for row in rows} == {"mlp"}
     (block,) = by_block(rows)
     parts = [row["frobenius"] for row in rows if "experts." in row["component"]]

@@ -32,7 +32,7 @@ from ldc.engine.adapters import initial_a
 from ldc.engine.bank import Bank, Base
 from ldc.engine.optimizer import learning_rate
 from ldc.engine.train import bank_norms, train
-from ldc.inspection.adapter import adapter_rows
+from ldc.inspection.adapter import adapter_table
 from ldc.models.layout import find_layout
 from ldc.store.adapter import peft_config, write_adapter
 from ldc.study.schema import AdapterSpec, TrainingSpec
@@ -230,7 +230,7 @@ def test_the_norms_of_a_stored_adapter_are_those_the_engine_took(
     bank = Bank(given.base, [member(given.layout, "math/all/0")], RANK, adapter.scaling)
     randomise(bank)
     stored(bank, 0, adapter, tmp_path)
-    rows = {row["path"]: row for row in adapter_rows(tmp_path)}
+    rows = {row["path"]: row for row in adapter_table(tmp_path).rows}
     norms = bank_norms(bank, [0])[0]
     assert rows.keys() == {c.path for c in bank.members[0].components}
     for i, (component, _, _) in enumerate(bank.adapters.factors(0)):
@@ -250,7 +250,7 @@ def test_an_adapter_that_peft_wrote_itself_has_the_norms_of_its_delta_weights(
         if "lora_B" in name:
             parameter.data.copy_(torch.randn(parameter.shape, generator=generator))
     theirs.save_pretrained(tmp_path)
-    rows = adapter_rows(tmp_path)
+    rows = adapter_table(tmp_path).rows
     assert len(rows) == len(regime(setup("llama", torch.float32).layout))
     for row in rows:
         delta = theirs.base_model.model.get_submodule(row["path"]).get_delta_weight("default").detach()

@@ -378,7 +378,6 @@ def test_a_study_without_full_fine_tuning_says_nothing_of_it_even_where_it_once_
 @pytest.mark.usefixtures("quick")
 def test_run_status_report_and_load_read_it_as_the_study_it_is(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = study_setup.results(done)
-    (done / "report.json").unlink()  # it is built again, and shown
     assert main(["run", str(done / "study.yaml"), "-o", str(done), "--device", "cpu", "--threads", "1", "-q"]) == 0
     shown = capsys.readouterr().out
     assert "LoRA against full fine-tuning" in shown

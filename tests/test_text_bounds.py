@@ -79,8 +79,9 @@ def test_the_size_of_training_text_is_that_of_its_files_and_limit(tmp_path: Path
     assert training_characters("cpp", DomainSpec(source="embedded"), tmp_path) is None
 
 
-def test_the_recorded_size_of_synthetic_text_is_its_size() -> None:
-    assert sum(len(d.text) for d in embedded_domain("math").train) == SYNTHETIC_CHARACTERS["math"]
+@pytest.mark.parametrize("name", SYNTHETIC_CHARACTERS)
+def test_the_recorded_size_of_synthetic_text_is_its_size(name: str) -> None:
+    assert sum(len(d.text) for d in embedded_domain(name).train) == SYNTHETIC_CHARACTERS[name]
 
 
 def test_a_folder_that_holds_the_study_is_planned_for_what_is_left(

@@ -217,7 +217,7 @@ class StudyState:
     @cached_property
     def gate(self) -> pd.DataFrame:
         """What the ranked regime gains over the bare model on each text (`analysis.gate.gate`)."""
-        return gate(scored(self.frames().documents, self.study), self.study)
+        return gate(scored(self.store.table(self.runs(), "evaluation"), self.study), self.study)
 
     def rates(self) -> pd.DataFrame:
         """The sweeps that found the study's learning rates; empty where all rates are given."""

@@ -59,6 +59,14 @@ def backed(ranking: pd.DataFrame, model: str, domain: str, block: str, k: int) -
     ]
 
 
+def best_layers(ranking: pd.DataFrame, model: str, domain: str, block: str, k: int) -> dict[int, Backed]:
+    """The layers of the first k units of a block, best first, each with its best unit. Arguments as of `backed`."""
+    found: dict[int, Backed] = {}
+    for unit in backed(ranking, model, domain, block, k):
+        found.setdefault(unit.layer, unit)
+    return found
+
+
 def harmed(gate: pd.DataFrame, model: str) -> dict[str, float]:
     """The texts on which the full run is clearly worse than the bare model, with its gain in bits per byte (below 0).
 

@@ -154,7 +154,7 @@ def report(out: OutPath, quiet: Quiet = False) -> None:
     from ldc.execute.reporting import rebuild_report
 
     with console.ConsoleProgress(quiet) as progress:
-        page = rebuild_report(out, progress).page
+        page = rebuild_report(out, progress)
     console.put(f"{page}")
 
 
@@ -274,7 +274,5 @@ def _print_outcome(outcome: Any, out: Path, as_json: bool, truths: bool) -> None
         console.put_json(data | ({"calibration": known_truths(out)} if truths else {}))
     elif truths:
         put_known_truths(out)
-    elif outcome.reported:
-        outcome.show(console.stdout)
     else:
-        console.put(f"{outcome.report}")
+        outcome.show(console.stdout)

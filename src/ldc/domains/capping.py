@@ -9,7 +9,7 @@ from ldc.domains.quoting import quoted
 from ldc.errors import DataError
 
 MOST_CHARACTERS = 200_000_000
-_TENTHS = 11
+TENTHS = 11
 """A split takes at most this many tenths of its limit."""
 
 
@@ -54,7 +54,7 @@ class Cap:
                 f"domains.{self.domain}.characters to the number to read"
             )
         head = document.head(self.limit)
-        if self.total + len(head.text) > self.limit * _TENTHS // 10:
+        if self.total + len(head.text) > self.limit * TENTHS // 10:
             head = document.head(self.limit - self.total)
         if not head.text or head.text.isspace():
             return None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ldc.domains.capping import Cap
+from ldc.domains.capping import TENTHS, Cap
 from ldc.domains.document import Document, DomainText, Split
 from ldc.domains.embedded import EMBEDDED_DOMAINS, SYNTHETIC_CHARACTERS, SYNTHETIC_DOMAINS, embedded_domain
 from ldc.domains.formats import Columns
@@ -111,7 +111,7 @@ def training_characters(name: str, spec: DomainSpec, base: Path) -> int | None:
         return SYNTHETIC_CHARACTERS.get(name)
     path = spec.source or spec.train
     held = None if spec.on_hub or path is None else characters_on_disk(local_path(base, path))
-    limit = None if spec.characters is None else spec.characters * 11 // 10
+    limit = None if spec.characters is None else spec.characters * TENTHS // 10
     bounds = [bound for bound in (held, limit) if bound is not None]
     if not bounds:
         return None

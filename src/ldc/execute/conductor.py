@@ -40,7 +40,6 @@ from ldc.store.runs import STUDY, Store
 from ldc.store.whole import changes, study_changed
 from ldc.study.reading import StudyFile, resolved_yaml
 from ldc.study.same import check_same_study, recorded_study
-from ldc.system import check_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,7 +57,6 @@ class Outcome:
         failed: runs that are not done: failed, or never planned.
         report: the page.
         shared: computed runs that share the training of another run, because their regimes have equal components.
-        reported: whether the report was built now; otherwise nothing had changed since it was.
     """
 
     done: int
@@ -66,7 +64,6 @@ class Outcome:
     failed: list[RunLine]
     report: Path
     shared: int = 0
-    reported: bool = True
 
     def show(self, console: Console) -> None:
         """Print what was found, the maps, the validation tables, the primary tests and the paths."""
@@ -156,10 +153,9 @@ def _run_study(
         remove_checkpoints(out / FOLDER)
         Claims(out).clear()
         del worker
-        built = rebuild_report(out, progress)
+        page = rebuild_report(out, progress)
         lines = state.lines()
-        done = sum(line.status == "done" for line in lines)
-        return Outcome(done, computed, undone(lines), built.page, shared, built.now)
+        return Outcome(sum(line.status == "done" for line in lines), computed, undone(lines), page, shared)
 
 
 def prepare_study(file: StudyFile, out: Path, progress: Progress, gpus: bool = False) -> StudyState:
@@ -200,8 +196,8 @@ def _checked(
     """The study with what follows from the size of its models, and its models, after a check of folder, files and
     device. `assumed` is the precision of models that no recorded plan has."""
     check_nf4_bases(file, device)
-    _mended(store.out, progress)
     ready(file, store.out, device, progress)
+    _mended(store.out, progress)
     precisions = {**assumed, **(store.plan.precisions() if store.out.is_dir() else {})}
     file, sized = by_size(file, recorded_study(store.out / STUDY) if store.has_runs() else None)
     if sized:
@@ -216,7 +212,6 @@ def _checked(
 def _mended(out: Path, progress: Progress) -> None:
     """Say what has changed in a study's folder since it was written, and write the study again as it was recorded. The
     other files follow from text and runs, and are written again when those are read."""
-    check_path(out)
     if not out.is_dir():
         return
     for sentence in changes(out):

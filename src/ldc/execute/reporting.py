@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,7 @@ _DECIDING = ("key", "scores", "status", "failure", "trainable_parameters", "file
 """What of a run's record decides the report; the rest says when and where it ran."""
 
 
-@dataclass(frozen=True)
-class Built:
-    """A report: its page, and whether it was built now."""
-
-    page: Path
-    now: bool
-
-
-def rebuild_report(out: Path, progress: Progress) -> Built:
+def rebuild_report(out: Path, progress: Progress) -> Path:
     """Build tables, figures and page from the stored runs, without the models or the text.
 
     Reads every file of every run. If these and all else that a report is made from are as they were when it was built,
@@ -61,13 +53,12 @@ def rebuild_report(out: Path, progress: Progress) -> Built:
             f"{damaged}: {path} has changed since it was written; the run counts as not done, and `ldc run` repeats it"
         )
     report, key = ReportFile(out), _key(state, runs, lines)
-    built = Built(out / "report.html", not (report.is_of(key) and report.changed(whole=True) is None))
-    if built.now:
-        _build(state, runs, lines, report, key)
-    else:
+    if report.is_of(key) and report.changed(whole=True) is None:
         progress.say("the report is as it was: nothing has changed since it was built")
+    else:
+        _build(state, runs, lines, report, key)
     progress.advance(1)
-    return built
+    return out / "report.html"
 
 
 def _build(state: StudyState, runs: Sequence[Run], lines: list[RunLine], report: ReportFile, key: str) -> None:

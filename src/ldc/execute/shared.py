@@ -172,7 +172,7 @@ class _Shared:
             self.progress.say("another worker writes the report")
             return self.out / "report.html"
         with self.claims.held(claim):
-            return rebuild_report(self.out, self.progress).page
+            return rebuild_report(self.out, self.progress)
 
     def _told_of(self, bank: BankPlan) -> str:
         words = list(self.claims.last_words(bank.name).values())[-1]

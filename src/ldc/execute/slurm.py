@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldc.errors import EnvironmentFault, StudyError
+from ldc.plan.place import JOB_CPUS, JOBS
 from ldc.store.atomic import write_text
 from ldc.store.claims import FOLDER
 
@@ -34,9 +35,9 @@ class Request:
         StudyError: sbatch would not take a part of it.
     """
 
-    jobs: int = 4
+    jobs: int = JOBS
     time: str = "12:00:00"
-    cpus: int = 4
+    cpus: int = JOB_CPUS
     gpus: int = 0
     options: tuple[str, ...] = ()
 

@@ -29,17 +29,6 @@ class Table:
     others: tuple[str, ...] = ()
 
 
-def adapter_rows(
-    adapter: str | Path,
-    base: str | Path | None = None,
-    *,
-    name: str | None = None,
-    intruders: Intruders | None = None,
-) -> list[Row]:
-    """The rows of `frames.adapter_norms` as records, without pandas."""
-    return adapter_table(adapter, base, name=name, intruders=intruders).rows
-
-
 def adapter_table(
     adapter: str | Path,
     base: str | Path | None = None,
@@ -47,7 +36,7 @@ def adapter_table(
     name: str | None = None,
     intruders: Intruders | None = None,
 ) -> Table:
-    """As `adapter_rows`, with the notes and the modules stored whole."""
+    """The rows of `frames.adapter_norms` as records, without pandas, with the notes and the modules stored whole."""
     found = read_adapter(adapter, name)
     checkpoint = read_checkpoint(base) if base is not None else None
     weights, notes = weights_of(found, checkpoint) if checkpoint else ([()] * len(found.factors), [])

@@ -20,13 +20,9 @@ NEAR_ROUNDING = 2.0
 """A difference below this multiple of the norm of rounding noise is reported as rounding."""
 
 
-def checkpoint_rows(base: str | Path, tuned: str | Path, *, with_stable_rank: bool = False) -> list[Row]:
-    """The rows of `frames.checkpoint_norms` as records, without pandas."""
-    return checkpoint_table(base, tuned, with_stable_rank=with_stable_rank).rows
-
-
 def checkpoint_table(base: str | Path, tuned: str | Path, *, with_stable_rank: bool = False) -> Table:
-    """As `checkpoint_rows`, with the notes, and the tensors that only one of the two has."""
+    """The rows of `frames.checkpoint_norms` as records, without pandas, with the notes, and the tensors that only one
+    of the two has."""
     old, new = read_checkpoint(base), read_checkpoint(tuned)
     pairs, notes = _pairs(old, new)
     used = {id(a) for a, _ in pairs.values()}

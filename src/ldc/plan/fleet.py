@@ -14,7 +14,7 @@ from ldc.plan.defaults import by_size
 from ldc.plan.flops import forward_flops
 from ldc.plan.machine import Machine, usable_cpus
 from ldc.plan.memory import bank_size
-from ldc.plan.place import Place
+from ldc.plan.place import JOB_CPUS, JOBS, Place
 from ldc.plan.runs import one_of_each
 from ldc.study.reading import StudyFile
 
@@ -22,8 +22,6 @@ START_SECONDS = 10.0
 """Libraries and text of a new process, an assumption: 6 to 15 s on the machines that LDC was tried on."""
 READ_BYTES_PER_SECOND = 500e6
 """At which a worker reads a model's weights, an assumption for a shared folder."""
-JOBS, JOB_CPUS = 4, 4
-"""What `ldc submit` asks Slurm for unless told otherwise."""
 
 
 @dataclass(frozen=True)

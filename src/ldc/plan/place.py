@@ -10,6 +10,8 @@ from ldc.errors import StudyError
 
 Where = Literal["here", "processes", "ray", "slurm"]
 PLACES = "here, processes:N, ray, ray:HOST:PORT or slurm"
+JOBS, JOB_CPUS = 4, 4
+"""What Slurm is asked for unless told otherwise: jobs of an array, and CPUs of each."""
 MOST_WORKERS, MOST_PROCESSES = 10_000, 1_024
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
-from ldc.analysis.backing import backed
+from ldc.analysis.backing import backed, best_layers
 from ldc.analysis.maps import block_sums
 from ldc.analysis.nulls import size_nulls
 from ldc.study.regimes import family_of
@@ -70,10 +70,7 @@ def top_units(ranking: pd.DataFrame, model: str, domain: str, block: str, k: int
 
 def top_layers(ranking: pd.DataFrame, model: str, domain: str, block: str, k: int) -> list[tuple[int, float]]:
     """The layers of the k best units, each once with the score of its best unit, best first."""
-    found: dict[int, float] = {}
-    for layer, _, score in top_units(ranking, model, domain, block, k):
-        found.setdefault(layer, score)
-    return list(found.items())
+    return [(layer, unit.score) for layer, unit in best_layers(ranking, model, domain, block, k).items()]
 
 
 def own_domain(evaluation: pd.DataFrame, model: str) -> pd.DataFrame:

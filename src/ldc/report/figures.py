@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from ldc.analysis.backing import backed, harmed
+from ldc.analysis.backing import best_layers, harmed
 from ldc.analysis.ranking import final_norms
 from ldc.report import facts
 from ldc.report.markdown import seeds_phrase
@@ -202,7 +202,11 @@ def fig_overview(
         high = max(float(np.nanmax(heat.to_numpy(dtype=float))) for heat in shown.values())
         axes_list = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
         for axes, (block, heat) in zip(axes_list, shown.items()):
-            best = {d: _named(ranking, model, d, block) for d in heat.index if d not in doubted}
+            best = {
+                d: {n: unit.firm for n, unit in best_layers(ranking, model, d, block, 3).items()}
+                for d in heat.index
+                if d not in doubted
+            }
             _heat(axes, heat, low, high, best)
             axes.set_yticks(range(len(heat)), [_row_label(str(d), synthetic, doubted) for d in heat.index])
             step = 1 if heat.shape[1] <= 36 else 4
@@ -214,14 +218,6 @@ def fig_overview(
         scale.outline.set_visible(False)
         scale.set_label("S_block (no unit)")
         return figure
-
-
-def _named(ranking: pd.DataFrame, model: str, domain: str, block: str) -> dict[int, bool]:
-    """The layers of the three best units, best first, and whether more than half of the seeds name the best of each."""
-    found: dict[int, bool] = {}
-    for unit in backed(ranking, model, domain, block, 3):
-        found.setdefault(unit.layer, unit.firm)
-    return found
 
 
 def _row_label(domain: str, synthetic: Iterable[str], doubted: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ldc.analysis.backing import backed, harmed, unclear
+from ldc.analysis.backing import best_layers, harmed, unclear
 from ldc.report import facts, palette
 from ldc.report.markdown import MISSING
 from ldc.study.schema import Study
@@ -34,9 +34,8 @@ def heat_map(
             continue
         rows = []
         for domain, line in heat.iterrows():
-            best = [] if domain in worse else backed(frames.ranking, model, str(domain), block, 3)
-            named = {unit.layer: unit for unit in reversed(best)}
-            top = list(dict.fromkeys(unit.layer for unit in best))
+            named = {} if domain in worse else best_layers(frames.ranking, model, str(domain), block, 3)
+            top = list(named)
             pale = pale or not all(unit.firm for unit in named.values())
             cells = [
                 {

@@ -16,7 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ldc.analysis.backing import backed, harmed
+from ldc.analysis.backing import best_layers, harmed
 from ldc.analysis.findings import ONE_SEED, Claim
 from ldc.analysis.gate import COLUMNS as GATE
 from ldc.plan.runs import RunLine
@@ -85,9 +85,9 @@ def _print_map(
             if domain not in maps[block].index:
                 continue
             cells, per_cell = _cells([float(v) for v in maps[block].loc[domain]], room)
-            best = {unit.layer: unit.firm for unit in reversed(backed(frames.ranking, model, domain, block, 3))}
-            named = [f"{layer}{'' if best[layer] else '?'}" for layer in reversed(best)]
-            torn = torn or not (domain in worse or all(best.values()))
+            best = best_layers(frames.ranking, model, domain, block, 3)
+            named = [f"{layer}{'' if unit.firm else '?'}" for layer, unit in best.items()]
+            torn = torn or not (domain in worse or all(unit.firm for unit in best.values()))
             top = "training did harm" if domain in worse else f"top {', '.join(named)}" if named else ""
             name = _short(domain + ("*" if domain in synthetic else "")) if block == "mlp" else ""
             line = Text(f"  {name:<{_NAME_WIDTH}} {block:<4} ")

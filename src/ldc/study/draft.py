@@ -65,12 +65,13 @@ def _named(words: Sequence[str], read: Callable[[str], tuple[str, Spec]], kind: 
     found: dict[str, Spec] = {}
     for word in words:
         match = None if there(word) else _NAMED.fullmatch(word)
-        name, spec = read(match[2] if match else word)
+        source = match[2] if match else word
+        name, spec = read(source)
         if match and spec.source == "embedded":
-            raise StudyError(f"--{kind} {word}: an embedded {kind} keeps its name: --{kind} {match[2]}")
+            raise StudyError(f"--{kind} {word}: an embedded {kind} keeps its name: --{kind} {source}")
         name = slug(match[1]) if match else name
         if name in found:
-            raise StudyError(f"--{kind} {word}: a {kind} is called `{name}` already; give another name: NAME={word}")
+            raise StudyError(f"--{kind} {word}: a {kind} is called `{name}` already; give another name: NAME={source}")
         found[name] = spec
     return found
 
@@ -83,6 +84,6 @@ def _domain(text: str) -> tuple[str, DomainSpec]:
 
 def _plain(source: str, path: Path) -> str:
     """A source as the value of a YAML mapping; a relative path that exists starts at the folder of the study file."""
-    if there(source) and not source.startswith(("~", "/")):
+    if source != "embedded" and there(source) and not source.startswith(("~", "/")):
         source = os.path.relpath(source, path.parent)
     return yaml.safe_dump(source, allow_unicode=True, width=10**6).removesuffix("\n").removesuffix("\n...")
