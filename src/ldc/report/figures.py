@@ -36,6 +36,7 @@ STYLE: Any = {
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "svg.hashsalt": "ldc",
+    "text.parse_math": False,  # names of models, domains and folders are text, whatever is in them
     "pdf.fonttype": 3,
     "path.simplify": False,
 }
@@ -87,7 +88,7 @@ def fig_norm(norms: pd.DataFrame, model: str, domain: str, synthetic: bool = Fal
         seeds = int(of_lines[of_lines["regime"].isin(list(REGIME_LINES))]["seed"].nunique())
         _layer_axis(axes, means["layer"].astype(int))
         axes.set_ylim(bottom=0)
-        axes.set_ylabel("S = ‖ΔW‖$_F$, mean over adapted components")
+        axes.set_ylabel("S = ‖ΔW‖$_F$, mean over adapted components", parse_math=True)
         axes.grid(axis="y", color=RULE, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
@@ -123,7 +124,7 @@ def fig_blocks(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
                 axes.plot(x, y, color=colour, linestyle=dash, linewidth=1.8, marker="o", markersize=2.6, label=name)
         _layer_axis(axes, layers)
         axes.set_ylim(bottom=0)
-        axes.set_ylabel("S_block, sum of ‖ΔW‖$_F$ over components")
+        axes.set_ylabel("S_block, sum of ‖ΔW‖$_F$ over components", parse_math=True)
         axes.set_title(title, loc="left")
         axes.grid(axis="y", color=RULE, linewidth=0.6)
         axes.set_axisbelow(True)

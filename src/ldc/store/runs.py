@@ -272,6 +272,8 @@ class Store:
             if sum_of(data) != record["files"][path]:
                 raise ValueError("its checksum differs")
             return pq.ParquetFile(io.BytesIO(data)).read().select(list(RUN_TABLES[name].own))
+        except MemoryError:  # of pyarrow too; the file may be whole
+            raise
         except (OSError, ValueError, KeyError, pa.ArrowException):
             self.damaged[run] = path
             return None
