@@ -21,6 +21,7 @@ from ldc.study.schema import AdapterSpec, Study
 
 PT = "pt"
 """The regime of the bare model: a run without adapters."""
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 SCORING_VERSION = 1
 """Raised when the arithmetic of scoring held-out text changes."""
 
@@ -256,5 +257,4 @@ def _score_key(study: Study, inputs: Inputs, domain: str) -> str:
 
 
 def _hash(what: Mapping[str, Any]) -> str:
-    text = json.dumps(what, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(_ENCODER.encode(what).encode(), digest_size=16).hexdigest()
