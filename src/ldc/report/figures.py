@@ -230,7 +230,7 @@ def _row_label(domain: str, synthetic: Iterable[str], doubted: Iterable[str]) ->
 
 
 def save(figure: Figure, stem: Path, plain: bool = False) -> list[Path]:
-    """Write `<stem>.png`, `.pdf` and `.svg` without dates or random names; returns the paths. `plain`: see `save_as`."""
+    """Write `<stem>.png`, `.pdf` and `.svg` without dates or random names; returns the paths. See `save_as`."""
     return [save_as(figure, stem.with_name(f"{stem.name}.{kind}"), plain) for kind in METADATA]
 
 
