@@ -1,11 +1,12 @@
 """What thousands of stored runs cost: `ldc status` and `ldc report`, in seconds and memory.
 
-    python -m benchmarks.stored_runs [--models 1,3,10] [--folder FOLDER] [--reports]
+    python -m benchmarks.stored_runs [--models 1,3,10] [--folder FOLDER] [--plot FILE]
 
 The runs are made, not trained: numbers drawn at random, written by the store itself. A model has 1,040 runs: five
 domains, three seeds, and the usual regimes with 19 random draws and each layer alone. The models are equal in all but
 their name, so a run of one is stored under the name of each. Prints a line for each number of models and command:
-seconds on the wall and of the processor, and the most memory.
+seconds on the wall and of the processor, and the most memory. `report again` is the report of a study of which nothing
+has changed. The plot shows the seconds of the processor over the number of runs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from ldc.plan.specs import RunId
 from ldc.state import StudyState
 from ldc.store.adapter import peft_config
 from ldc.store.atomic import write_text
+from ldc.store.report_file import ReportFile
 from ldc.store.runs import STUDY, Store
 from ldc.study.reading import resolved_yaml, study_from_dict
 from ldc.study.schema import Study
@@ -136,9 +138,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", default="1,3,10")
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--commands", default="status,report")
+    parser.add_argument("--commands", default="status,report,report again")
+    parser.add_argument("--plot", type=Path)
     asked = parser.parse_args()
     folder = asked.folder or Path(tempfile.mkdtemp())
+    costs: list[Cost] = []
     os.fsync = lambda _: None
     for models in map(int, asked.models.split(",")):
         out = folder / f"{models}-models"
@@ -147,9 +151,29 @@ def main() -> None:
             say(f"{make_store(out, models):,} runs stored in {time.monotonic() - began:.0f} s")
         runs = sum(1 for _ in out.glob("runs/*/*/*/*/run.json"))
         for command in asked.commands.split(","):
-            found = cost_of(runs, command, str(out))
-            sys.stdout.write(json.dumps(asdict(found)) + "\n")
+            if command == "report":
+                ReportFile(out).path.unlink(missing_ok=True)
+            costs.append(replace(cost_of(runs, command.split()[0], str(out)), command=command))
+            sys.stdout.write(json.dumps(asdict(costs[-1])) + "\n")
             sys.stdout.flush()
+    if asked.plot:
+        draw(costs, asked.plot)
+
+
+def draw(costs: list[Cost], path: Path) -> None:
+    """Seconds of the processor over the number of runs, both to the logarithm, a line for each command."""
+    from benchmarks.plots import LOOK, STYLE, plt  # here: what this process holds counts as its children's
+
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+        for command, (colour, style, marker) in zip(dict.fromkeys(c.command for c in costs), LOOK.values()):
+            own = [c for c in costs if c.command == command]
+            xs, ys = [c.runs for c in own], [c.processor_seconds for c in own]
+            axes.loglog(xs, ys, color=colour, linestyle=style, marker=marker, label=f"ldc {command}")
+        axes.set_xlabel("stored runs")
+        axes.set_ylabel("seconds of the processor")
+        axes.legend(frameon=False)
+        figure.savefig(path, metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import ldc
 from ldc.cli import main
+from ldc.commands import updates
 from ldc.inspection.adapter import adapter_table
 from ldc.inspection.intruders import Intruders, most_alike
 from ldc.inspection.peft_adapter import read_adapter
@@ -448,6 +449,21 @@ def test_table_csv_json_and_figure_hold_the_same_rows(
     assert main(["norms", str(adapter), "--figure", str(figure)]) == 0
     assert capsys.readouterr().out == f"{figure}\n"
     assert "<svg" in figure.read_text()
+
+
+@pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1", "@x"])
+def test_no_text_of_the_csv_begins_as_a_formula(name: str) -> None:
+    """A tensor's name ran as a formula where a spreadsheet opened the CSV."""
+    rows = list(csv.DictReader(updates._csv([{"layer": -1, "path": name}]).splitlines()))
+    assert rows == [{"layer": "-1", "path": f"'{name}"}]
+
+
+def test_a_figure_takes_a_folder_of_any_name(adapter: Path, tmp_path: Path) -> None:
+    """`$\\frac$` in the name of a folder was read as a formula, and failed."""
+    odd = tmp_path / "a$\\frac$"
+    shutil.copytree(adapter, odd)
+    assert main(["norms", str(odd), "--figure", str(tmp_path / "figure.svg")]) == 0
+    assert "<svg" in (tmp_path / "figure.svg").read_text()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -407,6 +409,25 @@ def test_status_counts_and_lists_what_is_not_done(
     assert f"m      math    mlp        2  failed  {'x' * 120}" in out
     assert main(["status", "out", "--json"]) == 0
     assert [line["status"] for line in json.loads(capsys.readouterr().out)] == ["done", "done", "failed"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("regex.so: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        MemoryError(),
+    ],
+)
+def test_a_lack_of_memory_is_a_lack_of_the_machine(
+    backend: Callable[..., None], capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def lacking(_out: Path) -> None:
+        raise error
+
+    backend("ldc.state", StudyState=SimpleNamespace(of=lacking))
+    assert main(["status", "out"]) == ExitCode.ENVIRONMENT
+    assert capsys.readouterr().err.startswith("ldc: error: out of memory")
 
 
 def test_report_prints_the_path_of_the_page(backend: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:

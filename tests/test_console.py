@@ -19,6 +19,15 @@ def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1, "x"], "c": True}
 
 
+def test_json_shows_what_could_hide_or_turn_round_text_as_its_code(capsys: pytest.CaptureFixture[str]) -> None:
+    data = {"a": "x\x9b31m\u202ey é \x1b \U000e0001"}
+    console.put_json(data)
+    out = capsys.readouterr().out
+    assert json.loads(out) == data
+    assert "é" in out
+    assert all(c.isprintable() or c == "\n" for c in out)
+
+
 @pytest.mark.parametrize(
     ("shown", "text"),
     [

@@ -431,6 +431,44 @@ def test_a_disk_that_fills_up_ends_with_4_and_the_same_command_continues(
     assert main(study.command("-q")) == 0
 
 
+def test_a_folder_within_a_run_that_cannot_be_made_ends_with_4(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = mini_study(tmp_path, ("birds",), ("mlp",))
+    made = os.mkdir
+
+    def full(path: Any, *how: Any, **more: Any) -> None:
+        if str(path).endswith("/adapter"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        made(path, *how, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", full)
+        assert main(study.command("-q")) == 4
+    assert "cannot be written (No space left on device). Earlier results stay" in one_message(capsys)
+    assert main(study.command("-q")) == 0
+
+
+def test_a_folder_that_was_deleted_under_a_study_is_made_again_by_the_next_call(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next call refused what the first had written after the deletion."""
+    study = mini_study(tmp_path, ("birds",), ("mlp", "all"))
+    study.run(tmp_path / "undisturbed")
+    train = tune.train
+
+    def deleting(*values: Any, **more: Any) -> Any:
+        shutil.rmtree(study.out, ignore_errors=True)
+        return train(*values, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tune, "train", deleting)
+        assert main(study.command("-q")) in (0, 2, 3, 4)
+    capsys.readouterr()
+    assert main(study.command("-q")) == 0
+    assert results(study.out) == results(tmp_path / "undisturbed")
+
+
 @pytest.fixture(scope="module")
 def diverged(tmp_path_factory: pytest.TempPathFactory) -> MiniStudy:
     """A study whose every trained run fails, run once."""

@@ -122,6 +122,15 @@ def test_names_from_data_stay_text_wherever_they_are_shown() -> None:
     assert numbers(page)["models"][0]["domains"][0] == HOSTILE  # type: ignore[index]
 
 
+def test_text_that_hides_or_turns_round_what_follows_is_shown_as_its_code() -> None:
+    """A right-to-left override in the path of a source stood raw on the page."""
+    study, frames = hostile_study()
+    odd = "notes\u202egpj\x1b[31m\x9b"
+    page = render(study, frames, run_lines(study, {("alpha", "math", "all", 0): odd}), {odd: odd})
+    assert "notes\\u202egpj\\x1b[31m\\x9b" in page
+    assert not set("\u202e\x1b\x9b") & set(page)
+
+
 def test_the_island_leaves_nothing_that_could_end_it() -> None:
     content = {"domains": [HOSTILE, "\u2029&amp;", "</ScRiPt", "a\\u003c"], HOSTILE: None}
     text = island_text(content)

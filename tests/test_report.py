@@ -14,6 +14,7 @@ from rich.console import Console
 from ldc.report import Frames, RunLine, write_report
 from ldc.report.charts import round_steps
 from ldc.report.facts import NOT_IMPROVED, forgetting, recovery_scores, top_layers
+from ldc.report.figures import fig_norm, save_as
 from ldc.report.ledger import claims_of
 from ldc.report.page import render
 from ldc.report.palette import LEVELS, level, ramp
@@ -148,6 +149,15 @@ def test_figures_are_there_in_three_formats(report: Path) -> None:
         data = path.read_bytes()
         assert data.startswith(starts[path.suffix])
         assert len(data) > 5_000
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
+def test_a_plain_figure_is_drawn_in_one_pass_to_the_same_bytes(tmp_path: Path, kind: str) -> None:
+    norms = tidy_frames(make_frames(make_study())).norms
+    paths = [
+        save_as(fig_norm(norms, MODELS[0], DOMAINS[0]), tmp_path / f"{plain}.{kind}", plain) for plain in (False, True)
+    ]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_missing_runs_are_shown_with_their_reason(tmp_path: Path) -> None:

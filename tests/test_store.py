@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -242,6 +243,35 @@ def test_a_damaged_table_makes_its_run_count_as_not_done(store: Store, content: 
     assert store.state(RUN) == "missing"
     store.write(result(), [RUN.id], CONFIG, FACTS)
     assert store.state(RUN) == "done"
+
+
+def test_a_lack_of_memory_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow's own MemoryError is also one of its errors of format, and a whole run would have been computed again."""
+    store.write(result(), [RUN.id], CONFIG, FACTS)
+
+    def lacking(*_: object) -> None:
+        raise pa.ArrowMemoryError("ZSTD_DCtx create failed")
+
+    monkeypatch.setattr(pq, "ParquetFile", lacking)
+    with pytest.raises(MemoryError):
+        store.table([RUN], "norms")
+    assert store.damaged == {}
+
+
+def test_a_file_that_is_younger_than_its_run_is_read(store: Store) -> None:
+    """`ldc status` compared sizes alone, so that it did not notice a flipped bit."""
+    store.write(result(), [RUN.id], CONFIG, FACTS)
+    path = store.folder(RUN.id) / "norms.parquet"
+    data = bytearray(path.read_bytes())
+    marker = (store.folder(RUN.id) / "run.json").stat().st_mtime_ns
+    os.utime(path, ns=(marker + 1, marker + 1))
+    assert Store(store.out).record(RUN.id) is not None
+    data[9] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(marker + 1, marker + 1))
+    again = Store(store.out)
+    assert again.record(RUN.id) is None
+    assert again.damaged == {RUN.id: "norms.parquet"}
 
 
 _TINY = {"weights": "a", "tokenizer": "b", "precision": "float32", "components": [["0", "mlp", "up", "p", 2, 2]]}

@@ -53,6 +53,10 @@ REFUSED = {
         MODELS + "domains:\n  math:\n" + TRAINING,
         "3: domains.math: has no value; give one, or delete the key",
     ),
+    "names that give one file name": (
+        "models: {a_b: embedded, a: embedded}\ndomains: {c: x.txt, b_c: y.txt}\n" + TRAINING,
+        "1: models.a: the figures of a on b_c and of a_b on c would have one file name; rename one of them",
+    ),
     "no models": ("models: {}\n" + DOMAINS + TRAINING, "1: models: is empty; give at least one"),
     "models as a list": (
         "models: [a]\n" + DOMAINS + TRAINING,

@@ -10,6 +10,9 @@ from contextlib import suppress
 from ldc.errors import EnvironmentFault, ExitCode, LdcError
 from ldc.system import INTERRUPTED, check_posix, interruptible, wait_passively
 
+_UNMAPPED = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
+"""What the loader says of a library for which there is no memory."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. Every error prints one message.
@@ -74,6 +77,10 @@ def _told(error: Exception) -> tuple[int, str]:
         return error.exit_code, str(error)
     if isinstance(error, MemoryError):
         return EnvironmentFault.exit_code, f"out of memory{f': {error}' if str(error) else ''}"
+    if (isinstance(error, OSError) and error.errno == errno.ENOMEM) or (
+        isinstance(error, ImportError) and any(words in str(error) for words in _UNMAPPED)
+    ):
+        return EnvironmentFault.exit_code, f"out of memory: {error}"
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return ExitCode.USAGE, f"{error.filename}: the name is too long for a file or folder; give a shorter one"
     told = f"{type(error).__name__}: {error}".splitlines()[0]

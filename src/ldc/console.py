@@ -74,8 +74,11 @@ def put(text: str) -> None:
 
 
 def put_json(data: object) -> None:
-    """Data as JSON; what is neither number, text, list nor mapping becomes text, and NaN null."""
-    _console("stdout").out(json.dumps(_jsonable(data), indent=2, ensure_ascii=False, allow_nan=False), highlight=False)
+    """Data as JSON; what is neither number, text, list nor mapping becomes text, and NaN null. Characters that could
+    hide or turn round what follows are escaped."""
+    text = json.dumps(_jsonable(data), indent=2, ensure_ascii=False, allow_nan=False)
+    shown = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    _console("stdout").out(shown, highlight=False)
 
 
 def put_table(rows: Sequence[Mapping[str, object]], title: str = "", header: bool = True) -> None:

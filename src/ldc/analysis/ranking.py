@@ -195,12 +195,14 @@ def top_units(ranking: pd.DataFrame, domain: str, block: str, count: int, bottom
 
     With `bottom` the lowest units, lowest first.
     """
-    rows = ranking[(ranking["domain"] == domain) & ranking["seed"].isna()]
-    rows = rows[rows["block"].str.split(".").str[0] == block].sort_values("rank", ascending=not bottom).head(count)
-    return [
-        Unit(int(layer), name.partition(".")[2] or None)
-        for layer, name in zip(rows["layer"], rows["block"], strict=True)
+    columns = [ranking[name].tolist() for name in ("domain", "block", "seed", "rank", "layer")]
+    rows = [
+        (rank, int(layer), name.partition(".")[2] or None)
+        for text, name, seed, rank, layer in zip(*columns, strict=True)
+        if text == domain and name.partition(".")[0] == block and pd.isna(seed)
     ]
+    rows.sort(key=lambda row: row[0], reverse=bottom)
+    return [Unit(layer, name) for _, layer, name in rows[:count]]
 
 
 def select(

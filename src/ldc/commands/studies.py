@@ -110,17 +110,17 @@ def status(out: OutPath, as_json: AsJson = False) -> None:
     from ldc.state import StudyState
     from ldc.store.whole import changes
 
-    lines = [record(line) for line in StudyState.of(out).lines()]
+    lines = StudyState.of(out).lines()
     for sentence in changes(out):
         console.say(sentence)
     put_workers(out)
     if as_json:
-        console.put_json(lines)
+        console.put_json([record(line) for line in lines])
         return
-    counts = Counter(str(line["status"]) for line in lines)
+    counts = Counter(line.status for line in lines)
     others = [f"{count} {state}" for state, count in counts.most_common() if state != "done"]
     console.put(", ".join([f"{counts['done']} of {len(lines)} runs done", *others]))
-    undone = [line for line in lines if line["status"] != "done"]
+    undone = [record(line) for line in lines if line.status != "done"]
     if undone:
         console.put("")
         console.put_table(undone)

@@ -79,14 +79,19 @@ def put_updates(
 
 
 def _csv(rows: list[Row]) -> str:
+    """CSV in which no text begins as a formula of a spreadsheet: an apostrophe goes before it."""
     import csv
     import io
 
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows([{key: _no_formula(value) for key, value in row.items()} for row in rows])
     return text.getvalue().rstrip("\n")
+
+
+def _no_formula(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _shown(row: Row) -> dict[str, object]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 from ldc.errors import StudyError
@@ -17,10 +18,11 @@ from ldc.plan.rates import rate_of
 from ldc.plan.specs import Bare, Full, Graft, RunId, Spec, Tune
 from ldc.plan.texts import Text, general_domains
 from ldc.plan.variants import own_model
-from ldc.study.schema import AdapterSpec, Study
+from ldc.study.schema import AdapterSpec, EvaluationSpec, Study
 
 PT = "pt"
 """The regime of the bare model: a run without adapters."""
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 SCORING_VERSION = 1
 """Raised when the arithmetic of scoring held-out text changes."""
 
@@ -171,7 +173,9 @@ def make_run(
         **kind.decides(study, lambda text: _text(study, inputs, text), spec),
     }
     wanted = list(study.domains) if study.evaluation.domains == "all" else [identity.domain]
-    scores = tuple((domain, _score_key(study, inputs, domain)) for domain in wanted) if scored else ()
+    of = study.evaluation
+    keys = (_score_key(of, inputs.domains[domain], study.domains[domain].loss) for domain in wanted if scored)
+    scores = tuple(zip(wanted, keys))
     return Run(identity, _hash(what), spec, tuple(needs), scores)
 
 
@@ -245,16 +249,16 @@ def _text(study: Study, inputs: Inputs, text: Text) -> dict[str, Any]:
     return what
 
 
-def _score_key(study: Study, inputs: Inputs, domain: str) -> str:
+@lru_cache(maxsize=1_000)
+def _score_key(evaluation: EvaluationSpec, text: str, loss: str) -> str:
     return _hash(
         {
             "version": SCORING_VERSION,
-            "evaluation": study.evaluation.model_dump(exclude={"batch_tokens", "domains"}),
-            "text": (inputs.domains[domain], study.domains[domain].loss),
+            "evaluation": evaluation.model_dump(exclude={"batch_tokens", "domains"}),
+            "text": (text, loss),
         }
     )
 
 
 def _hash(what: Mapping[str, Any]) -> str:
-    text = json.dumps(what, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(_ENCODER.encode(what).encode(), digest_size=16).hexdigest()

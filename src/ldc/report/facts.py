@@ -113,7 +113,11 @@ def paired_scores(evaluation: pd.DataFrame, model: str, regimes: Iterable[str]) 
 
     Columns: the regimes, and `seeds`, the number of these seeds; empty if a regime has no run.
     """
-    table, names = _by_seed(evaluation, model), list(regimes)
+    return _paired(_by_seed(evaluation, model), list(regimes))
+
+
+def _paired(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """`paired_scores` of a table of `_by_seed`."""
     if not set(names) <= set(table.columns):
         return pd.DataFrame(columns=[*names, "seeds"])
     grouped = table[names].dropna().groupby("domain")
@@ -122,10 +126,11 @@ def paired_scores(evaluation: pd.DataFrame, model: str, regimes: Iterable[str]) 
 
 def _gains(evaluation: pd.DataFrame, model: str) -> dict[str, pd.DataFrame]:
     """For each regime the gain of `all` over PT and its own, on the seeds that both have: domains x (all, own)."""
-    names = [str(name) for name in _by_seed(evaluation, model).columns]
+    by_seed = _by_seed(evaluation, model)
+    names = [str(name) for name in by_seed.columns]
     found = {}
     for name in names if "all" in names else ():
-        table = paired_scores(evaluation, model, dict.fromkeys(("pt", "all", name)))
+        table = _paired(by_seed, list(dict.fromkeys(("pt", "all", name))))
         found[name] = pd.DataFrame({"all": table["pt"] - table["all"], "own": table["pt"] - table[name]})
     return found
 

@@ -11,11 +11,9 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from ldc.analysis.findings import Claim
@@ -45,13 +43,13 @@ from ldc.report.ledger import claims_of, ledger
 from ldc.report.markdown import MEASURES, MISSING, seeds_phrase
 from ldc.report.proof import Proof
 from ldc.report.tables import ORIGIN_COLUMNS, norm_summary, planned_regimes, regime_order, validation_table
+from ldc.report.template import HERE, page_template
 from ldc.report.truth_words import leg_sentences, nothing_sentences, power_sentence
 from ldc.study.reading import resolved_yaml
 from ldc.study.regimes import family_of
 from ldc.study.schema import Study
 from ldc.tables import Frames
 
-_HERE = Path(__file__).parent
 _CONTROLS = ("bottom", "foreign", "random", "first", "last", "spaced")
 """Ways of choosing layers that make a regime a control. Controls have a table of their own."""
 _LOOKS: Mapping[str, Any] = {
@@ -318,14 +316,6 @@ def _read(texts: pd.DataFrame | None) -> dict[str, Any]:
     return {"texts": what_was_read.cells(texts), "too_little": what_was_read.told(texts)}
 
 
-def _template() -> Template:
-    """The page's template; a name that is not given to it is an error."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("page.html.jinja")
-
-
 def render(
     study: Study,
     frames: Frames,
@@ -353,10 +343,10 @@ def render(
     stability = (tables or {}).get("stability", pd.DataFrame())
     legs = {m: leg_views.content(tables or {}, m, study.domains) for m in shown}
     of_legs = {m: leg_views.page_view(tables or {}, frames.effects, m, legs[m], synthetic) for m in shown}
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
-    return _template().render(
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    return page_template().render(
         study=study,
-        css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         island=Markup(_island(study, [d for d in data.values() if d is not None], legs)),

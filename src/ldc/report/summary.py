@@ -48,40 +48,39 @@ def _depth(study: Study) -> int:
     return max([3, *(r.top for r in study.regimes.values() if r.top is not None)])
 
 
-def _domain_summary(study: Study, frames: Frames, model: str, domain: str) -> dict[str, Any]:
+def _model_summary(study: Study, frames: Frames, model: str) -> dict[str, Any]:
     regimes = planned_regimes(study, frames.evaluation)
     scores = facts.mean_scores(frames.evaluation, model, "bits_per_byte")
     recovered = facts.recovery_scores(frames.evaluation, model)
     counts = facts.seed_counts(frames.evaluation, model)
+    flagged = facts.not_improved(frames.evaluation, model)
 
-    def cell(table: Any, regime: str) -> float:
+    def cell(table: Any, domain: str, regime: str) -> float:
         return float(table.at[domain, regime]) if domain in table.index and regime in table.columns else math.nan
 
-    flagged, depth = domain in facts.not_improved(frames.evaluation, model), _depth(study)
     return {
-        "top_layers": {
-            block: [
-                {
-                    "rank": rank,
-                    "layer": unit.layer,
-                    "score": _plain(unit.score),
-                    "seeds": unit.seeds,
-                    "of_seeds": unit.of,
-                }
-                | ({"component": unit.component} if unit.component else {})
-                for rank, unit in enumerate(backed(frames.ranking, model, domain, block, depth), start=1)
-            ]
-            for block in facts.BLOCKS
-        },
-        "bits_per_byte": {r: _plain(cell(scores, r)) for r in regimes},
-        "recovery": {r: _plain(cell(recovered, r)) for r in regimes},
-        "recovery_flag": facts.NOT_IMPROVED if flagged else None,
-        "seeds": {r: 0 if math.isnan(n := cell(counts, r)) else int(n) for r in regimes},
+        domain: {
+            "top_layers": {
+                block: [
+                    {
+                        "rank": rank,
+                        "layer": unit.layer,
+                        "score": _plain(unit.score),
+                        "seeds": unit.seeds,
+                        "of_seeds": unit.of,
+                    }
+                    | ({"component": unit.component} if unit.component else {})
+                    for rank, unit in enumerate(backed(frames.ranking, model, domain, block, _depth(study)), start=1)
+                ]
+                for block in facts.BLOCKS
+            },
+            "bits_per_byte": {r: _plain(cell(scores, domain, r)) for r in regimes},
+            "recovery": {r: _plain(cell(recovered, domain, r)) for r in regimes},
+            "recovery_flag": facts.NOT_IMPROVED if domain in flagged else None,
+            "seeds": {r: 0 if math.isnan(n := cell(counts, domain, r)) else int(n) for r in regimes},
+        }
+        for domain in study.domains
     }
-
-
-def _model_summary(study: Study, frames: Frames, model: str) -> dict[str, Any]:
-    return {domain: _domain_summary(study, frames, model, domain) for domain in study.domains}
 
 
 def summary(

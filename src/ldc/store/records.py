@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 CHECKSUM = "checksum"
+_ENCODER = json.JSONEncoder(sort_keys=True)
 Sums = Mapping[str, Sequence[Any]]
 """The size in bytes and the checksum of each file, by its path below their folder."""
 
@@ -40,10 +41,11 @@ def opened(text: str) -> dict[str, Any]:
     return record
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
+def read_record(path: Path | str) -> dict[str, Any] | None:
     """A run's record; None if there is none, or if it has changed since it was written."""
     try:
-        return opened(path.read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:
+            return opened(file.read())
     except (OSError, ValueError, RecursionError):
         return None
 
@@ -77,4 +79,4 @@ def changed_file(folder: str, sums: Sums, trusted_ns: float) -> str | None:
 
 
 def _checksum(record: Mapping[str, Any]) -> str:
-    return digest(json.dumps(record, sort_keys=True).encode())
+    return digest(_ENCODER.encode(record).encode())

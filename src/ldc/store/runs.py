@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -12,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -236,7 +236,7 @@ class Store:
         A run whose kind leaves no such table has no rows; a damaged one has none either, and is in `damaged`. Scores on
         text that the run is no longer scored on are left out.
         """
-        tables = []
+        tables, kept, counts = [], [], []
         for run in runs:
             record = self.record(run.id)
             if record is None or record["key"] != run.key or record["status"] != "done":
@@ -248,13 +248,19 @@ class Store:
                 current = [domain for domain, key in run.scores if record["scores"].get(domain) == key]
                 if set(current) != set(record["scores"]):  # a domain left the study, or its text changed
                     table = table.filter(pc.is_in(table["eval_domain"], pa.array(current, pa.string())))
-                count = pa.repeat(record["trainable_parameters"], len(table))
-                table = table.append_column("trainable_parameters", count)
-            for at, (column, value) in enumerate(vars_of(run.id)):
-                table = table.add_column(at, column, pa.repeat(value, len(table)))
             tables.append(table)
-        # one conversion for all: pandas takes milliseconds for each of thousands of small tables
-        return pa.concat_tables(tables, promote_options="permissive").to_pandas() if tables else pd.DataFrame()
+            kept.append(run.id)
+            counts.append(record["trainable_parameters"])
+        if not tables:
+            return pd.DataFrame()
+        # one conversion for all: pandas and Arrow take milliseconds for each of thousands of small tables
+        whole = pa.concat_tables(tables, promote_options="permissive")
+        of_row = pa.array(np.repeat(np.arange(len(tables)), [len(table) for table in tables]))
+        for at, column in enumerate(("model", "domain", "regime", "seed")):
+            whole = whole.add_column(at, column, pa.array([getattr(run, column) for run in kept]).take(of_row))
+        if name == "evaluation":
+            whole = whole.append_column("trainable_parameters", pa.array(counts, pa.int64()).take(of_row))
+        return whole.to_pandas()
 
     def documents(self, run: Run) -> pd.DataFrame:
         """The scored documents of one run that is done, as `ldc.tables.DOCUMENTS` has them in a run's folder."""
@@ -271,7 +277,10 @@ class Store:
             data = (self.folder(run) / path).read_bytes()
             if sum_of(data) != record["files"][path]:
                 raise ValueError("its checksum differs")
-            return pq.ParquetFile(io.BytesIO(data)).read().select(list(RUN_TABLES[name].own))
+            table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+            return table.select(list(RUN_TABLES[name].own))
+        except MemoryError:  # of pyarrow too; the file may be whole
+            raise
         except (OSError, ValueError, KeyError, pa.ArrowException):
             self.damaged[run] = path
             return None
@@ -286,11 +295,6 @@ class Store:
         return odd is None
 
 
-def vars_of(run: RunId) -> list[tuple[str, Any]]:
-    """The naming columns of a run's rows."""
-    return [("model", run.model), ("domain", run.domain), ("regime", run.regime), ("seed", run.seed)]
-
-
 def _record(path: str) -> tuple[dict[str, Any] | None, int] | None:
     """A run's record and when it was written, in ns; read again only if its file changed. The record is None if it is
     not whole. None if there is no file."""
@@ -303,7 +307,7 @@ def _record(path: str) -> tuple[dict[str, Any] | None, int] | None:
 
 @lru_cache(maxsize=20_000)
 def _record_at(path: str, _inode: int, _changed: int, _size: int) -> dict[str, Any] | None:
-    record = read_record(Path(path))
+    record = read_record(path)
     needed = {"key": str, "status": str, "scores": dict, "files": dict, "trainable_parameters": int}
     if record is None or not all(isinstance(record.get(name), kind) for name, kind in needed.items()):
         return None

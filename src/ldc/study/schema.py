@@ -238,6 +238,21 @@ class Study(Record):
         return self
 
     @model_validator(mode="after")
+    def _files_differ(self) -> Study:
+        seen: dict[str, tuple[str, str]] = {}
+        for model in self.models:
+            for domain in self.domains:
+                other = seen.setdefault(f"{model}_{domain}".lower(), (model, domain))
+                if other != (model, domain):
+                    raise fault(
+                        f"the figures of {model} on {domain} and of {other[0]} on {other[1]} would have one file name; "
+                        "rename one of them",
+                        "models",
+                        model,
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _families(self) -> Study:
         for name in self.regimes:
             if "." in name:
