@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from rich.console import Console
 
 from ldc import console
 from ldc.cli import main
@@ -169,7 +170,9 @@ class Outcome:
     computed: int = 2
     failed: list[Line] = field(default_factory=list)
     shared: int = 0
-    reported: bool = False
+
+    def show(self, console: Console) -> None:
+        console.print(str(self.report))
 
 
 @pytest.fixture
@@ -431,10 +434,7 @@ def test_a_lack_of_memory_is_a_lack_of_the_machine(
 
 
 def test_report_prints_the_path_of_the_page(backend: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
-    def built(out: Path, _progress: Any) -> Any:
-        return SimpleNamespace(page=out / "report.html")
-
-    backend("ldc.execute.reporting", rebuild_report=built)
+    backend("ldc.execute.reporting", rebuild_report=lambda out, _progress: out / "report.html")
     assert main(["report", "out", "--quiet"]) == 0
     assert capsys.readouterr() == (f"{Path('out/report.html')}\n", "")
 
